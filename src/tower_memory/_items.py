@@ -1,0 +1,244 @@
+"""Items: what a session is made of, and how they become JSON.
+
+1. An item is any JSON value; the Structs below are the items that tower-llm's runs are made of,
+   in its wire form.
+2. Encoding is lossless or refused: what is encoded is decoded again on the spot, and unless it is
+   equal to what was given, nothing is written.
+3. Decoding is strict: an unknown kind or field of a run item is an error, never a loss.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeAlias, TypeVar, final
+
+import msgspec
+from msgspec import Struct, json
+
+from tower_memory._errors import UnencodableItemError
+
+Item = TypeVar("Item")
+
+
+@final
+class Role(StrEnum):
+    """Whose message it is."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@final
+class Message(Struct, frozen=True, omit_defaults=True):
+    """A message as chat models speak it.
+
+    Attributes:
+        role: Whose it is; usually one of `Role`.
+        content: Text, a list of content parts, or None where there is none; any JSON value.
+        name: The author, in conversations of several.
+        tool_call_id: The call that a tool's message answers.
+        tool_calls: The calls that an assistant's message makes.
+    """
+
+    role: str
+    content: Any = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[Any] | None = None
+
+
+@final
+class MessageItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Message"):
+    """Something that was said. ``created_at`` is a time with microseconds."""
+
+    id: str
+    role: Role
+    content: str
+    created_at: datetime
+
+
+@final
+class ToolCallItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolCall"):
+    """A call of a tool; ``arguments`` is any JSON value."""
+
+    id: str
+    tool_name: str
+    arguments: Any
+    created_at: datetime
+
+
+@final
+class ToolOutputItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolOutput"):
+    """What a tool gave back: ``output``, any JSON value, or else an ``error``."""
+
+    id: str
+    tool_call_id: str
+    output: Any
+    error: str | None
+    created_at: datetime
+
+
+@final
+class HandoffItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Handoff"):
+    """One agent passing the conversation to another."""
+
+    id: str
+    from_agent: str
+    to_agent: str
+    reason: str | None
+    created_at: datetime
+
+
+RunItem: TypeAlias = MessageItem | ToolCallItem | ToolOutputItem | HandoffItem
+"""One step of a run: ``{"type": "Message", "id": ..., "role": ..., ...}`` on the wire."""
+
+
+def to_messages(items: Iterable[object]) -> list[Message]:
+    """The messages among *items*, chat messages and run items alike.
+
+    Tool calls that follow each other make one assistant's message. What is no message, such as a
+    handoff, is left out.
+    """
+    messages: list[Message] = []
+    calls: list[Any] = []
+    for item in items:
+        plain: Any = msgspec.to_builtins(item) if isinstance(item, Struct) else item
+        match plain:
+            case {"type": "ToolCall", "id": call_id, "tool_name": name, "arguments": arguments}:
+                function = {"name": name, "arguments": json.encode(arguments).decode()}
+                if not calls:
+                    messages.append(Message(Role.ASSISTANT, tool_calls=calls))
+                calls.append({"id": call_id, "type": "function", "function": function})
+                continue
+            case {"type": "ToolOutput", "tool_call_id": call_id, "output": output, "error": error}:
+                text = output if isinstance(output, str) else json.encode(output).decode()
+                content = text if error is None else f"Error: {error}"
+                messages.append(Message(Role.TOOL, content, tool_call_id=call_id))
+            case {"role": str(role)}:
+                rest = {key: plain.get(key) for key in ("name", "tool_call_id", "tool_calls")}
+                messages.append(Message(role, plain.get("content"), **rest))
+            case _:
+                continue
+        calls = []  # of the next message of calls
+    return messages
+
+
+@final
+class ItemCodec(Generic[Item]):
+    """Items of one type to JSON and back.
+
+    ``Any`` stands for JSON values as they are; run items are accepted too and come back as their
+    JSON mapping.
+
+    Raises:
+        TypeError: *item_type* is not a type that msgspec can decode.
+    """
+
+    __slots__ = ("_decoder", "item_type")
+
+    def __init__(self, item_type: Any) -> None:
+        try:
+            self._decoder: json.Decoder[Item] = json.Decoder(item_type)
+        except TypeError as error:
+            msg = f"item_type {item_type!r} cannot be decoded from JSON: {error}"
+            raise TypeError(msg) from error
+        self.item_type = item_type
+
+    def encode(self, items: Iterable[Item], session_id: str | None = None) -> list[bytes]:
+        """Each of *items* as JSON.
+
+        Raises:
+            UnencodableItemError: An item would not come back as it is.
+        """
+        return [
+            _encode(self._decoder, self._wire_form(item), session_id, f"items[{index}]")
+            for index, item in enumerate(items)
+        ]
+
+    def decode(self, raw: bytes) -> Item:
+        """The item that *raw* is the JSON of.
+
+        Raises:
+            ValueError: *raw* is no JSON, or not that of an item of this type.
+        """
+        return self._decoder.decode(raw)
+
+    def _wire_form(self, item: Item) -> Any:
+        if self.item_type is Any and isinstance(item, RunItem):
+            return msgspec.to_builtins(item)
+        return item
+
+
+_any_json: json.Decoder[Any] = json.Decoder()
+
+
+def snapshot(items: Iterable[Item], session_id: str | None) -> tuple[Item, ...]:
+    """Copies of *items*, equal to them and independent of them.
+
+    Raises:
+        UnencodableItemError: An item is nothing that a store could give back as it is.
+    """
+    copies: list[Item] = []
+    for index, item in enumerate(items):
+        decoder = _decoder_of(item)
+        copies.append(decoder.decode(_encode(decoder, item, session_id, f"items[{index}]")))
+    return tuple(copies)
+
+
+def _decoder_of(value: Item) -> json.Decoder[Item]:
+    """What decodes the JSON of *value* to its like."""
+    if isinstance(value, (Struct, datetime, StrEnum)):
+        return json.Decoder(type(value))
+    return _any_json
+
+
+def _encode(decoder: json.Decoder[Any], value: Any, session_id: str | None, where: str) -> bytes:
+    raw, reason = _try_encode(decoder, value)
+    if raw is None:
+        where, value, reason = _find_fault(value, where, reason)
+        raise UnencodableItemError(session_id, where=where, value=value, reason=reason)
+    return raw
+
+
+def _try_encode(decoder: json.Decoder[Any], value: Any) -> tuple[bytes | None, str]:
+    """The JSON of *value* if it comes back as it is, else None and the reason why not."""
+    try:
+        raw = json.encode(value)
+        back = decoder.decode(raw)
+        if back == value:
+            return raw, ""
+    except RecursionError:
+        return None, "it contains itself, or is nested too deeply"
+    except (TypeError, ValueError, OverflowError) as error:
+        return None, f"{reprlib.repr(value)}: {error}"
+    return None, f"{reprlib.repr(value)} would come back as {reprlib.repr(back)}"
+
+
+def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
+    """The smallest part of *value* that cannot be encoded by itself: its place, it, and why."""
+    above: set[int] = set()
+    while id(value) not in above:
+        above.add(id(value))
+        for place, part in _parts(value):
+            if place.endswith("key") and not isinstance(part, str):
+                return where + place, part, f"{reprlib.repr(part)} is a key and no string"
+            raw, why = _try_encode(_decoder_of(part), part)
+            if raw is None:
+                where, value, reason = where + place, part, why
+                break
+    return where, value, reason
+
+
+def _parts(value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Struct):
+        yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
+    elif isinstance(value, Mapping):
+        yield from ((", a key", key) for key in value)
+        yield from ((f".{key}", part) for key, part in value.items())
+    elif isinstance(value, list):
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
