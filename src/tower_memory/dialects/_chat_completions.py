@@ -1,0 +1,165 @@
+"""Chat messages: OpenAI's chat completions and everything that speaks like them.
+
+1. System and developer messages are instructions: they stay at the front of the request, and are
+   neither stored nor loaded.
+2. Every other message of the request is new; the history goes between the two.
+3. The history is mended where it was cut or broken off, so that the model gets a valid
+   conversation: a tool's result without its call is left out, a call without its result is
+   answered with `INTERRUPTED`. Calls that the request itself answers are left alone.
+4. A reply's message is stored as the provider wants it back, fields unknown to us included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from tower_memory.dialects._plain import MISSING, field, like, plain, replaced
+
+INSTRUCTIONS: Final = frozenset({"system", "developer"})
+INTERRUPTED: Final = "(interrupted: this call has no result)"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChatCompletions:
+    """The dialect of chat messages, and the default.
+
+    A request is a list of messages, or a mapping or an object (dataclass, msgspec Struct,
+    pydantic model) that has ``messages``. A message is a mapping or an object with a ``role``.
+    Where all of a request's messages are of one class of objects, the history is given to it as
+    objects of that class, else as mappings.
+
+    A response is a chat completion (its first choice counts), a message, a string, or has
+    ``messages``: the reply's alone, or the whole conversation, of which the new ones are taken.
+
+    >>> chat = ChatCompletions()
+    >>> request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    >>> chat.new_items(request)
+    [{'role': 'user', 'content': 'Hi'}]
+    >>> chat.reply_items(request, "Hello!")
+    [{'role': 'assistant', 'content': 'Hello!'}]
+    """
+
+    def new_items(self, request: Any, /) -> list[Any]:
+        """See `Dialect.new_items`."""
+        return _conversation(_messages(request))
+
+    def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
+        """See `Dialect.with_history`."""
+        messages = _messages(request)
+        instructions = [message for message in messages if _role(message) in INSTRUCTIONS]
+        new = [message for message in messages if _role(message) not in INSTRUCTIONS]
+        past: list[Any] = _mended(history, new)
+        kinds = {type(message) for message in messages}
+        if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
+            past = [like(item, kind) for item in past]
+        hydrated = [*instructions, *past, *new]
+        return hydrated if messages is request else replaced(request, "messages", hydrated)
+
+    def reply_items(self, request: Any, response: Any, /) -> list[Any]:
+        """See `Dialect.reply_items`."""
+        if isinstance(response, str):
+            return [{"role": "assistant", "content": response}]
+        if (choices := field(response, "choices")) is not MISSING:
+            first = [field(choice, "message") for choice in choices[:1]]
+            return _conversation(_with_roles(first, "response.choices"))
+        if (messages := field(response, "messages")) is not MISSING:
+            got = _conversation(_with_roles(messages, "response.messages"))
+            sent = _conversation(_messages(request))
+            return got[len(sent) :] if got[: len(sent)] == sent else got
+        if field(response, "role") is not MISSING:
+            return _conversation([response])
+        msg = (
+            "response must be a chat completion, a message, a string or have messages, "
+            f"got {type(response).__name__}; write a dialect for it"
+        )
+        raise TypeError(msg)
+
+
+def _messages(request: Any) -> Sequence[Any]:
+    messages = request if isinstance(request, (list, tuple)) else field(request, "messages")
+    if messages is MISSING:
+        msg = f"request must be a list of messages or have messages, got {type(request).__name__}"
+        raise TypeError(msg)
+    return _with_roles(messages, "request.messages")
+
+
+def _with_roles(messages: Any, where: str) -> Sequence[Any]:
+    """*messages*, if they are a list of at least one message."""
+    if not isinstance(messages, (list, tuple)):
+        msg = f"{where} must be a list of messages, got {messages!r}"
+        raise TypeError(msg)
+    if not messages:
+        msg = f"{where} must have at least one message, got none"
+        raise ValueError(msg)
+    for index, message in enumerate(messages):
+        if not isinstance(_role(message), str):
+            msg = f"{where}[{index}] must be a message with a role, got {message!r}"
+            raise TypeError(msg)
+    return messages
+
+
+def _role(message: Any) -> Any:
+    return field(message, "role")
+
+
+def _conversation(messages: Iterable[Any]) -> list[Any]:
+    """*messages* as items to store: all but the instructions."""
+    return [_item(message) for message in messages if _role(message) not in INSTRUCTIONS]
+
+
+def _item(message: Any) -> Any:
+    try:
+        item = plain(message)
+    except RecursionError:
+        return message  # which the store refuses, and says where
+    # A class's default for the role is not set, so it is not dumped.
+    return item if "role" in item else {"role": _role(message), **item}
+
+
+def _mended(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """The history as it can go before *new* (rule 3)."""
+    past: list[Any] = []
+    unanswered: list[Any] = []  # calls of the last assistant's message
+    for item in history:
+        answers = field(item, "tool_call_id") if _role(item) == "tool" else MISSING
+        if answers is MISSING:
+            past += map(_interruption, unanswered)
+            unanswered = _calls(item)
+        elif answers in unanswered:
+            unanswered.remove(answers)
+        else:
+            continue
+        past.append(item)
+    answered_now = _leading_answers(new)
+    if orphans := [answer for answer in answered_now if answer not in unanswered]:
+        msg = (
+            f"request.messages has a result of the tool call {orphans[0]!r}, which the loaded "
+            "history does not end with; load more of it, or send the call along"
+        )
+        raise ValueError(msg)
+    return past + [_interruption(call) for call in unanswered if call not in answered_now]
+
+
+def _calls(message: Any) -> list[str]:
+    """The ids of the calls that *message* makes. Some servers give none, so nothing can refer."""
+    calls = field(message, "tool_calls")
+    if not isinstance(calls, (list, tuple)):
+        return []
+    return [call_id for call in calls if isinstance(call_id := field(call, "id"), str)]
+
+
+def _leading_answers(messages: Sequence[Any]) -> list[Any]:
+    """The calls that *messages* begin by answering."""
+    answers: list[Any] = []
+    for message in messages:
+        if _role(message) != "tool":
+            break
+        answers.append(field(message, "tool_call_id"))
+    return answers
+
+
+def _interruption(call: Any) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call, "content": INTERRUPTED}
