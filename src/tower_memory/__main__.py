@@ -1,0 +1,172 @@
+"""A chat that remembers: ``python -m tower_memory``.
+
+1. Lines in, replies out, one each, until the end of input; the next run goes on from there.
+2. What goes wrong is one line on standard error and a non-zero exit.
+3. Reading blocks the main thread, so that Ctrl-C ends it at once; everything else happens in an
+   event loop beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, NoReturn
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from tower_memory import (
+    LoadSession,
+    MemoryLayer,
+    SaveError,
+    SaveSession,
+    Service,
+    SessionError,
+    SqliteSessionStore,
+)
+from tower_memory._arguments import check_text
+
+CTRL_C = 130  # what shells report for it
+
+
+class Failure(Exception):
+    """Raised for what the user can mend; says in one line what it is."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and exit."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def main() -> int:
+    """Run the chat and return the exit status."""
+    options = _options()
+    try:
+        with ExitStack() as opened:
+            _chat(options, opened)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return CTRL_C
+    except BrokenPipeError:  # whoever reads the replies has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except UnicodeDecodeError as error:
+        return _fail(f"standard input is not {error.encoding}: {error.reason}")
+    except (Failure, SessionError) as error:
+        if isinstance(error, SaveError):
+            _say(error.response)  # it was paid for
+        return _fail(str(error))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = Parser(prog="python -m tower_memory", description="A chat that remembers.")
+    parser.add_argument(
+        "--db", type=_text, default="sessions.db", help="the file to remember in [%(default)s]"
+    )
+    parser.add_argument(
+        "--session", type=_text, default="default", help="the conversation [%(default)s]"
+    )
+    parser.add_argument(
+        "--model", type=_text, help="the model to ask; without, a built-in one, offline"
+    )
+    parser.add_argument(
+        "--base-url",
+        type=_text,
+        help="the OpenAI-compatible endpoint that has it, if it is not OpenAI's own;"
+        " the key is read from OPENAI_API_KEY",
+    )
+    options = parser.parse_args()
+    if options.base_url and not options.model:
+        parser.error("--base-url needs --model")
+    return options
+
+
+def _text(value: str) -> str:
+    try:
+        check_text("it", value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return value
+
+
+def _chat(options: argparse.Namespace, opened: ExitStack) -> None:
+    portal = opened.enter_context(start_blocking_portal())
+    store = opened.enter_context(portal.wrap_async_context_manager(SqliteSessionStore(options.db)))
+    memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id=options.session)
+    service = memory(_model(options, portal, opened))
+    for line in _lines():
+        if said := line.strip():
+            _say(portal.call(service, {"messages": [{"role": "user", "content": said}]}))
+
+
+def _lines() -> Iterator[str]:
+    if not sys.stdin.isatty():
+        yield from sys.stdin
+        return
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print()
+            return
+
+
+def _say(response: Any) -> None:
+    text = response if isinstance(response, str) else response.choices[0].message.content or ""
+    print(text if sys.stdout.isatty() else " ".join(text.splitlines()), flush=True)
+
+
+def _fail(reason: str) -> int:
+    print("tower_memory:", " ".join(reason.split()), file=sys.stderr)
+    return 1
+
+
+def _model(
+    options: argparse.Namespace, portal: BlockingPortal, opened: ExitStack
+) -> Service[dict[str, Any], Any]:
+    if options.model is None:
+        return built_in
+    try:
+        import openai  # noqa: PLC0415 - an extra, imported where it is used
+    except ImportError as error:
+        msg = "--model needs the openai client: pip install 'tower-memory[openai]'"
+        raise Failure(msg) from error
+    key = os.environ.get("OPENAI_API_KEY")
+    if key is None and options.base_url is None:
+        msg = "--model needs a key in OPENAI_API_KEY, or a --base-url that needs none"
+        raise Failure(msg)
+    client = openai.AsyncOpenAI(
+        base_url=options.base_url,
+        api_key=key or "none",
+        timeout=openai.Timeout(120, connect=5),
+        max_retries=1,
+    )
+    opened.enter_context(portal.wrap_async_context_manager(client))
+
+    async def ask(request: dict[str, Any]) -> Any:
+        try:
+            return await client.chat.completions.create(model=options.model, **request)
+        except openai.OpenAIError as error:
+            msg = f"{client.base_url} gave no reply: {error}"
+            raise Failure(msg) from error
+
+    return ask
+
+
+async def built_in(request: dict[str, Any]) -> str:
+    """A model that only tells what it was given."""
+    *earlier, _ = request["messages"]
+    if not earlier:
+        return "I was given no earlier messages."
+    messages = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"
+    return f'I was given {messages}, the first: "{earlier[0]["content"]}"'
+
+
+if __name__ == "__main__":
+    sys.exit(main())
