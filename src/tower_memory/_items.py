@@ -98,6 +98,10 @@ RunItem: TypeAlias = MessageItem | ToolCallItem | ToolOutputItem | HandoffItem
 """One step of a run: ``{"type": "Message", "id": ..., "role": ..., ...}`` on the wire."""
 
 
+_DEEPEST = 100
+"""How far down a fault is looked for: what is nested deeper is a fault by itself."""
+
+
 def to_messages(items: Iterable[object]) -> list[Message]:
     """The messages among *items*, chat messages and run items alike.
 
@@ -222,12 +226,13 @@ def _try_encode(decoder: json.Decoder[Any], value: Any) -> tuple[bytes | None, s
 def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
     """The smallest part of *value* that cannot be encoded by itself: its place, it, and why."""
     above: set[int] = set()
-    while id(value) not in above:
+    while id(value) not in above and len(above) < _DEEPEST:
         above.add(id(value))
         for place, part in _parts(value):
             if place.endswith("key") and not isinstance(part, str):
                 return where + place, part, f"{reprlib.repr(part)} is a key and no string"
-            raw, why = _try_encode(_decoder_of(part), part)
+            typed = isinstance(value, Struct)  # whose fields may be more than JSON values
+            raw, why = _try_encode(_decoder_of(part) if typed else _any_json, part)
             if raw is None:
                 where, value, reason = where + place, part, why
                 break

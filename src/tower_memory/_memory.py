@@ -31,7 +31,7 @@ from tower_memory._errors import SaveError, SessionConflict, TurnExists
 from tower_memory._items import snapshot
 from tower_memory._overlap import SessionTurn
 from tower_memory._service import Req, Res, Service, describe, inner_of, stack
-from tower_memory._sessions import History, Turn
+from tower_memory._sessions import History, SessionStore, Turn
 from tower_memory.dialects import ChatCompletions, Dialect
 
 Overlap: TypeAlias = Literal["serialize", "append", "reject"]
@@ -178,7 +178,7 @@ class Memory(Generic[Req, Res]):
                 revision = await layer.save(turn)
                 if layer.turn_id is None or not turn.items:
                     return
-                held = (await layer.load(turn.session_id)).turn(turn.turn_id)
+                held = await self._held(turn)
         except SessionConflict as conflict:
             raise SessionConflict(
                 turn.session_id,
@@ -193,6 +193,17 @@ class Memory(Generic[Req, Res]):
         # The turn is held. Ours, or that of the same request, made by another at the same time?
         if not _is_same(held, turn.items) if held else revision == history.revision:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held, response=response)
+
+    async def _held(self, turn: Turn[Any]) -> Sequence[Any] | None:
+        """The items that the session holds under the turn's id, or None where they are not seen."""
+        store = self.layer.store()
+        if not isinstance(store, SessionStore):
+            return (await self.layer.load(turn.session_id)).turn(turn.turn_id)
+        for limit in (len(turn.items), None):  # most likely nobody was faster
+            history: History[Any] = await store.load(turn.session_id, limit=limit)
+            if (held := history.turn(turn.turn_id)) is not None:
+                return held
+        return None
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)

@@ -82,7 +82,7 @@ class History(Sequence[Item_co]):
             return NotImplemented
         return self._items == tuple(other)
 
-    __hash__ = None  # type: ignore[assignment]  # its items are mappings and lists
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
         return f"History({list(self._items)!r}, revision={self.revision})"

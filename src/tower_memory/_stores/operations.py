@@ -177,6 +177,7 @@ def _commit(connection: sqlite3.Connection, queue: TurnQueue) -> None:
         return
     try:
         with _transaction(connection, keep_waiting):
+            batch = [pending for pending in batch if not pending.caller.gone]
             outcomes = [_write(connection, pending.turn, pending.encoded) for pending in batch]
     except Exception as error:  # noqa: BLE001 - it becomes the outcome, which settle raises
         if len(batch) == 1:

@@ -83,7 +83,7 @@ class SqliteSessionStore(Generic[Item]):
         busy_timeout: float = 5.0,
         synchronous: Synchronous = "full",
     ) -> None:
-        name = os.fspath(path)
+        name = os.fspath(path) if isinstance(path, os.PathLike) else path
         check_text("path", name)
         check_seconds("busy_timeout", busy_timeout)
         check_choice("synchronous", synchronous, get_args(Synchronous))
@@ -158,15 +158,16 @@ class SqliteSessionStore(Generic[Item]):
         await self.aclose()
 
     async def _opened(self) -> Database:
+        if self._lease is not None:
+            self._lease.check()
         await checkpoint_if_cancelled()  # whoever is cancelled by now has done nothing
-        if self._lease is None:
+        while (held := self._lease) is None:
             taken = await lease(self._file)
             if self._lease is None:
                 self._lease = taken
             else:  # another task was faster
                 await taken.release()
-        self._lease.check()
-        return self._lease.database
+        return held.database
 
     def __eq__(self, other: object) -> bool:
         """Stores on one file are equal: their sessions are the same sessions."""

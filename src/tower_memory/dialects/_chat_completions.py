@@ -63,8 +63,9 @@ class ChatCompletions:
         if isinstance(response, str):
             return [{"role": "assistant", "content": response}]
         if (choices := field(response, "choices")) is not MISSING:
-            first = [field(choice, "message") for choice in choices[:1]]
-            return _conversation(_with_roles(first, "response.choices"))
+            if isinstance(choices, (list, tuple)):
+                choices = [field(choice, "message") for choice in choices[:1]]
+            return _conversation(_with_roles(choices, "response.choices"))
         if (messages := field(response, "messages")) is not MISSING:
             got = _conversation(_with_roles(messages, "response.messages"))
             sent = _conversation(_messages(request))

@@ -1,0 +1,346 @@
+"""The chat dialect: pure functions from requests and responses to items and back."""
+
+from __future__ import annotations
+
+import copy
+from collections import UserDict
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion, ChatCompletionMessage
+
+from tower_memory import Message
+from tower_memory.dialects import ChatCompletions
+
+CHAT = ChatCompletions()
+INTERRUPTED = "(interrupted: this call has no result)"
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+def calling(*calls):
+    made = [
+        {"id": call, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        for call in calls
+    ]
+    return {"role": "assistant", "content": None, "tool_calls": made}
+
+
+def result(call, content="done"):
+    return {"role": "tool", "tool_call_id": call, "content": content}
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+DEVELOPER = {"role": "developer", "content": "Answer in French."}
+HISTORY = [user("a"), assistant("b")]
+
+
+@dataclass
+class Plain:
+    messages: list
+    temperature: float = 0.5
+    seen: list = field(default_factory=list, init=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    messages: list
+    temperature: float = 0.5
+
+
+class Struct(msgspec.Struct, frozen=True):
+    messages: list
+    temperature: float = 0.5
+
+
+class Pydantic(pydantic.BaseModel):
+    messages: list
+    temperature: float = 0.5
+
+
+REQUESTS = [
+    lambda messages: {"messages": messages, "temperature": 0.5},
+    lambda messages: MappingProxyType({"messages": messages, "temperature": 0.5}),
+    Plain,
+    Frozen,
+    Struct,
+    lambda messages: Pydantic(messages=messages),
+]
+
+
+@pytest.mark.parametrize(
+    "make", REQUESTS, ids=["dict", "mapping", "dataclass", "frozen", "Struct", "pydantic"]
+)
+def test_a_request_of_any_kind_is_given_the_history_and_keeps_the_rest(make):
+    request = make([SYSTEM, user("new")])
+    before = copy.deepcopy(dict(request) if isinstance(request, MappingProxyType) else request)
+    hydrated = CHAT.with_history(request, HISTORY)
+    read = dict if isinstance(request, (dict, MappingProxyType)) else vars
+    try:
+        fields = read(hydrated)
+    except TypeError:  # slots
+        fields = {name: getattr(hydrated, name) for name in ("messages", "temperature")}
+    assert fields["messages"] == [SYSTEM, *HISTORY, user("new")]
+    assert fields["temperature"] == 0.5
+    assert before == request
+    assert CHAT.new_items(request) == [user("new")]
+
+
+def test_a_request_that_is_the_list_of_messages_stays_one():
+    assert CHAT.with_history([user("new")], HISTORY) == [*HISTORY, user("new")]
+    assert CHAT.with_history((user("new"),), HISTORY) == [*HISTORY, user("new")]
+
+
+def test_a_field_that_no_constructor_takes_survives():
+    request = Plain([user("new")])
+    request.seen.append("by hand")
+    assert CHAT.with_history(request, HISTORY).seen == ["by hand"]
+
+
+def test_instructions_stay_in_front_and_are_not_stored():
+    request = [SYSTEM, DEVELOPER, user("new")]
+    assert CHAT.new_items(request) == [user("new")]
+    assert CHAT.with_history(request, HISTORY) == [SYSTEM, DEVELOPER, *HISTORY, user("new")]
+
+
+def test_several_new_messages_are_all_new_in_order():
+    request = [user("a"), assistant("b"), user("c")]
+    assert CHAT.new_items(request) == request
+
+
+# Messages that are objects
+
+
+class Said(pydantic.BaseModel):
+    role: str = "user"
+    content: Any
+
+
+@dataclass
+class Dataclass:
+    role: str
+    content: str
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Said(content="new"),
+        Dataclass("user", "new"),
+        Message("user", "new"),
+        UserDict(user("new")),
+        user("new"),
+    ],
+)
+def test_messages_of_any_kind_become_the_same_item(message):
+    assert CHAT.new_items([message]) == [user("new")]
+
+
+@pytest.mark.parametrize("kind", [Said, Dataclass, Message])
+def test_where_messages_are_objects_the_history_is_of_their_class(kind):
+    request = [kind(role="user", content="new")]
+    hydrated = CHAT.with_history(request, HISTORY)
+    assert [type(message) for message in hydrated] == [kind] * 3
+    assert [message.content for message in hydrated] == ["a", "b", "new"]
+    assert hydrated[-1] is request[0]
+
+
+def test_a_history_that_their_class_cannot_hold_is_an_error():
+    with pytest.raises(TypeError, match="the history has a message that Dataclass cannot hold"):
+        CHAT.with_history([Dataclass("user", "new")], [calling("1")])
+
+
+def test_a_request_may_mix_mappings_and_what_the_client_returned():
+    message = ChatCompletionMessage(
+        role="assistant", content=None, tool_calls=calling("1")["tool_calls"]
+    )
+    request = [user("new"), message, result("1")]
+    assert CHAT.new_items(request) == [user("new"), calling("1"), result("1")]
+    spelled = {"role": "assistant", "content": None, "tool_calls": message.tool_calls}
+    assert CHAT.new_items([spelled]) == [calling("1")]
+    assert CHAT.with_history(request, HISTORY) == [*HISTORY, *request]
+
+
+# Responses
+
+
+MESSAGE = {**calling("1"), "content": "Hm", "reasoning_content": "vendor", "extra": {"n": [1]}}
+COMPLETION = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": MESSAGE}],
+}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        COMPLETION,
+        ChatCompletion.model_validate(COMPLETION),
+        MESSAGE,
+        ChatCompletionMessage.model_validate(MESSAGE),
+        {"messages": [MESSAGE]},
+        {"messages": [SYSTEM, user("new"), MESSAGE]},
+    ],
+)
+def test_a_reply_of_any_kind_is_stored_as_the_provider_sent_it(response):
+    assert CHAT.reply_items([SYSTEM, user("new")], response) == [MESSAGE]
+
+
+def test_a_reply_that_is_text_is_an_assistants_message():
+    assert CHAT.reply_items([user("new")], "Hello") == [assistant("Hello")]
+
+
+def test_of_a_whole_conversation_only_what_is_new_is_stored():
+    request = [SYSTEM, *HISTORY, user("new")]
+    new = [calling("1"), result("1"), assistant("done")]
+    assert CHAT.reply_items(request, {"messages": [*request, *new]}) == new
+    assert CHAT.reply_items(request, {"messages": new}) == new
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (None, "got NoneType; write a dialect"),
+        (b"bytes", "got bytes"),
+        ({"choices": []}, r"response\.choices must have at least one message, got none"),
+        ({"choices": [{"text": "completion"}]}, r"response\.choices\[0\] must be a message"),
+        ({"choices": [{"message": None}]}, r"response\.choices\[0\] must be a message"),
+        ({"choices": None}, r"response\.choices must be a list of messages, got None"),
+        ({"messages": []}, r"response\.messages must have at least one"),
+        ({"messages": "Hi"}, r"response\.messages must be a list"),
+    ],
+)
+def test_a_response_of_an_unknown_shape_is_refused_with_what_came(response, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        CHAT.reply_items([user("new")], response)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (None, "request must be a list of messages or have messages, got NoneType"),
+        ("Hi", "request must be a list of messages or have messages, got str"),
+        ({"prompt": "Hi"}, "got dict"),
+        ({"messages": "Hi"}, r"request\.messages must be a list of messages, got 'Hi'"),
+        ([], r"request\.messages must have at least one message, got none"),
+        ([user("a"), {"content": "b"}], r"request\.messages\[1\] must be a message with a role"),
+        (["Hi"], r"request\.messages\[0\] must be a message with a role, got 'Hi'"),
+    ],
+)
+def test_a_request_of_an_unknown_shape_is_refused_with_what_came(request_, message):
+    for function in (CHAT.new_items, lambda request: CHAT.with_history(request, [])):
+        with pytest.raises((TypeError, ValueError), match=message):
+            function(request_)
+
+
+# A valid conversation, whatever was cut
+
+
+def past(history, *new):
+    return CHAT.with_history(list(new), history)[: -len(new)]
+
+
+def test_a_result_whose_call_was_cut_off_is_left_out():
+    history = [result("1"), result("2"), assistant("done")]
+    assert past(history, user("new")) == [assistant("done")]
+
+
+def test_a_result_of_another_call_or_given_twice_is_left_out():
+    history = [calling("1"), result("2"), result("1"), result("1"), assistant("done")]
+    assert past(history, user("new")) == [calling("1"), result("1"), assistant("done")]
+
+
+def test_a_call_without_a_result_is_answered_as_interrupted_after_the_results_it_has():
+    history = [calling("1", "2"), result("2"), user("go on"), calling("3")]
+    assert past(history, user("new")) == [
+        calling("1", "2"),
+        result("2"),
+        result("1", INTERRUPTED),
+        user("go on"),
+        calling("3"),
+        result("3", INTERRUPTED),
+    ]
+
+
+def test_calls_that_the_request_answers_are_left_alone():
+    history = [user("a"), calling("1", "2", "3"), result("1")]
+    request = [result("3"), result("2"), user("and?")]
+    assert CHAT.with_history(request, history) == [*history, *request]
+    assert past(history, result("3")) == [*history, result("2", INTERRUPTED)]
+
+
+def test_a_request_that_answers_a_call_that_was_not_loaded_is_an_error():
+    with pytest.raises(ValueError, match="a result of the tool call '1', which the loaded history"):
+        CHAT.with_history([result("1")], [])
+
+
+def test_calls_without_ids_as_some_servers_make_them_are_left_alone():
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}
+    answer = {"role": "tool", "tool_name": "f", "content": "done"}
+    assert past([call, answer], user("new")) == [call, answer]
+
+
+IDS = st.sampled_from("123")
+
+
+@st.composite
+def valid_history(draw):
+    """Turns of a user's message, perhaps rounds of calls with results, and a reply."""
+    history = []
+    for _ in range(draw(st.integers(0, 4))):
+        history.append(user("u"))
+        for _ in range(draw(st.integers(0, 2))):
+            calls = draw(st.lists(IDS, min_size=1, unique=True))
+            history += [calling(*calls), *map(result, draw(st.permutations(calls)))]
+        history.append(assistant("a"))
+    return history
+
+
+def is_valid(messages):
+    pending = set()
+    for message in messages:
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in pending:
+                return False
+            pending.remove(message["tool_call_id"])
+        elif pending:
+            return False
+        else:
+            pending = {call["id"] for call in message.get("tool_calls") or ()}
+    return not pending
+
+
+@given(valid_history(), st.data())
+def test_a_valid_history_cut_anywhere_at_both_ends_is_valid_and_loses_no_more_than_it_must(
+    history, data
+):
+    start = data.draw(st.integers(0, len(history)))
+    end = data.draw(st.integers(start, len(history)))
+    cut = history[start:end]
+    before = copy.deepcopy(cut)
+    mended = past(cut, user("new"))
+    assert is_valid(mended)
+    assert cut == before
+    assert past(mended, user("new")) == mended  # mending is done after once
+    kept = [message for message in mended if message.get("content") != INTERRUPTED]
+    lost = [message for message in cut if message not in kept]
+    assert all(message["role"] == "tool" for message in lost)
+    if start == 0:
+        assert kept == cut
+    if (start, end) == (0, len(history)):
+        assert mended == history

@@ -1,0 +1,255 @@
+"""``python -m tower_memory``, as a person or a script uses it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from openai_server import serving
+
+COMMAND = [sys.executable, "-m", "tower_memory"]
+COLOUR = "my favourite colour is teal\nwhat is my favourite colour?\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*arguments, said=COLOUR, **variables):
+        environment = {**os.environ, **variables}
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            input=said,
+            cwd=tmp_path,
+            env={key: value for key, value in environment.items() if value is not None},
+            capture_output=True,
+            text=isinstance(said, str),
+            timeout=60,
+        )
+
+    return run
+
+
+def failed(done, *words, status=1):
+    """Whether it ended with one clear line on standard error and *status*."""
+    assert done.returncode == status, done.stderr
+    (line,) = done.stderr.splitlines()
+    for word in words:
+        assert word in line
+    return True
+
+
+def test_a_second_run_remembers_the_first(run, tmp_path):
+    first, second = run("--db", "chat.db"), run("--db", "chat.db")
+    assert first.stdout.splitlines() == [
+        "I was given no earlier messages.",
+        'I was given 2 earlier messages, the first: "my favourite colour is teal"',
+    ]
+    assert second.stdout.splitlines() == [
+        'I was given 4 earlier messages, the first: "my favourite colour is teal"',
+        'I was given 6 earlier messages, the first: "my favourite colour is teal"',
+    ]
+    assert (first.returncode, first.stderr) == (second.returncode, second.stderr) == (0, "")
+    assert [file.name for file in tmp_path.iterdir()] == ["chat.db"]
+
+
+def test_without_options_it_remembers_in_the_current_folder(run, tmp_path):
+    run(said="Hi")
+    assert (tmp_path / "sessions.db").exists()
+    assert "2 earlier messages" in run("--session", "default", said="Hi").stdout
+    assert "no earlier messages" in run("--session", "other", said="Hi").stdout
+
+
+def test_empty_lines_and_no_lines_are_no_turns(run):
+    assert run(said="").stdout == ""
+    assert run(said="\n  \n").stdout == ""
+    assert "no earlier" in run(said="Hi").stdout
+
+
+def test_an_endpoint_is_asked_through_the_openai_client(run):
+    with serving() as server:
+        options = ("--base-url", server.url, "--model", "m")
+        assert run(*options).stdout.splitlines() == [
+            "1 messages, the last: my favourite colour is teal",
+            "3 messages, the last: what is my favourite colour?",
+        ]
+        done = run(*options, said="and now?", OPENAI_API_KEY="key")
+        assert done.stdout == "5 messages, the last: and now?\n"
+        assert server.requests[-1]["model"] == "m"
+
+
+def test_a_reply_of_several_lines_is_one_line_in_a_pipe(run):
+    with serving() as server:
+        done = run("--base-url", server.url, "--model", "m", said="x\x0by")
+    assert done.stdout == "1 messages, the last: x y\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dbb", "chat.db"], ["unrecognized arguments", "--help"]),
+        (["--db"], ["--db", "expected one argument"]),
+        (["--db", ""], ["--db", "must not be empty"]),
+        (["--session", ""], ["--session", "must not be empty"]),
+        (["--base-url", "http://127.0.0.1:1"], ["--base-url needs --model"]),
+    ],
+    ids=lambda value: " ".join(value) or None,
+)
+def test_a_wrong_option_is_one_line(run, arguments, words):
+    assert failed(run(*arguments), *words, status=2)
+
+
+def test_a_path_that_cannot_be_written_is_one_line(run, tmp_path):
+    assert failed(run("--db", "missing/chat.db"), "missing/chat.db", "No such file or directory")
+    assert failed(run("--db", "."), "unable to open database file")
+
+
+def test_a_file_that_is_no_database_of_ours_is_one_line_and_left_as_it_was(run, tmp_path):
+    file = tmp_path / "notes.txt"
+    file.write_text("Dear diary\n" * 100)
+    assert failed(run("--db", "notes.txt"), "notes.txt", "file is not a database")
+    assert file.read_text() == "Dear diary\n" * 100
+    connection = sqlite3.connect(tmp_path / "other.db")
+    connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    assert failed(run("--db", "other.db"), "other.db", "another program's database")
+
+
+def test_an_endpoint_that_does_not_answer_is_one_line_and_saves_nothing(run):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        assert failed(run("--base-url", url, "--model", "m"), url, "gave no reply")
+    assert "no earlier messages" in run(said="Hi").stdout
+
+
+def test_an_endpoint_that_answers_with_an_error_is_one_line(run):
+    with serving() as server:
+        server.status = 404
+        done = run("--base-url", server.url, "--model", "m")
+    assert failed(done, server.url, "No such model.")
+
+
+def test_a_missing_key_is_one_line(run):
+    assert failed(run("--model", "m", OPENAI_API_KEY=None), "OPENAI_API_KEY")
+
+
+def test_a_missing_extra_is_one_line_that_says_how_to_get_it(run, tmp_path):
+    (tmp_path / "openai.py").write_text("raise ImportError")
+    done = run("--model", "m", PYTHONPATH=str(tmp_path))
+    assert failed(done, "pip install 'tower-memory[openai]'")
+
+
+def test_input_that_is_no_text_is_one_line(run, tmp_path):
+    done = run(said=b"caf\xe9\n", PYTHONIOENCODING="utf-8:strict")
+    done.stderr = done.stderr.decode()
+    assert failed(done, "standard input is not utf-8: invalid continuation byte")
+
+
+def test_a_reply_that_cannot_be_saved_is_still_printed(run, tmp_path):
+    run(said="Hi")
+    holder = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    done = run(said="Hi again")
+    holder.close()
+    assert done.stdout == 'I was given 2 earlier messages, the first: "Hi"\n'
+    assert failed(done, "database is locked")
+
+
+def test_a_reader_that_stops_reading_is_no_traceback(tmp_path):
+    child = subprocess.Popen(
+        COMMAND,
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child.stdin.write("Hi\n")
+    child.stdin.flush()
+    child.stdout.readline()
+    child.stdout.close()
+    child.stdin.write("Hi\n")
+    child.stdin.close()
+    assert child.wait(60) == 1
+    assert child.stderr.read() == ""
+    child.stderr.close()
+
+
+class Terminal:
+    """The command in a terminal, to type into and to read from."""
+
+    def __init__(self, folder, *arguments):
+        self.screen, inside = pty.openpty()
+        self.child = subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=folder,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+        )
+        os.close(inside)
+        self.shown = ""
+
+    def until(self, text):
+        """Read until *text* was shown, once more than before."""
+        while text not in self.shown:
+            self.shown += os.read(self.screen, 4096).decode()
+        _, _, self.shown = self.shown.partition(text)
+
+    def type(self, text):
+        os.write(self.screen, text.encode())
+
+    def end(self):
+        status = self.child.wait(60)
+        try:
+            while rest := os.read(self.screen, 4096):
+                self.shown += rest.decode()
+        except OSError:  # how a terminal says that nobody is there any more
+            pass
+        os.close(self.screen)
+        return status, self.shown
+
+
+def test_in_a_terminal_it_prompts_and_ends_at_the_end_of_input(tmp_path):
+    terminal = Terminal(tmp_path)
+    terminal.until("> ")
+    terminal.type("Hi\n")
+    terminal.until("I was given no earlier messages.")
+    terminal.until("> ")
+    terminal.type("\x04")
+    status, rest = terminal.end()
+    assert status == 0
+    assert rest.strip() == ""
+
+
+def test_ctrl_c_at_the_prompt_ends_it_cleanly(tmp_path):
+    terminal = Terminal(tmp_path)
+    terminal.until("> ")
+    os.kill(terminal.child.pid, signal.SIGINT)
+    status, rest = terminal.end()
+    assert status == 130
+    assert re.sub(r"\s|\^C", "", rest) == ""
+
+
+def test_ctrl_c_while_the_model_is_asked_ends_it_cleanly_and_saves_nothing(run, tmp_path):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        terminal = Terminal(tmp_path, "--base-url", url, "--model", "m")
+        terminal.until("> ")
+        terminal.type("Hi\n")
+        connection, _ = silent.accept()
+        with connection:
+            os.kill(terminal.child.pid, signal.SIGINT)
+            status, rest = terminal.end()
+    assert status == 130
+    assert "Traceback" not in rest
+    assert "no earlier messages" in run(said="Hi").stdout

@@ -1,0 +1,282 @@
+"""Overlapping turns of one session: serialize, append, reject."""
+
+from __future__ import annotations
+
+import functools
+
+import anyio
+import pytest
+
+from tower_memory import (
+    InMemorySessionStore,
+    LoadSession,
+    MemoryLayer,
+    RetryLayer,
+    SaveSession,
+    SessionConflict,
+    SessionError,
+    SqliteSessionStore,
+    Turn,
+)
+from tower_memory._overlap import _locks
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def remembering(store, session_id="s", **parameters):
+    return MemoryLayer(LoadSession(store), SaveSession(store), session_id=session_id, **parameters)
+
+
+@pytest.fixture(autouse=True)
+async def no_lock_is_left_behind(anyio_backend):
+    yield
+    assert not _locks.get({})
+
+
+class Model:
+    """A model that answers when told to, and knows how many calls are under way."""
+
+    def __init__(self):
+        self.called = []
+        self.most_at_once = 0
+        self.under_way = 0
+        self.go_on = anyio.Event()
+
+    async def __call__(self, messages):
+        self.called.append(messages[-1]["content"])
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            await self.go_on.wait()
+        finally:
+            self.under_way -= 1
+        return f"re: {messages[-1]['content']}"
+
+
+async def until(condition):
+    while not condition():
+        await anyio.lowlevel.checkpoint()
+
+
+def layers_over(store):
+    """Three ways to the same store: directly, through a layer, and through a decorator."""
+    save = SaveSession(store)
+
+    @functools.wraps(save.__call__)
+    async def decorated(turn):
+        return await save(turn)
+
+    return [
+        remembering(store),
+        MemoryLayer(LoadSession(store), RetryLayer(on=OSError)(save), session_id="s"),
+        MemoryLayer(LoadSession(store), decorated, session_id="s"),
+    ]
+
+
+async def test_serialized_turns_run_one_after_another_in_order_through_whatever_stack(store):
+    model = Model()
+    async with anyio.create_task_group() as tasks:
+        for n, layer in enumerate(layers_over(store)):
+            tasks.start_soon(layer(model), [user(str(n))])
+            await until(lambda n=n: len(model.called) == 1 and waiting() == n)
+        model.go_on.set()
+    assert model.most_at_once == 1
+    assert model.called == ["0", "1", "2"]
+    history = await store.load("s")
+    assert [item["content"] for item in history] == ["0", "re: 0", "1", "re: 1", "2", "re: 2"]
+
+
+def waiting():
+    """How many turns wait for a lock."""
+    return sum(lock.users - 1 for lock in _locks.get({}).values())
+
+
+async def test_stores_on_one_file_are_one_store(tmp_path):
+    model = Model()
+    one, two = (SqliteSessionStore(tmp_path / "a.db") for _ in range(2))
+    async with one, two, anyio.create_task_group() as tasks:
+        tasks.start_soon(remembering(one)(model), [user("a")])
+        tasks.start_soon(remembering(two)(model), [user("b")])
+        await until(waiting)
+        model.go_on.set()
+    assert model.most_at_once == 1
+
+
+async def test_turns_of_other_sessions_and_other_stores_do_not_wait(store):
+    model = Model()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(remembering(store)(model), [user("a")])
+        tasks.start_soon(remembering(store, "other")(model), [user("b")])
+        tasks.start_soon(remembering(InMemorySessionStore())(model), [user("c")])
+        await until(lambda: model.under_way == 3)
+        model.go_on.set()
+    assert sorted(model.called) == ["a", "b", "c"]
+
+
+async def test_appended_turns_run_side_by_side_and_both_are_kept_whole(store):
+    model = Model()
+    async with anyio.create_task_group() as tasks:
+        for text in "ab":
+            tasks.start_soon(remembering(store, overlap="append")(model), [user(text)])
+        await until(lambda: model.under_way == 2)
+        model.go_on.set()
+    contents = [item["content"] for item in await store.load("s")]
+    assert sorted([contents[:2], contents[2:]]) == [["a", "re: a"], ["b", "re: b"]]
+
+
+async def test_a_rejected_turn_costs_no_call_while_the_other_is_under_way(store):
+    model = Model()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(remembering(store, overlap="reject")(model), [user("a")])
+        await until(lambda: model.called)
+        with pytest.raises(SessionConflict, match="another turn of it is under way") as caught:
+            await remembering(store, overlap="reject")(model)([user("b")])
+        assert (caught.value.session_id, caught.value.expected) == ("s", None)
+        model.go_on.set()
+    assert model.called == ["a"]
+    assert await remembering(store, overlap="reject")(model)([user("c")]) == "re: c"
+
+
+async def test_a_session_cleared_during_a_turn_gets_that_turn(store):
+    await store.append(Turn("s", [user("old")]))
+
+    async def model(_messages):
+        await store.clear("s")
+        return "cleared"
+
+    await remembering(store)(model)([user("clear it")])
+    assert [item["content"] for item in await store.load("s")] == ["clear it", "cleared"]
+
+
+@pytest.mark.parametrize("through_a_task", [False, True])
+async def test_a_turn_that_would_wait_for_itself_raises(store, through_a_task):
+    async def model(messages):
+        if not through_a_task:
+            return await service(messages)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service, messages)
+        return "unreachable"
+
+    service = remembering(store)(model)
+    with pytest.raises((SessionError, ExceptionGroup)) as caught:
+        await service([user("a")])
+    error = caught.value
+    if isinstance(error, ExceptionGroup):
+        (error,) = error.exceptions
+    assert "would wait for itself" in str(error)
+    assert (await store.load("s")).revision == 0
+
+
+async def test_memory_applied_twice_for_one_session_raises(store):
+    async def model(_messages):
+        pytest.fail("the model was called")
+
+    with pytest.raises(SessionError, match="session 's': this turn would wait for itself"):
+        await remembering(store)(remembering(store)(model))([user("a")])
+
+
+async def test_memory_nested_for_different_sessions_works(store):
+    async def model(messages):
+        return f"given {len(messages)}"
+
+    service = remembering(store, "outer")(remembering(store, "inner")(model))
+    assert await service([user("a")]) == "given 1"
+    # What the outer memory adds is new to the inner one.
+    assert await service([user("b")]) == "given 5"
+
+
+async def test_two_turns_that_would_wait_for_each_other_do_not_wait_for_ever(store):
+    inside = {"a": anyio.Event(), "b": anyio.Event()}
+    outcomes = []
+
+    async def model(_messages):
+        return "done"
+
+    def crossing(mine, other):
+        async def call(messages):
+            inside[mine].set()
+            await inside[other].wait()
+            return await remembering(store, other)(model)(messages)
+
+        return remembering(store, mine)(call)
+
+    async def run(service):
+        try:
+            outcomes.append(await service([user("x")]))
+        except SessionError as error:
+            outcomes.append("would wait for itself" in str(error))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, crossing("a", "b"))
+        tasks.start_soon(run, crossing("b", "a"))
+    assert sorted(outcomes, key=str) == [True, "done"]
+
+
+async def test_a_task_that_outlives_the_turn_it_was_started_in_may_take_its_own(store):
+    turn_over = anyio.Event()
+    replies = []
+
+    async def model(_messages):
+        return "ok"
+
+    async def later():
+        await turn_over.wait()
+        replies.append(await remembering(store)(model)([user("later")]))
+
+    async def starting(messages):
+        tasks.start_soon(later)
+        return await model(messages)
+
+    async with anyio.create_task_group() as tasks:
+        await remembering(store)(starting)([user("first")])
+        turn_over.set()
+    assert replies == ["ok"]
+
+
+async def test_a_turn_cancelled_while_it_waits_leaves_the_others_their_places(store):
+    model = Model()
+    scope = anyio.CancelScope()
+
+    async def call(text, scope=None):
+        with scope or anyio.CancelScope():
+            await remembering(store)(model)([user(text)])
+
+    async with anyio.create_task_group() as tasks:
+        for n, (text, each) in enumerate([("a", None), ("b", scope), ("c", None)]):
+            tasks.start_soon(call, text, each)
+            await until(lambda n=n: model.called and waiting() == n)
+        scope.cancel()
+        await until(lambda: waiting() == 1)
+        model.go_on.set()
+    assert model.called == ["a", "c"]
+
+
+async def test_an_unhashable_store_is_told_by_what_it_is():
+    class Unhashable:
+        __hash__ = None
+
+        def __init__(self):
+            self.inner = InMemorySessionStore()
+
+        async def load(self, session_id, *, limit=None):
+            return await self.inner.load(session_id, limit=limit)
+
+        async def append(self, turn):
+            return await self.inner.append(turn)
+
+        async def pop(self, session_id):
+            return await self.inner.pop(session_id)
+
+        async def clear(self, session_id):
+            return await self.inner.clear(session_id)
+
+    model = Model()
+    store = Unhashable()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(remembering(store)(model), [user("a")])
+        tasks.start_soon(remembering(store)(model), [user("b")])
+        await until(waiting)
+        model.go_on.set()
+    assert model.most_at_once == 1

@@ -1,0 +1,143 @@
+# pyright: strict
+"""What type checkers make of the public names. Read by mypy and pyright, never executed.
+
+A line with an ignore comment must be an error: both checkers report a comment without use.
+"""
+
+from collections.abc import Mapping
+from typing import Any, assert_type
+
+import agents
+import stamina
+
+from tower_memory import (
+    History,
+    InMemorySessionStore,
+    Layer,
+    LoadSession,
+    MemoryLayer,
+    Message,
+    MessageItem,
+    RetryLayer,
+    RunItem,
+    SaveSession,
+    Service,
+    ServiceBuilder,
+    Session,
+    SessionError,
+    SessionStore,
+    SqliteSession,
+    SqliteSessionStore,
+    TimeoutLayer,
+    Turn,
+)
+from tower_memory.dialects import ChatCompletions, Dialect
+
+
+async def ask(request: list[str]) -> bytes:
+    return "".join(request).encode()
+
+
+def not_async(request: list[str]) -> bytes:
+    return b""
+
+
+def logged(inner: Service[list[str], bytes]) -> Service[list[str], bytes]:
+    return inner
+
+
+def for_numbers(inner: Service[int, int]) -> Service[int, int]:
+    return inner
+
+
+store: SqliteSessionStore[Any] = SqliteSessionStore("a.db")
+memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id="s")
+
+# A bare function is a service, a decorator is a layer.
+service: Service[list[str], bytes] = ask
+layer: Layer[list[str], bytes] = logged
+not_a_service: Service[list[str], bytes] = not_async  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+other_response: Service[list[str], str] = ask  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+other_request: Service[int, bytes] = ask  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+other_layer: Layer[list[str], bytes] = for_numbers  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+async def stacks() -> None:
+    # Layers keep the types of what they wrap, alone, nested and from a builder.
+    assert_type(await memory(ask)(["Hi"]), bytes)
+    assert_type(await RetryLayer(on=OSError)(ask)(["Hi"]), bytes)
+    assert_type(await TimeoutLayer(1)(ask)(["Hi"]), bytes)
+    assert_type(await TimeoutLayer(1)(RetryLayer(on=OSError)(memory(ask)))(["Hi"]), bytes)
+    built = ServiceBuilder().layer(TimeoutLayer(1)).layer(memory).layer(logged).service(ask)
+    assert_type(built, Service[list[str], bytes])
+    assert_type(await built(["Hi"]), bytes)
+    with_stamina = ServiceBuilder().layer(stamina.retry(on=OSError)).layer(memory).service(ask)
+    assert_type(with_stamina, Service[list[str], bytes])
+
+    await built("Hi")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    memory(not_async)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    for_numbers(memory(ask))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ServiceBuilder().layer(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ServiceBuilder().service(not_async)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RetryLayer()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    RetryLayer(on=KeyboardInterrupt)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    MemoryLayer(LoadSession(store), SaveSession(store))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MemoryLayer(store, store, session_id="s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", overlap="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def stores() -> None:
+    # Load and save are services, and take layers.
+    load: Service[str, History[Any]] = LoadSession(store, limit=3)
+    save: Service[Turn[Any], int] = RetryLayer(on=SessionError)(SaveSession(store))
+    MemoryLayer(load, TimeoutLayer(1)(save), session_id=lambda request: str(request))
+    MemoryLayer(store.load, store.append, session_id="s")
+
+    # What the items are is known where it was said.
+    typed = SqliteSessionStore("a.db", item_type=MessageItem)
+    assert_type(typed, SqliteSessionStore[MessageItem])
+    assert_type((await typed.load("s"))[0], MessageItem)
+    assert_type(await LoadSession(typed)("s"), History[MessageItem])
+    assert_type(await typed.session("s").get_items(), list[MessageItem])
+    assert_type(await typed.pop("s"), MessageItem | None)
+    await typed.append(Turn("s", ["text"]))  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    run_items: SqliteSessionStore[RunItem] = SqliteSessionStore("a.db", item_type=RunItem)
+    assert_type((await run_items.load("s"))[0], RunItem)
+
+    # They satisfy the protocols.
+    for each in (store, InMemorySessionStore[Any]()):
+        any_store: SessionStore[Any] = each
+        SaveSession(any_store)
+    session = SqliteSession("s", "a.db")
+    assert_type(session, SqliteSession[Any])
+    ours: Session[Any] = session
+    theirs: agents.memory.Session = session
+    assert_type(await session.get_messages(), list[Message])
+    await agents.Runner.run(agents.Agent(name="a"), "Hi", session=session)
+    print(ours, theirs)
+
+
+class Lines:
+    def new_items(self, request: str, /) -> list[str]:
+        return [request]
+
+    def with_history(self, request: str, history: object, /) -> str:
+        return request
+
+    def reply_items(self, request: str, response: str, /) -> list[str]:
+        return [response]
+
+
+def dialects() -> None:
+    chat: Dialect = ChatCompletions()
+    lines: Dialect = Lines()
+    MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", dialect=lines)
+    MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", dialect=chat)
+    MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", dialect=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def users(request: Mapping[str, str]) -> str:
+    return request["user"]
+
+
+MemoryLayer(LoadSession(store), SaveSession(store), session_id=users)
