@@ -76,10 +76,10 @@ async def compare(folder: Path, items: int) -> list[tuple[float, float]]:
     async with SqliteSessionStore(folder / "ours.db") as store:
         await store.append(Turn("s", NEW * (items // 2)))
 
-        async def floor_turn() -> None:  # noqa: RUF029 - timed as ours is
+        async def floor_turn() -> None:
             floor.turn()
 
-        async def floor_pop() -> None:  # noqa: RUF029
+        async def floor_pop() -> None:
             floor.pop()
 
         async def our_turn() -> None:

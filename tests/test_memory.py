@@ -285,6 +285,13 @@ async def test_a_request_item_that_cannot_be_stored_is_refused_before_the_model_
     assert (caught.value.session_id, caught.value.where) == ("s", "items[1].content")
 
 
+async def test_a_request_item_that_contains_itself_is_refused_before_the_model_is_called(store):
+    content = []
+    content.append(content)
+    with pytest.raises(UnencodableItemError, match="contains itself"):
+        await remembering(store)(not_called)([user(content)])
+
+
 async def test_a_reply_that_cannot_be_stored_or_read_comes_back_on_the_error(store):
     async def unencodable(_messages):
         return {"role": "assistant", "content": {1, 2}}
@@ -412,6 +419,50 @@ async def test_a_turn_that_another_saved_meanwhile_is_raised_with_the_reply(stor
 async def test_a_turn_that_another_saved_with_the_same_reply_is_the_same_turn(store):
     assert await overlapping(numbered(store, overlap="append"), "same", "same") == ["same"] * 2
     assert await store.load("s") == [user("a"), assistant("same")]
+
+
+class Saving:
+    """A service that saves and then has something else happen."""
+
+    def __init__(self, store, then):
+        self.store = store
+        self.then = then
+
+    async def __call__(self, turn):
+        revision = await self.store.append(turn)
+        await self.then()
+        return revision
+
+
+async def test_a_turn_is_known_for_its_own_whatever_happens_after_it_was_saved(store):
+    async def another_turn():
+        await store.append(Turn("s", [user("another")]))
+
+    async def cleared():
+        await store.clear("s")
+
+    for then, left in [(another_turn, 3), (cleared, 0)]:
+        layer = MemoryLayer(
+            LoadSession(store), Saving(store, then), session_id="s", turn_id=lambda _: "t"
+        )
+        assert await layer(echo)([user("a")]) == "re: a"
+        assert len(await store.load("s")) == left
+        await store.clear("s")
+
+
+async def test_where_there_is_no_store_to_ask_the_services_tell_whose_turn_was_saved():
+    revisions = iter([1, 1, 2])
+
+    async def load(_session_id):
+        return History(revision=next(revisions))
+
+    async def save(_turn):
+        return 1
+
+    layer = MemoryLayer(load, save, session_id="s", turn_id=lambda _: "t")
+    with pytest.raises(TurnExists) as caught:  # the revision stayed as it was
+        await layer(echo)([user("a")])
+    assert (caught.value.items, caught.value.response) == (None, "re: a")
 
 
 async def test_a_turn_that_holds_nothing_is_no_turn_that_exists(store):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -25,6 +28,8 @@ from tower_memory import (
     SqliteSessionStore,
     Turn,
 )
+from tower_memory._items import ItemCodec
+from tower_memory._stores import operations, schema
 
 ITEM = {"role": "user", "content": "Hi"}
 
@@ -163,6 +168,52 @@ async def test_a_path_that_cannot_be_opened_is_named_with_the_reason(path):
         await SqliteSessionStore(path.parent / "missing" / "a.db").load("s")
     with pytest.raises(SessionError, match="unable to open database file"):
         await SqliteSessionStore(path.parent).load("s")
+
+
+async def test_a_file_that_stays_locked_while_it_is_opened_is_an_error_and_then_opens(path):
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    store = SqliteSessionStore(path, busy_timeout=0.1)
+    with pytest.raises(SessionError, match=r"cannot open .*: database is locked"):
+        await store.load("s")
+    other.execute("ROLLBACK")
+    other.close()
+    async with store:
+        assert await store.load("s") == []
+
+
+def test_a_step_of_opening_that_meets_a_lock_is_done_again(path):
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    steps = []
+
+    def step(connection):
+        steps.append("begun")
+        if len(steps) == 2:
+            other.execute("ROLLBACK")
+        connection.execute("BEGIN IMMEDIATE")
+        return len(steps)
+
+    assert schema._patiently(connection, step, 60) == 2
+    assert not connection.in_transaction
+    other.close()
+    connection.close()
+
+
+def test_a_file_that_another_process_made_ours_meanwhile_is_left_as_it_is(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.prepare(connection, 0)
+    schema._make_ours(connection)
+    connection.execute("ROLLBACK")
+    connection.close()
+
+
+def test_where_there_can_be_no_write_ahead_log_the_file_is_refused():
+    connection = sqlite3.connect("", isolation_level=None)  # a temporary file, which has none
+    with pytest.raises(schema.Refused, match="does not allow a write-ahead log"):
+        schema.prepare(connection, 0)
+    connection.close()
 
 
 async def test_what_failed_to_open_opens_once_the_cause_is_gone(path):
@@ -398,16 +449,37 @@ async def test_a_lock_held_past_the_busy_timeout_is_an_error_and_then_the_store_
 async def test_a_lock_given_back_in_time_is_waited_for_by_all(path):
     async with SqliteSessionStore(path) as store:
         await store.append(Turn("s", ["first"]))
-        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         async with anyio.create_task_group() as tasks:
             for n in range(5):
                 tasks.start_soon(store.append, Turn("s", [n]))
-            while len(store._lease.database._queue) == 5:  # until the wait for the lock began
-                await anyio.lowlevel.checkpoint()
+            for _ in range(100):
+                assert len(await store.load("s")) == 1  # loads do not wait
             other.execute("ROLLBACK")
             other.close()
         assert len(await store.load("s")) == 6
+
+
+def test_a_fault_in_one_turn_of_a_commit_is_not_its_neighbours(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.prepare(connection, 0)
+    connection.execute(
+        "CREATE TRIGGER fault BEFORE INSERT ON memory_item WHEN new.item = '\"bad\"'"
+        " BEGIN SELECT RAISE(ABORT, 'a fault'); END"
+    )
+    pending = [
+        operations.PendingTurn(Turn("s", items), [json.dumps(item).encode() for item in items], 0)
+        for items in (["one"], ["half", "bad"], ["two"])
+    ]
+    queue = deque(pending)
+    assert operations.settle(connection, pending[0].caller, queue, pending[0]) == 1
+    with pytest.raises(sqlite3.IntegrityError, match="a fault"):
+        operations.settle(connection, pending[1].caller, queue, pending[1])
+    assert operations.settle(connection, pending[2].caller, queue, pending[2]) > 1
+    history = operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any))
+    assert history == ["one", "two"]
+    connection.close()
 
 
 async def test_a_save_that_was_cancelled_while_it_waited_is_not_made(path):
@@ -422,6 +494,31 @@ async def test_a_save_that_was_cancelled_while_it_waited_is_not_made(path):
         other.close()
         await store.append(Turn("s", ["after"]))
         assert await store.load("s") == ["first", "after"]
+
+
+def test_a_turn_whose_caller_is_gone_before_its_commit_is_not_written(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.prepare(connection, 0)
+    gone, here = (operations.PendingTurn(Turn("s", [n]), [b"%d" % n], 0) for n in range(2))
+    gone.caller.gone = True
+    queue = deque([gone])
+    operations.settle(connection, gone.caller, queue, gone)
+    assert operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any)) == []
+    queue += [gone, here]
+    assert operations.settle(connection, here.caller, queue, here) == 1
+    history = operations.load(connection, here.caller, "s", None, ItemCodec(Any))
+    assert (list(history), history.revision) == ([1], 1)
+    connection.close()
+
+
+def test_a_load_whose_caller_is_gone_stops(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.prepare(connection, 0)
+    pending = operations.PendingTurn(Turn("s", [0, 1]), [b"0", b"1"], 0)
+    operations.settle(connection, pending.caller, deque([pending]), pending)
+    pending.caller.gone = True
+    assert operations.load(connection, pending.caller, "s", None, ItemCodec(Any)) == []
+    connection.close()
 
 
 async def test_in_a_cancelled_scope_nothing_is_begun(path):

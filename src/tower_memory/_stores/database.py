@@ -228,10 +228,19 @@ async def _connect(
     cross: Cross, path: str, busy_timeout: float, opened: AsyncExitStack
 ) -> aiosqlite.Connection:
     made: list[aiosqlite.Connection] = []
+    failures: list[Exception] = []
+
+    def factory(path: str, **settings: Any) -> sqlite3.Connection:
+        # aiosqlite does not wait for its thread when this raises, so it never does.
+        try:
+            return Connection(path, **settings)
+        except (OSError, sqlite3.Error) as error:
+            failures.append(error)
+            return sqlite3.Connection(":memory:")
 
     def make() -> None:
         made.append(
-            aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None, factory=Connection)
+            aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None, factory=factory)
         )
 
     # A thread is a daemon if the one that made it is; aiosqlite makes one that is not, and a
@@ -239,9 +248,11 @@ async def _connect(
     maker = Thread(target=make, daemon=True)
     maker.start()
     maker.join()
-    connection = made[0]
+    (connection,) = made
     await cross(_start, connection)
     opened.push_async_callback(cross, connection.close)
+    for failure in failures:
+        raise failure
     return connection
 
 
