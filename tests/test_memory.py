@@ -20,7 +20,6 @@ from tower_memory import (
     SessionConflict,
     SessionError,
     SqliteSessionStore,
-    TimeoutLayer,
     Turn,
     TurnExists,
     UnencodableItemError,
@@ -207,13 +206,12 @@ async def test_a_save_under_way_runs_to_its_end_and_the_reply_is_returned(store)
 
 
 async def test_a_reply_that_came_as_the_time_ran_out_is_saved_and_returned(store):
-    async def slow(messages):
-        with anyio.CancelScope(shield=True):
-            await anyio.sleep(0.02)  # past the deadline, without a checkpoint to be cancelled at
+    async def just_in_time(messages):
+        scope.deadline = anyio.current_time()
         return await echo(messages)
 
-    service = TimeoutLayer(0.01)(remembering(store)(slow))
-    assert await service([user("a")]) == "re: a"
+    with anyio.fail_after(3600) as scope:
+        assert await remembering(store)(just_in_time)([user("a")]) == "re: a"
     assert len(await store.load("s")) == 2
 
 
@@ -223,9 +221,13 @@ async def test_a_save_that_outlasts_the_grace_past_a_deadline_raises_with_the_re
     async def save(_turn):
         await anyio.sleep_forever()
 
+    async def just_in_time(messages):
+        scope.deadline = anyio.current_time()
+        return await echo(messages)
+
     layer = MemoryLayer(LoadSession(store), save, session_id="s", grace=0.05)
-    with pytest.raises(SaveError) as caught:
-        await TimeoutLayer(0.05)(layer(echo))([user("a")])
+    with anyio.fail_after(3600) as scope, pytest.raises(SaveError) as caught:
+        await layer(just_in_time)([user("a")])
     error = caught.value
     assert error.response == "re: a"
     assert isinstance(error.__cause__, TimeoutError)
