@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections import UserDict
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from datetime import UTC, datetime
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
-from tower_memory import Message
+from tower_memory import HandoffItem, Message, MessageItem, Role, ToolCallItem, ToolOutputItem
 from tower_memory.dialects import ChatCompletions
 
 CHAT = ChatCompletions()
@@ -157,9 +158,34 @@ def test_where_messages_are_objects_the_history_is_of_their_class(kind):
     assert hydrated[-1] is request[0]
 
 
-def test_a_history_that_their_class_cannot_hold_is_an_error():
+@pytest.mark.parametrize("content", [None, "Let me see."])
+def test_a_history_that_their_class_cannot_hold_is_an_error_and_no_loss(content):
+    history = [{**calling("1"), "content": content}, result("1")]
     with pytest.raises(TypeError, match="the history has a message that Dataclass cannot hold"):
-        CHAT.with_history([Dataclass("user", "new")], [calling("1")])
+        CHAT.with_history([Dataclass("user", "new")], history)
+
+
+def test_what_a_class_does_not_have_and_says_nothing_is_no_loss():
+    history = [{**assistant("b"), "refusal": None, "annotations": []}]
+    assert CHAT.with_history([Dataclass("user", "new")], history)[0] == Dataclass("assistant", "b")
+
+
+def test_a_message_of_no_known_kind_is_refused():
+    with pytest.raises(TypeError, match="a message must be a mapping, .* got SimpleNamespace"):
+        CHAT.new_items([SimpleNamespace(role="user", content="new")])
+
+
+def test_run_items_in_the_history_are_spelled_as_chat_messages():
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    items = [
+        MessageItem("m", Role.USER, "a", time),
+        ToolCallItem("1", "f", {}, time),
+        ToolOutputItem("o", "1", "done", None, time),
+        HandoffItem("h", "a", "b", None, time),
+    ]
+    spelled = [user("a"), calling("1"), result("1"), user("new")]
+    assert CHAT.with_history([user("new")], items) == spelled
+    assert CHAT.with_history([user("new")], msgspec.to_builtins(items)) == spelled
 
 
 def test_a_request_may_mix_mappings_and_what_the_client_returned():
@@ -293,6 +319,7 @@ def test_calls_without_ids_as_some_servers_make_them_are_left_alone():
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}
     answer = {"role": "tool", "tool_name": "f", "content": "done"}
     assert past([call, answer], user("new")) == [call, answer]
+    assert past([call], answer) == [call]
 
 
 IDS = st.sampled_from("123")

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from openai_server import serving
@@ -36,12 +37,11 @@ def run(tmp_path):
 
 
 def failed(done, *words, status=1):
-    """Whether it ended with one clear line on standard error and *status*."""
+    """Assert that it ended with one clear line on standard error and *status*."""
     assert done.returncode == status, done.stderr
     (line,) = done.stderr.splitlines()
     for word in words:
         assert word in line
-    return True
 
 
 def test_a_second_run_remembers_the_first(run, tmp_path):
@@ -101,30 +101,30 @@ def test_a_reply_of_several_lines_is_one_line_in_a_pipe(run):
     ids=lambda value: " ".join(value) or None,
 )
 def test_a_wrong_option_is_one_line(run, arguments, words):
-    assert failed(run(*arguments), *words, status=2)
+    failed(run(*arguments), *words, status=2)
 
 
 def test_a_path_that_cannot_be_written_is_one_line(run, tmp_path):
-    assert failed(run("--db", "missing/chat.db"), "missing/chat.db", "No such file or directory")
-    assert failed(run("--db", "."), "unable to open database file")
+    failed(run("--db", "missing/chat.db"), "missing/chat.db", "No such file or directory")
+    failed(run("--db", "."), "unable to open database file")
 
 
 def test_a_file_that_is_no_database_of_ours_is_one_line_and_left_as_it_was(run, tmp_path):
     file = tmp_path / "notes.txt"
     file.write_text("Dear diary\n" * 100)
-    assert failed(run("--db", "notes.txt"), "notes.txt", "file is not a database")
+    failed(run("--db", "notes.txt"), "notes.txt", "file is not a database")
     assert file.read_text() == "Dear diary\n" * 100
     connection = sqlite3.connect(tmp_path / "other.db")
     connection.execute("CREATE TABLE notes (text)")
     connection.close()
-    assert failed(run("--db", "other.db"), "other.db", "another program's database")
+    failed(run("--db", "other.db"), "other.db", "another program's database")
 
 
 def test_an_endpoint_that_does_not_answer_is_one_line_and_saves_nothing(run):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        assert failed(run("--base-url", url, "--model", "m"), url, "gave no reply")
+        failed(run("--base-url", url, "--model", "m"), url, "gave no reply")
     assert "no earlier messages" in run(said="Hi").stdout
 
 
@@ -132,23 +132,29 @@ def test_an_endpoint_that_answers_with_an_error_is_one_line(run):
     with serving() as server:
         server.status = 404
         done = run("--base-url", server.url, "--model", "m")
-    assert failed(done, server.url, "No such model.")
+    failed(done, server.url, "No such model.")
 
 
-def test_a_missing_key_is_one_line(run):
-    assert failed(run("--model", "m", OPENAI_API_KEY=None), "OPENAI_API_KEY")
+@pytest.mark.parametrize("key", [None, ""])
+def test_a_missing_key_is_one_line(run, key):
+    done = run("--model", "m", OPENAI_API_KEY=key, OPENAI_BASE_URL=None)
+    failed(done, "OPENAI_API_KEY")
+
+
+def test_an_address_that_is_none_is_one_line_that_says_why(run):
+    failed(run("--model", "m", "--base-url", "127.0.0.1:1/v1"), "http://")
 
 
 def test_a_missing_extra_is_one_line_that_says_how_to_get_it(run, tmp_path):
     (tmp_path / "openai.py").write_text("raise ImportError")
     done = run("--model", "m", PYTHONPATH=str(tmp_path))
-    assert failed(done, "pip install 'tower-memory[openai]'")
+    failed(done, "pip install 'tower-memory[openai]'")
 
 
 def test_input_that_is_no_text_is_one_line(run, tmp_path):
     done = run(said=b"caf\xe9\n", PYTHONIOENCODING="utf-8:strict")
     done.stderr = done.stderr.decode()
-    assert failed(done, "standard input is not utf-8: invalid continuation byte")
+    failed(done, "standard input is not utf-8: invalid continuation byte")
 
 
 def test_a_reply_that_cannot_be_saved_is_still_printed(run, tmp_path):
@@ -158,7 +164,42 @@ def test_a_reply_that_cannot_be_saved_is_still_printed(run, tmp_path):
     done = run(said="Hi again")
     holder.close()
     assert done.stdout == 'I was given 2 earlier messages, the first: "Hi"\n'
-    assert failed(done, "database is locked")
+    failed(done, "this turn is not saved", "database is locked")
+
+
+def test_a_conversation_taken_over_from_tower_llm_goes_on(run, tmp_path):
+    connection = sqlite3.connect(tmp_path / "sessions.db")
+    connection.execute(
+        "CREATE TABLE sessions (id INTEGER PRIMARY KEY, session_id, item_type, item_data,"
+        " created_at, sequence_num)"
+    )
+    for number, item in enumerate(
+        [
+            '{"type":"ToolCall","id":"c","tool_name":"f","arguments":{}}',
+            '{"type":"ToolOutput","id":"o","tool_call_id":"c","output":1,"error":null}',
+            '"an item of no known kind"',
+        ]
+    ):
+        connection.execute(
+            "INSERT INTO sessions VALUES (NULL, 'default', '', ?, '2025-01-01T00:00:00Z', ?)",
+            (item, number),
+        )
+        connection.commit()
+    connection.execute("UPDATE sessions SET session_id = 'odd' WHERE sequence_num = 2")
+    connection.commit()
+    connection.close()
+    done = run(said="Hi")
+    assert done.stdout == 'I was given 2 earlier messages, the first: "None"\n'
+    done = run("--session", "odd", said="Hi")
+    assert done.stdout == 'I was given 1 earlier message, the first: "an item of no known kind"\n'
+
+
+def test_a_full_disk_at_standard_output_is_one_line(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            COMMAND, cwd=tmp_path, input="Hi", text=True, stdout=full, stderr=subprocess.PIPE
+        )
+    failed(done, "No space left on device")
 
 
 def test_a_reader_that_stops_reading_is_no_traceback(tmp_path):
@@ -219,6 +260,7 @@ class Terminal:
 
 def test_in_a_terminal_it_prompts_and_ends_at_the_end_of_input(tmp_path):
     terminal = Terminal(tmp_path)
+    terminal.until("I remember in sessions.db, session default.")
     terminal.until("> ")
     terminal.type("Hi\n")
     terminal.until("I was given no earlier messages.")

@@ -56,14 +56,14 @@ WIRE = [
 @pytest.mark.parametrize(("item", "wire"), WIRE)
 def test_run_items_have_the_wire_form_of_tower_llm(item, wire):
     codec = ItemCodec(RunItem)
-    assert codec.encode([item]) == [wire.encode()]
+    assert codec.encode([item], "s") == [wire.encode()]
     assert codec.decode(wire.encode()) == item
 
 
 @pytest.mark.parametrize(("item", "wire"), WIRE)
 def test_run_items_among_json_values_come_back_as_their_json_mapping(item, wire):
     codec = ItemCodec(Any)
-    (raw,) = codec.encode([item])
+    (raw,) = codec.encode([item], "s")
     assert codec.decode(raw) == json.loads(wire)
 
 
@@ -78,13 +78,13 @@ def test_an_unknown_field_or_kind_of_run_item_is_an_error_and_no_loss():
 @given(st.lists(JSON))
 def test_any_json_value_comes_back_equal_and_of_the_same_types(items):
     codec = ItemCodec(Any)
-    back = [codec.decode(raw) for raw in codec.encode(items)]
+    back = [codec.decode(raw) for raw in codec.encode(items, "s")]
     assert repr(back) == repr(items)
 
 
 @given(st.lists(JSON))
 def test_a_snapshot_is_equal_and_shares_nothing_that_can_change(items):
-    copies = snapshot(items, "s")
+    copies = snapshot(items, "s", None)
     assert list(copies) == items
     for copy, item in zip(copies, items, strict=True):
         assert copy is not item or not isinstance(item, (list, dict))
@@ -132,22 +132,22 @@ def test_what_json_cannot_hold_is_refused_and_its_place_named(value, where):
 @pytest.mark.parametrize("value", [cyclic, deep])
 def test_what_contains_itself_or_is_too_deep_is_refused(value):
     with pytest.raises(UnencodableItemError, match="contains itself, or is nested too deeply"):
-        ItemCodec(Any).encode([value])
+        ItemCodec(Any).encode([value], "s")
     with pytest.raises(UnencodableItemError, match="contains itself, or is nested too deeply"):
-        snapshot([value], "s")
+        snapshot([value], "s", None)
 
 
 def test_the_fault_in_a_run_item_is_found_in_its_field():
     item = ToolCallItem("call_1", "add", {"a": [1, math.nan]}, TIME)
     with pytest.raises(UnencodableItemError) as caught:
-        ItemCodec(RunItem).encode([item])
+        ItemCodec(RunItem).encode([item], "s")
     assert caught.value.where == "items[0].arguments.a[1]"
     assert math.isnan(caught.value.value)
 
 
 def test_an_item_of_another_type_than_the_stores_is_refused():
     with pytest.raises(UnencodableItemError, match=r"items\[0\] cannot be stored"):
-        ItemCodec(RunItem).encode([{"role": "user"}])
+        ItemCodec(RunItem).encode([{"role": "user"}], "s")
 
 
 def test_a_type_that_cannot_be_decoded_is_refused_by_name():

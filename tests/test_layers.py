@@ -123,7 +123,7 @@ def test_what_is_retried_has_no_default():
 
 def test_without_stamina_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "stamina", None)
-    with pytest.raises(ImportError, match=r"pip install 'tower-memory\[retry\]'"):
+    with pytest.raises(ImportError, match=r"pip install stamina, or 'tower-memory\[retry\]'"):
         RetryLayer(on=OSError)
 
 

@@ -15,6 +15,7 @@ from tower_memory import (
     LoadSession,
     MemoryLayer,
     RetryLayer,
+    RunItem,
     SaveError,
     SaveSession,
     SessionConflict,
@@ -24,6 +25,7 @@ from tower_memory import (
     TurnExists,
     UnencodableItemError,
 )
+from tower_memory._memory import _longest_save
 
 
 def user(text):
@@ -125,6 +127,31 @@ async def test_any_service_may_load_and_save():
     assert await MemoryLayer(load, save, session_id="s")(model)([user("a")]) == "given 2"
     (turn,) = saved
     assert (turn.session_id, list(turn.items)) == ("s", [user("a"), assistant("given 2")])
+
+
+async def test_methods_may_load_and_save_whatever_they_are_called():
+    class Repository:
+        def __init__(self):
+            self.turns = []
+
+        async def inner(self, _session_id):
+            return History(revision=len(self.turns))
+
+        async def store(self, turn):
+            self.turns.append(turn)
+            return len(self.turns)
+
+    repository = Repository()
+    layer = MemoryLayer(repository.inner, repository.store, session_id="s")
+    assert layer.store is repository
+    assert await layer(echo)([user("a")]) == "re: a"
+    assert len(repository.turns) == 1
+
+
+async def test_an_item_of_another_type_than_the_stores_costs_no_call():
+    store = InMemorySessionStore(item_type=RunItem)
+    with pytest.raises(UnencodableItemError, match=r"items\[0\]"):
+        await remembering(store)(not_called)([user("a")])
 
 
 async def test_a_custom_dialect_spells_requests_and_responses_its_own_way(store):
@@ -238,12 +265,12 @@ async def test_a_save_that_outlasts_the_grace_past_a_deadline_raises_with_the_re
 async def test_the_grace_is_the_stores_busy_timeout_unless_told_otherwise(tmp_path):
     async with SqliteSessionStore(tmp_path / "a.db", busy_timeout=2.5) as store:
         with anyio.CancelScope(deadline=anyio.current_time() + 10):  # noqa: ASYNC100
-            assert 12 < remembering(store).longest_save() <= 12.5
-            assert 10 < remembering(store, grace=1).longest_save() <= 11
+            assert 12 < _longest_save(remembering(store)) <= 12.5
+            assert 10 < _longest_save(remembering(store, grace=1)) <= 11
             save = RetryLayer(on=SessionError)(SaveSession(store))
             layer = MemoryLayer(LoadSession(store), save, session_id="s")
-            assert 12 < layer.longest_save() <= 12.5
-        assert remembering(store).longest_save() is None  # no deadline to be past of
+            assert 12 < _longest_save(layer) <= 12.5
+        assert _longest_save(remembering(store)) is None  # no deadline to be past of
 
 
 async def test_when_a_save_fails_the_error_has_the_reply_and_the_turn_to_save_again(store):
@@ -337,7 +364,9 @@ async def test_a_session_that_cannot_be_loaded_costs_no_call():
         ({"overlap": "wait"}, ValueError, "overlap must be one of .*, got 'wait'"),
         ({"grace": -1}, ValueError, "grace must be 0 or more seconds, got -1"),
         ({"grace": "1"}, TypeError, "grace must be a number"),
-        ({"turn_id": "t"}, TypeError, "turn_id must be a function of the request or None"),
+        ({"turn_id": "t"}, TypeError, "turn_id must be a plain function of the request, got 't'"),
+        ({"turn_id": echo}, TypeError, "turn_id must be a plain function"),
+        ({"session_id": echo}, TypeError, "session_id must be a plain function"),
     ],
 )
 def test_bad_parameters_are_refused_by_name(parameters, error, message):
@@ -443,7 +472,10 @@ async def test_a_turn_is_known_for_its_own_whatever_happens_after_it_was_saved(s
     async def cleared():
         await store.clear("s")
 
-    for then, left in [(another_turn, 3), (cleared, 0)]:
+    async def popped():
+        await store.pop("s")
+
+    for then, left in [(another_turn, 3), (popped, 1), (cleared, 0)]:
         layer = MemoryLayer(
             LoadSession(store), Saving(store, then), session_id="s", turn_id=lambda _: "t"
         )
@@ -453,7 +485,7 @@ async def test_a_turn_is_known_for_its_own_whatever_happens_after_it_was_saved(s
 
 
 async def test_where_there_is_no_store_to_ask_the_services_tell_whose_turn_was_saved():
-    revisions = iter([1, 1, 2])
+    revisions = iter([1, 1])
 
     async def load(_session_id):
         return History(revision=next(revisions))

@@ -18,7 +18,7 @@ from tower_memory import (
     SqliteSessionStore,
     Turn,
 )
-from tower_memory._overlap import _locks
+from tower_memory._overlap import _locks, _part_of
 
 
 def user(text):
@@ -95,7 +95,7 @@ def waiting():
 
 async def test_stores_on_one_file_are_one_store(tmp_path):
     model = Model()
-    one, two = (SqliteSessionStore(tmp_path / "a.db") for _ in range(2))
+    one, two = (SqliteSessionStore(tmp_path / "a.db", busy_timeout=n) for n in (1, 2))
     async with one, two, anyio.create_task_group() as tasks:
         tasks.start_soon(remembering(one)(model), [user("a")])
         tasks.start_soon(remembering(two)(model), [user("b")])
@@ -233,6 +233,28 @@ async def test_a_task_that_outlives_the_turn_it_was_started_in_may_take_its_own(
         await remembering(store)(starting)([user("first")])
         turn_over.set()
     assert replies == ["ok"]
+
+
+async def test_turns_that_each_start_the_task_of_the_next_do_not_pile_up(store):
+    known = []
+
+    async def generation(number, over=None):
+        if over:
+            await over.wait()
+
+        async def starting(_messages):
+            known.append(len(_part_of.get()))
+            if number:
+                tasks.start_soon(generation, number - 1, mine)
+            return "ok"
+
+        mine = anyio.Event()
+        await remembering(store)(starting)([user("x")])
+        mine.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(generation, 4)
+    assert known == [1] * 5
 
 
 async def test_a_turn_cancelled_while_it_waits_leaves_the_others_their_places(store):

@@ -67,6 +67,8 @@ async def test_a_plain_stamina_decorator_retries_even_around_a_layer_of_ours():
 def test_what_is_no_layer_or_service_is_refused_by_name(wrong):
     with pytest.raises(TypeError, match=f"layer must be callable, got {wrong!r}"):
         ServiceBuilder().layer(wrong)
+    with pytest.raises(TypeError, match=f"layer must be callable, got {wrong!r}"):
+        ServiceBuilder((wrong,))
     with pytest.raises(TypeError, match=f"service must be callable, got {wrong!r}"):
         ServiceBuilder().service(wrong)
 
@@ -88,11 +90,22 @@ def test_the_repr_of_a_stack_shows_its_layers_in_order():
         .service(echo)
     )
     assert repr(service) == (
-        "TimeoutLayer(seconds=30) > retry > "
+        "TimeoutLayer(seconds=30) > retry.retry_decorator > "
         "RetryLayer(on=<class 'ConnectionError'>, attempts=2, timeout=None) > "
         "MemoryLayer(InMemorySessionStore(sessions=0), session_id='user_123', "
-        "overlap='serialize') > marking > echo"
+        "overlap='serialize') > marking.layer > echo"
     )
+
+
+def test_a_layer_that_wraps_nothing_by_the_book_is_seen_through_by_its_inner():
+    def logged(inner):
+        async def call(request):
+            return await inner(request)
+
+        return call
+
+    service = ServiceBuilder().layer(TimeoutLayer(1)).layer(logged).service(echo)
+    assert repr(service).endswith(".logged > echo")
 
 
 def test_a_session_id_function_is_shown_by_its_name():

@@ -9,10 +9,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, NoReturn
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -27,6 +28,7 @@ from tower_memory import (
     SqliteSessionStore,
 )
 from tower_memory._arguments import check_text
+from tower_memory._items import to_messages
 
 CTRL_C = 130  # what shells report for it
 
@@ -52,15 +54,18 @@ def main() -> int:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return CTRL_C
-    except BrokenPipeError:  # whoever reads the replies has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except UnicodeDecodeError as error:
         return _fail(f"standard input is not {error.encoding}: {error.reason}")
+    except SaveError as error:
+        _say(error.response)  # it was paid for
+        return _fail(f"this turn is not saved: {error.__cause__}")
     except (Failure, SessionError) as error:
-        if isinstance(error, SaveError):
-            _say(error.response)  # it was paid for
         return _fail(str(error))
+    except OSError as error:  # of reading or writing lines; the store's are SessionErrors
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever reads the replies has seen enough
+            return 1
+        return _fail(f"cannot go on: {error.strerror}")
     return 0
 
 
@@ -99,6 +104,9 @@ def _chat(options: argparse.Namespace, opened: ExitStack) -> None:
     portal = opened.enter_context(start_blocking_portal())
     store = opened.enter_context(portal.wrap_async_context_manager(SqliteSessionStore(options.db)))
     memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id=options.session)
+    if sys.stdin.isatty():
+        where = f"{options.db}, session {options.session}"
+        print(f"I remember in {where}. The end of input, Ctrl-D, ends this.", file=sys.stderr)
     service = memory(_model(options, portal, opened))
     for line in _lines():
         if said := line.strip():
@@ -109,6 +117,8 @@ def _lines() -> Iterator[str]:
     if not sys.stdin.isatty():
         yield from sys.stdin
         return
+    with suppress(ImportError):  # not everywhere
+        importlib.import_module("readline")  # which makes input() edit lines and keep them
     while True:
         try:
             yield input("> ")
@@ -138,11 +148,12 @@ def _model(
         msg = "--model needs the openai client: pip install 'tower-memory[openai]'"
         raise Failure(msg) from error
     key = os.environ.get("OPENAI_API_KEY")
-    if key is None and options.base_url is None:
+    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL")
+    if not key and not base_url:
         msg = "--model needs a key in OPENAI_API_KEY, or a --base-url that needs none"
         raise Failure(msg)
     client = openai.AsyncOpenAI(
-        base_url=options.base_url,
+        base_url=base_url,
         api_key=key or "none",
         timeout=openai.Timeout(120, connect=5),
         max_retries=1,
@@ -153,7 +164,8 @@ def _model(
         try:
             return await client.chat.completions.create(model=options.model, **request)
         except openai.OpenAIError as error:
-            msg = f"{client.base_url} gave no reply: {error}"
+            reason = f"{error} {error.__cause__ or ''}"
+            msg = f"{client.base_url} gave no reply: {reason}"
             raise Failure(msg) from error
 
     return ask
@@ -165,7 +177,8 @@ async def built_in(request: dict[str, Any]) -> str:
     if not earlier:
         return "I was given no earlier messages."
     messages = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"
-    return f'I was given {messages}, the first: "{earlier[0]["content"]}"'
+    first = to_messages(earlier[:1])
+    return f'I was given {messages}, the first: "{first[0].content if first else earlier[0]}"'
 
 
 if __name__ == "__main__":

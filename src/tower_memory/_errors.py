@@ -3,7 +3,8 @@
 1. Everything the library raises about a session is a `SessionError`; mistakes in calling it are
    Python's own `TypeError`, `ValueError` and `RuntimeError`.
 2. An error that is raised after a model was paid for carries the response.
-3. Messages name sessions and places, not what people said; that is on the attributes.
+3. Messages name sessions and places; what people said is on the attributes, except for the
+   start of a value that cannot be stored or read.
 """
 
 from __future__ import annotations
@@ -72,10 +73,7 @@ class TurnExists(SessionError):
     def __init__(
         self, session_id: str, *, turn_id: str, items: Sequence[Any] | None, response: Any = None
     ) -> None:
-        super().__init__(
-            f"turn {turn_id!r} is already saved; its items are on this error",
-            session_id=session_id,
-        )
+        super().__init__(f"turn {turn_id!r} is already saved", session_id=session_id)
         self.turn_id = turn_id
         self.items = items
         self.response = response
@@ -124,7 +122,7 @@ class UnencodableItemError(SessionError):
         value: What stood there.
     """
 
-    def __init__(self, session_id: str | None, *, where: str, value: Any, reason: str) -> None:
+    def __init__(self, session_id: str, *, where: str, value: Any, reason: str) -> None:
         super().__init__(f"{where} cannot be stored: {reason}", session_id=session_id)
         self.where = where
         self.value = value

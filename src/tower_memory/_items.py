@@ -54,7 +54,14 @@ class Message(Struct, frozen=True, omit_defaults=True):
 
 @final
 class MessageItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Message"):
-    """Something that was said. ``created_at`` is a time with microseconds."""
+    """Something that was said.
+
+    Attributes:
+        id: Tells it from others.
+        role: Who said it.
+        content: What was said.
+        created_at: When, to the microsecond; best with a time zone, as without it stays without.
+    """
 
     id: str
     role: Role
@@ -64,7 +71,14 @@ class MessageItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Message"
 
 @final
 class ToolCallItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolCall"):
-    """A call of a tool; ``arguments`` is any JSON value."""
+    """A call of a tool.
+
+    Attributes:
+        id: What the output refers to.
+        tool_name: The tool.
+        arguments: Any JSON value.
+        created_at: When, as for `MessageItem`.
+    """
 
     id: str
     tool_name: str
@@ -74,7 +88,15 @@ class ToolCallItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolCal
 
 @final
 class ToolOutputItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolOutput"):
-    """What a tool gave back: ``output``, any JSON value, or else an ``error``."""
+    """What a tool gave back.
+
+    Attributes:
+        id: Tells it from others.
+        tool_call_id: The ``id`` of the `ToolCallItem` that it answers.
+        output: Any JSON value.
+        error: What went wrong, or None.
+        created_at: When, as for `MessageItem`.
+    """
 
     id: str
     tool_call_id: str
@@ -85,7 +107,15 @@ class ToolOutputItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolO
 
 @final
 class HandoffItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Handoff"):
-    """One agent passing the conversation to another."""
+    """One agent passing the conversation to another.
+
+    Attributes:
+        id: Tells it from others.
+        from_agent: Who passes it on.
+        to_agent: Who gets it.
+        reason: Why, or None.
+        created_at: When, as for `MessageItem`.
+    """
 
     id: str
     from_agent: str
@@ -103,32 +133,48 @@ _DEEPEST = 100
 
 
 def to_messages(items: Iterable[object]) -> list[Message]:
-    """The messages among *items*, chat messages and run items alike.
+    """The messages among *items*, chat messages and run items alike; the rest is left out."""
+    return [
+        Message(
+            role,
+            message.get("content"),
+            name=message.get("name"),
+            tool_call_id=message.get("tool_call_id"),
+            tool_calls=message.get("tool_calls"),
+        )
+        for message in as_chat(items)
+        if isinstance(message, Mapping) and isinstance(role := message.get("role"), str)
+    ]
 
-    Tool calls that follow each other make one assistant's message. What is no message, such as a
-    handoff, is left out.
+
+def as_chat(items: Iterable[Any]) -> list[Any]:
+    """*items* with the run items among them spelled as chat messages; the rest as it is.
+
+    Tool calls that follow each other make one assistant's message. A handoff is no message and is
+    left out.
     """
-    messages: list[Message] = []
+    messages: list[Any] = []
     calls: list[Any] = []
     for item in items:
-        plain: Any = msgspec.to_builtins(item) if isinstance(item, Struct) else item
-        match plain:
+        run_item: Any = msgspec.to_builtins(item) if isinstance(item, RunItem) else item
+        match run_item:
             case {"type": "ToolCall", "id": call_id, "tool_name": name, "arguments": arguments}:
                 function = {"name": name, "arguments": json.encode(arguments).decode()}
                 if not calls:
-                    messages.append(Message(Role.ASSISTANT, tool_calls=calls))
+                    messages.append({"role": "assistant", "content": None, "tool_calls": calls})
                 calls.append({"id": call_id, "type": "function", "function": function})
                 continue
+            case {"type": "Message", "role": role, "content": content}:
+                messages.append({"role": role, "content": content})
             case {"type": "ToolOutput", "tool_call_id": call_id, "output": output, "error": error}:
                 text = output if isinstance(output, str) else json.encode(output).decode()
                 content = text if error is None else f"Error: {error}"
-                messages.append(Message(Role.TOOL, content, tool_call_id=call_id))
-            case {"role": str(role)}:
-                rest = {key: plain.get(key) for key in ("name", "tool_call_id", "tool_calls")}
-                messages.append(Message(role, plain.get("content"), **rest))
-            case _:
+                messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
+            case {"type": "Handoff"}:
                 continue
-        calls = []  # of the next message of calls
+            case _:
+                messages.append(item)
+        calls = []  # of the next message that makes calls
     return messages
 
 
@@ -153,7 +199,7 @@ class ItemCodec(Generic[Item]):
             raise TypeError(msg) from error
         self.item_type = item_type
 
-    def encode(self, items: Iterable[Item], session_id: str | None = None) -> list[bytes]:
+    def encode(self, items: Iterable[Item], session_id: str) -> list[bytes]:
         """Each of *items* as JSON.
 
         Raises:
@@ -170,7 +216,11 @@ class ItemCodec(Generic[Item]):
         Raises:
             ValueError: *raw* is no JSON, or not that of an item of this type.
         """
-        return self._decoder.decode(raw)
+        try:
+            return self._decoder.decode(raw)
+        except RecursionError as error:
+            msg = "it is nested too deeply"
+            raise ValueError(msg) from error
 
     def _wire_form(self, item: Item) -> Any:
         if self.item_type is Any and isinstance(item, RunItem):
@@ -181,13 +231,18 @@ class ItemCodec(Generic[Item]):
 _any_json: json.Decoder[Any] = json.Decoder()
 
 
-def snapshot(items: Iterable[Item], session_id: str | None) -> tuple[Item, ...]:
-    """Copies of *items*, equal to them and independent of them.
+def snapshot(items: Iterable[Any], session_id: str, item_type: Any) -> tuple[Any, ...]:
+    """Copies of *items* as a store of *item_type* would give them back.
+
+    Where the type is not known, which is None, an item may be of any that can be given back.
 
     Raises:
-        UnencodableItemError: An item is nothing that a store could give back as it is.
+        UnencodableItemError: An item would not come back as it is.
     """
-    copies: list[Item] = []
+    if item_type is not None:
+        codec: ItemCodec[Any] = ItemCodec(item_type)
+        return tuple(map(codec.decode, codec.encode(items, session_id)))
+    copies: list[Any] = []
     for index, item in enumerate(items):
         decoder = _decoder_of(item)
         copies.append(decoder.decode(_encode(decoder, item, session_id, f"items[{index}]")))
@@ -201,7 +256,7 @@ def _decoder_of(value: Item) -> json.Decoder[Item]:
     return _any_json
 
 
-def _encode(decoder: json.Decoder[Any], value: Any, session_id: str | None, where: str) -> bytes:
+def _encode(decoder: json.Decoder[Any], value: Any, session_id: str, where: str) -> bytes:
     raw, reason = _try_encode(decoder, value)
     if raw is None:
         where, value, reason = _find_fault(value, where, reason)

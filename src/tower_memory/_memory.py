@@ -1,25 +1,15 @@
-"""The layer that remembers. What it promises about turns:
+"""The layer that remembers.
 
-1. **A turn is whole or absent.** The request's new items and the reply's are saved in one write,
-   after the inner service succeeded. A call that fails or is cancelled leaves its session as it
-   was.
-2. **Saved means returned.** Once the inner service has answered, the save runs to its end, even
-   if the caller's scope is cancelled meanwhile, and the reply is returned; at most `grace`
-   seconds past the caller's deadline. Native asyncio cancellation may drop the reply; the turn is
-   then saved or absent, never torn.
-3. **A reply that was paid for is never lost.** What can fail before the inner service is called
-   is tried before; what fails after raises an error that has the response and the turn.
-4. **Overlapping turns lose nothing**: they wait for each other, stand side by side, or are refused.
-5. **Only the messages change.** The rest of the request, the response, and everything the caller
-   holds stay as they are.
-
-The flow of one call: session, new items | lock, load, hydrate | inner | reply items, save.
+The flow of one call: session and new items | lock, load, hydrate | inner | reply items, save.
+Whatever can fail early is done early; from the inner service's answer to the end of its save
+nothing is cancelled. The promises are on `MemoryLayer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+from inspect import iscoroutinefunction
 from math import inf
 from typing import Any, Generic, Literal, TypeAlias, final, get_args
 
@@ -29,7 +19,7 @@ from msgspec import json
 from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
 from tower_memory._items import snapshot
-from tower_memory._overlap import SessionTurn
+from tower_memory._overlap import session_turn
 from tower_memory._service import Req, Res, Service, describe, inner_of, stack
 from tower_memory._sessions import History, SessionStore, Turn
 from tower_memory.dialects import ChatCompletions, Dialect
@@ -37,30 +27,44 @@ from tower_memory.dialects import ChatCompletions, Dialect
 Overlap: TypeAlias = Literal["serialize", "append", "reject"]
 
 GRACE = 5.0
-"""The grace where the store has no busy timeout to take it from."""
+"""The grace, in seconds, where the store has no ``busy_timeout`` to take it from."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class MemoryLayer:
-    """Gives a service the history of the request's session, and saves the turn it makes.
+    """Gives a service the history of the request's session, and saves the turn that it makes.
+
+    1. **A turn is whole or absent.** The request's new items and the reply's are saved in one
+       write, after the inner service succeeded. A call that fails or is cancelled leaves its
+       session as it was.
+    2. **Saved means returned.** Once the inner service has answered, the save runs to its end,
+       even if the caller's scope is cancelled meanwhile, and the reply is returned: at most
+       *grace* seconds past the caller's deadline. Native asyncio cancellation may drop the reply;
+       the turn is then saved or absent, never torn.
+    3. **A reply that was paid for is never lost.** What can fail before the inner service is
+       called is tried before; what fails after raises an error that has the response and the turn.
+    4. **Overlapping turns lose nothing**: they wait for each other, stand side by side, or are
+       refused.
+    5. **Only the messages change.** The rest of the request, the response, and everything the
+       caller holds stay as they are.
 
     >>> from tower_memory import InMemorySessionStore, LoadSession, SaveSession
     >>> store = InMemorySessionStore()
     >>> memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id="user_123")
     >>> async def count(request: list) -> str:
-    ...     return f"I was given {len(request)} messages."
+    ...     return f"Messages given: {len(request)}"
     >>> async def main():
     ...     for _ in range(2):
     ...         print(await memory(count)([{"role": "user", "content": "Hi"}]))
     >>> anyio.run(main)
-    I was given 1 messages.
-    I was given 3 messages.
+    Messages given: 1
+    Messages given: 3
 
     Args:
         load: Usually `LoadSession`; any service from session id to `History`.
-        save: Usually `SaveSession`; any service from `Turn` to revision. It may be called twice
-            with one turn, and must then save it once.
+        save: Usually `SaveSession`; any service from `Turn` to revision. Given one turn twice, it
+            must save it once.
         session_id: Which session a request belongs to: an id, or a function of the request.
         dialect: How the service spells a conversation; by default `ChatCompletions`.
         overlap: What to do with turns of one session that overlap. ``"serialize"``: one after
@@ -68,8 +72,12 @@ class MemoryLayer:
             commit. ``"reject"``: the later raises `SessionConflict`.
         turn_id: A function of the request, so that the same request made again is the same turn;
             None for a new turn each time.
-        grace: Seconds that a save may run past the caller's deadline; None for the store's busy
-            timeout.
+        grace: Seconds that a save may run past the caller's deadline; None for the store's
+            ``busy_timeout``.
+
+    Attributes:
+        store: What tells this layer's sessions from those of others: the store behind *save*, as
+            far as it can be seen through layers, or else what is innermost in *save*.
 
     Raises:
         TypeError: A parameter, an id that a function gave, the request or the history is of the
@@ -91,41 +99,28 @@ class MemoryLayer:
     overlap: Overlap = "serialize"
     turn_id: Callable[[Any], str] | None = None
     grace: float | None = None
+    store: object = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("load", "save"):
-            if not callable(service := getattr(self, name)):
-                msg = f"{name} must be a service, such as LoadSession(store), got {service!r}"
-                raise TypeError(msg)
-        if not callable(self.session_id):
+        _check_service("load", self.load)
+        _check_service("save", self.save)
+        if callable(self.session_id):
+            _check_function("session_id", self.session_id)
+        else:
             check_text("session_id", self.session_id)
-        if self.turn_id is not None and not callable(self.turn_id):
-            msg = f"turn_id must be a function of the request or None, got {self.turn_id!r}"
-            raise TypeError(msg)
+        if self.turn_id is not None:
+            _check_function("turn_id", self.turn_id)
         check_choice("overlap", self.overlap, get_args(Overlap))
         if self.grace is not None:
             check_seconds("grace", self.grace)
+        object.__setattr__(self, "store", _store_of(self.save))
 
     def __call__(self, inner: Service[Req, Res], /) -> Memory[Req, Res]:
         return Memory(inner, self)
 
-    def store(self) -> object:
-        """What tells this layer's sessions from those of others: the store behind *save*."""
-        return _innermost(self.save)
-
-    def longest_save(self) -> float | None:
-        """Seconds from now within which a save must end, or None: the caller's deadline tells."""
-        deadline = anyio.current_effective_deadline()
-        if deadline == inf:
-            return None
-        grace = self.grace
-        if grace is None:
-            grace = getattr(self.store(), "busy_timeout", GRACE)
-        return max(0.0, deadline - anyio.current_time()) + grace
-
     def __repr__(self) -> str:
         who = describe(self.session_id) if callable(self.session_id) else repr(self.session_id)
-        return f"MemoryLayer({self.store()!r}, session_id={who}, overlap={self.overlap!r})"
+        return f"MemoryLayer({self.store!r}, session_id={who}, overlap={self.overlap!r})"
 
 
 @final
@@ -142,17 +137,17 @@ class Memory(Generic[Req, Res]):
         if callable(session_id):
             session_id = session_id(request)
             check_text("what session_id(request) returned", session_id)
-        # All of it here, before anything is paid for: ids, items that no store could keep.
-        new = snapshot(layer.dialect.new_items(request), session_id)
+        item_type = getattr(layer.store, "item_type", None)
+        new = snapshot(layer.dialect.new_items(request), session_id, item_type)
         turn = Turn(session_id, new)
         if layer.turn_id is not None:
             turn = replace(turn, turn_id=layer.turn_id(request))
         if layer.overlap == "append":
-            return await self._call(request, turn)
-        async with SessionTurn(layer.store(), session_id, wait=layer.overlap == "serialize"):
-            return await self._call(request, turn)
+            return await self._take(turn, request)
+        async with session_turn(layer.store, session_id, wait=layer.overlap == "serialize"):
+            return await self._take(turn, request)
 
-    async def _call(self, request: Req, turn: Turn[Any]) -> Res:
+    async def _take(self, turn: Turn[Any], request: Req) -> Res:
         layer = self.layer
         history = await layer.load(turn.session_id)
         if layer.turn_id is not None and (held := history.turn(turn.turn_id)) is not None:
@@ -163,20 +158,19 @@ class Memory(Generic[Req, Res]):
             reply = layer.dialect.reply_items(hydrated, response)
         except Exception as error:
             raise SaveError(turn.session_id, str(error), response=response, turn=None) from error
-        turn = replace(
+        whole = replace(
             turn,
             items=(*turn.items, *reply),
             expected_revision=history.revision if layer.overlap == "reject" else None,
         )
-        await self._save(turn, history, response)
+        await self._save(whole, history, response)
         return response
 
     async def _save(self, turn: Turn[Any], history: History[Any], response: Res) -> None:
-        layer = self.layer
         try:
-            with anyio.fail_after(layer.longest_save(), shield=True):
-                revision = await layer.save(turn)
-                if layer.turn_id is None or not turn.items:
+            with anyio.fail_after(_longest_save(self.layer), shield=True):
+                revision = await self.layer.save(turn)
+                if self.layer.turn_id is None or not turn.items:
                     return
                 held = await self._held(turn)
         except SessionConflict as conflict:
@@ -190,13 +184,15 @@ class Memory(Generic[Req, Res]):
         except Exception as error:
             reason = str(error) or type(error).__name__
             raise SaveError(turn.session_id, reason, response=response, turn=turn) from error
-        # The turn is held. Ours, or that of the same request, made by another at the same time?
-        if not _is_same(held, turn.items) if held else revision == history.revision:
+        # A turn of this id is held, now or until someone took it: ours, or the same request's
+        # that was made at the same time?
+        ours = revision != history.revision if held is None else _begins_with(turn.items, held)
+        if not ours:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held, response=response)
 
     async def _held(self, turn: Turn[Any]) -> Sequence[Any] | None:
         """The items that the session holds under the turn's id, or None where they are not seen."""
-        store = self.layer.store()
+        store = self.layer.store
         if not isinstance(store, SessionStore):
             return (await self.layer.load(turn.session_id)).turn(turn.turn_id)
         for limit in (len(turn.items), None):  # most likely nobody was faster
@@ -209,12 +205,36 @@ class Memory(Generic[Req, Res]):
         return stack(self.layer, self.inner)
 
 
-def _is_same(held: Sequence[Any], items: Sequence[Any]) -> bool:
-    return json.encode(list(held)) == json.encode(list(items))
+def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
+    """Whether *held* is what is left of *items*, which others may have popped from."""
+    return json.encode(items[: len(held)]) == json.encode(held)
 
 
-def _innermost(service: object) -> object:
-    """The store behind a service, through its layers, or else what is innermost."""
-    while (inside := getattr(service, "store", None) or inner_of(service)) is not None:
-        service = inside
-    return service
+def _longest_save(layer: MemoryLayer) -> float | None:
+    """Seconds from now in which a save must end, or None where the caller has no deadline."""
+    deadline = anyio.current_effective_deadline()
+    if deadline == inf:
+        return None
+    grace = layer.grace
+    if grace is None:
+        grace = getattr(layer.store, "busy_timeout", GRACE)
+    return max(0.0, deadline - anyio.current_time()) + grace
+
+
+def _store_of(service: object) -> object:
+    """The store behind *service*, through its layers and through stores that wrap another."""
+    store = getattr(service, "store", None)
+    inside = store if isinstance(store, SessionStore) else inner_of(service)
+    return service if inside is None else _store_of(inside)
+
+
+def _check_service(name: str, value: object) -> None:
+    if not callable(value):
+        msg = f"{name} must be a service, such as LoadSession(store), got {value!r}"
+        raise TypeError(msg)
+
+
+def _check_function(name: str, value: object) -> None:
+    if not callable(value) or iscoroutinefunction(value):
+        msg = f"{name} must be a plain function of the request, got {value!r}"
+        raise TypeError(msg)

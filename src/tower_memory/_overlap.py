@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from contextvars import ContextVar, Token
-from types import TracebackType
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import final
 
 from anyio import Semaphore, WouldBlock
@@ -20,22 +21,17 @@ from anyio.lowlevel import RunVar
 
 from tower_memory._errors import SessionConflict, SessionError
 
-_locks: RunVar[dict[tuple[Hashable, str], _Lock]] = RunVar("tower_memory_locks")
-_part_of: ContextVar[tuple[SessionTurn, ...]] = ContextVar("tower_memory_turns", default=())
-
 
 @final
+@dataclass(eq=False, slots=True)
 class _Lock:
-    """The lock of one session. A semaphore, as another task may release it than took it."""
+    """The lock of one session; not anyio's, which takes a second turn of one task for a mistake."""
 
-    __slots__ = ("holder", "semaphore", "users")
+    semaphore: Semaphore = field(default_factory=lambda: Semaphore(1))
+    holder: _Turn | None = None
+    users: int = 0
 
-    def __init__(self) -> None:
-        self.semaphore = Semaphore(1)
-        self.users = 0
-        self.holder: SessionTurn | None = None
-
-    def waits_for(self, turns: tuple[SessionTurn, ...]) -> bool:
+    def waits_for(self, turns: tuple[_Turn, ...]) -> bool:
         """Whether getting this lock takes one of *turns* to be over first."""
         if self.holder is None:
             return False
@@ -43,75 +39,65 @@ class _Lock:
 
 
 @final
-class SessionTurn:
-    """A turn's hold on its session, as an async context manager.
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """A turn that holds its session, and the locks that whatever is part of it waits for."""
 
-    Args:
-        store: Where the session lives; what is equal to it is the same store.
-        session_id: The session.
-        wait: Whether to wait for the turn that holds the session, or to raise.
+    awaited: list[_Lock] = field(default_factory=list[_Lock])
+    over: bool = False
+
+
+_locks: RunVar[dict[tuple[Hashable, str], _Lock]] = RunVar("tower_memory_locks")
+_part_of: ContextVar[tuple[_Turn, ...]] = ContextVar("tower_memory_turns", default=())
+
+
+@asynccontextmanager
+async def session_turn(store: object, session_id: str, *, wait: bool) -> AsyncGenerator[None]:
+    """Hold the session *session_id* of *store*; what is equal to *store* is the same store.
 
     Raises:
-        SessionConflict: On entering without *wait*: another turn holds the session.
-        SessionError: On entering with *wait*: the turn would wait for itself.
+        SessionConflict: Without *wait*: another turn holds the session.
+        SessionError: With *wait*: the turn would wait for itself.
     """
-
-    __slots__ = ("_before", "_key", "_lock", "_wait", "awaited", "over")
-
-    def __init__(self, store: object, session_id: str, *, wait: bool) -> None:
-        self._key = (store if isinstance(store, Hashable) else id(store), session_id)
-        self._wait = wait
-        self.awaited: list[_Lock] = []  # by whatever is part of this turn
-        self.over = False
-
-    async def __aenter__(self) -> None:
-        locks = _locks.get(None)
-        if locks is None:
-            locks = {}
-            _locks.set(locks)
-        self._lock = locks.setdefault(self._key, _Lock())
-        self._lock.users += 1
+    locks = _locks.get(None)
+    if locks is None:
+        locks = {}
+        _locks.set(locks)
+    key = (store if isinstance(store, Hashable) else id(store), session_id)
+    lock = locks.setdefault(key, _Lock())
+    lock.users += 1
+    try:
+        outer = tuple(turn for turn in _part_of.get() if not turn.over)
+        await _acquire(lock, session_id, outer, wait=wait)
+        turn = lock.holder = _Turn()
+        before = _part_of.set((*outer, turn))
         try:
-            await self._acquire(tuple(turn for turn in _part_of.get() if not turn.over))
-        except BaseException:
-            self._forget()
-            raise
+            yield
+        finally:
+            _part_of.reset(before)
+            turn.over = True
+            lock.holder = None
+            lock.semaphore.release()
+    finally:
+        lock.users -= 1
+        if lock.users == 0:
+            del locks[key]
 
-    async def _acquire(self, outer: tuple[SessionTurn, ...]) -> None:
-        lock = self._lock
-        session_id = self._key[1]
-        if not self._wait:
-            try:
-                lock.semaphore.acquire_nowait()
-            except WouldBlock:
-                raise SessionConflict(session_id) from None
-        elif lock.waits_for(outer):
-            msg = "this turn would wait for itself: it is part of one that holds the session"
-            raise SessionError(msg, session_id=session_id)
-        else:
-            for turn in outer:
-                turn.awaited.append(lock)
-            try:
-                await lock.semaphore.acquire()
-            finally:
-                for turn in outer:
-                    turn.awaited.remove(lock)
-        lock.holder = self
-        self._before: Token[tuple[SessionTurn, ...]] = _part_of.set((*outer, self))
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        _part_of.reset(self._before)
-        self.over = True
-        self._lock.holder = None
-        self._lock.semaphore.release()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._lock.users -= 1
-        if self._lock.users == 0:
-            del _locks.get()[self._key]
+async def _acquire(lock: _Lock, session_id: str, outer: tuple[_Turn, ...], *, wait: bool) -> None:
+    if not wait:
+        try:
+            lock.semaphore.acquire_nowait()
+        except WouldBlock:
+            raise SessionConflict(session_id) from None
+        return
+    if lock.waits_for(outer):
+        msg = "this turn would wait for itself: it is part of one that holds the session"
+        raise SessionError(msg, session_id=session_id)
+    for turn in outer:
+        turn.awaited.append(lock)
+    try:
+        await lock.semaphore.acquire()
+    finally:
+        for turn in outer:
+            turn.awaited.remove(lock)

@@ -63,13 +63,17 @@ class ServiceBuilder:
 
     layers: tuple[Layer[Any, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        for layer in self.layers:
+            _callable("layer", layer)
+
     def layer(self, layer: Layer[Any, Any]) -> ServiceBuilder:
         """A builder with *layer* inside those it already has.
 
         Raises:
             TypeError: *layer* is not callable.
         """
-        return ServiceBuilder((*self.layers, _callable("layer", layer)))
+        return ServiceBuilder((*self.layers, layer))
 
     def service(self, service: Service[Req, Res]) -> Service[Req, Res]:
         """*service* with the layers around it; with no layers, *service* itself.
@@ -105,10 +109,19 @@ def _as_function(service: Service[Req, Res]) -> Service[Req, Res]:
 
 
 def inner_of(service: object) -> object | None:
-    """What *service* is wrapped around, as far as Python's conventions tell, or None."""
+    """What *service* is wrapped around, as far as conventions tell, or None.
+
+    That is its ``inner`` (of an object, or of a function inside a layer), what `functools.wraps`
+    noted, or the object that a method is bound to.
+    """
     if ismethod(service):
         return service.__self__
-    return getattr(service, "inner", None) or getattr(service, "__wrapped__", None)
+    inside = getattr(service, "inner", None) or getattr(service, "__wrapped__", None)
+    if isfunction(service) and inside is None:
+        cells = dict(zip(service.__code__.co_freevars, service.__closure__ or (), strict=True))
+        inside = cells["inner"].cell_contents if "inner" in cells else None
+    own = ismethod(inside) and inside.__self__ is service  # a method called inner
+    return None if own else inside
 
 
 def stack(layer: object, inner: object) -> str:
@@ -120,7 +133,7 @@ def describe(service: object) -> str:
     """*service* as a person would name it: ``RetryLayer(...) > MemoryLayer(...) > ask``."""
     if ismethod(service) and service.__name__ == "__call__":
         return describe(service.__self__)
-    wrapped = getattr(service, "__wrapped__", None)
-    if wrapped is not None and isfunction(service):  # it has the name of what it wraps
-        return f"{service.__code__.co_qualname.partition('.<locals>')[0]} > {describe(wrapped)}"
+    if isfunction(service) and (inside := inner_of(service)) is not None:
+        *layer, _ = service.__code__.co_qualname.split(".<locals>.")
+        return f"{'.'.join(layer)} > {describe(inside)}"
     return getattr(service, "__qualname__", None) or repr(service)

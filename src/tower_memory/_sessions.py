@@ -1,20 +1,9 @@
-"""Sessions: what is loaded, what is saved, and what a store promises.
-
-The promises of every store, stated here and nowhere else:
-
-1. **A turn is whole or absent.** `append` writes all of a turn's items, in order, or none.
-2. **Saving twice is saving once.** A turn that its session already holds is not written again.
-3. **Lossless or refused.** What `load` gives equals what was appended. What cannot be kept so
-   raises before anything is written; what cannot be read raises and stays.
-4. **A copy is a copy.** What a caller does to a loaded or an appended item changes nothing stored.
-5. **A revision is a content.** 0 for a session that holds nothing; changed by whatever changes
-   the content; never shared by two different contents of one session.
-"""
+"""Sessions: what is loaded, what is saved, and, on `SessionStore`, what every store promises."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar, final, overload, runtime_checkable
 
@@ -32,6 +21,13 @@ class TurnStart(NamedTuple):
     turn_id: str
 
 
+def turn_starts(turn_ids: Iterable[str | None]) -> Iterator[TurnStart]:
+    """The starts among a history's items, given the turn id of each that is a turn's first."""
+    for position, turn_id in enumerate(turn_ids):
+        if turn_id is not None:
+            yield TurnStart(position, turn_id)
+
+
 @final
 class History(Sequence[Item_co]):
     """The items of a session, oldest first; immutable, and equal to any sequence of equal items.
@@ -39,14 +35,9 @@ class History(Sequence[Item_co]):
     >>> history = History([{"role": "user", "content": "Hi"}], revision=7)
     >>> history == [{"role": "user", "content": "Hi"}], history.revision
     (True, 7)
-
-    Attributes:
-        revision: The session's revision (promise 5), whatever part of it was loaded.
-        turns: Where each turn starts, oldest first. A turn whose start a limit left out, and
-            items that came from elsewhere than `append`, have none.
     """
 
-    __slots__ = ("_items", "revision", "turns")
+    __slots__ = ("_items", "_revision", "_turns")
 
     def __init__(
         self,
@@ -56,13 +47,27 @@ class History(Sequence[Item_co]):
         turns: Iterable[TurnStart] = (),
     ) -> None:
         self._items = tuple(items)
-        self.revision = revision
-        self.turns = tuple(turns)
+        self._revision = revision
+        self._turns = tuple(turns)
+
+    @property
+    def revision(self) -> int:
+        """Tells the session's content (`SessionStore`), however little of it was loaded."""
+        return self._revision
+
+    @property
+    def turns(self) -> tuple[TurnStart, ...]:
+        """Where each turn starts, oldest first.
+
+        A turn whose start a limit left out, and items that came from elsewhere than
+        `SessionStore.append`, have none.
+        """
+        return self._turns
 
     def turn(self, turn_id: str) -> tuple[Item_co, ...] | None:
         """The items of the turn *turn_id*, or None where this history does not have its start."""
-        ends = [*(later.position for later in self.turns[1:]), len(self._items)]
-        for turn, end in zip(self.turns, ends, strict=False):
+        ends = [*(later.position for later in self._turns[1:]), len(self._items)]
+        for turn, end in zip(self._turns, ends, strict=False):
             if turn.turn_id == turn_id:
                 return self._items[turn.position : end]
         return None
@@ -130,7 +135,17 @@ class Turn(Generic[Item]):
 
 @runtime_checkable
 class SessionStore(Protocol[Item]):
-    """Where sessions live. The module's docstring says what all stores promise.
+    """Where sessions live. What every store promises, stated here and nowhere else:
+
+    1. **A turn is whole or absent.** `append` writes all of a turn's items, in order, or none.
+    2. **Saving twice is saving once.** A turn that its session already holds is not written again.
+    3. **Lossless or refused.** What `load` gives equals what was appended. What cannot be kept so
+       raises before anything is written; what cannot be read raises and stays.
+    4. **A copy is a copy.** What a caller does to a loaded or an appended item changes nothing
+       stored.
+    5. **A revision is a content.** 0 for a session that holds nothing; changed by whatever
+       changes the content; never shared by two different contents of one session. It counts
+       nothing.
 
     A store gives and takes items of one type, whatever JSON-able type it was made for. Sessions
     need not be created: one that was never written to is empty. ``session_id`` is any text but

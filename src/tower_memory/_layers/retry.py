@@ -27,7 +27,8 @@ class RetryLayer:
 
     The waits are stamina's: 0.1 seconds, doubled for each further one up to 5, and up to 1 second
     of jitter on top. A reply that was paid for and could not be saved (`SaveError`) is best saved
-    again, not asked for again: put the layer around `SaveSession` for that.
+    again, not asked for again: put the layer around `SaveSession` for that. stamina logs each
+    retry, without the request.
 
     >>> import anyio
     >>> answers = iter([ConnectionError(), "Hello"])
@@ -92,7 +93,7 @@ def _stamina() -> ModuleType:
     try:
         import stamina  # noqa: PLC0415 - an extra, imported where it is used
     except ImportError as error:
-        msg = "RetryLayer needs stamina: pip install 'tower-memory[retry]'"
+        msg = "RetryLayer needs stamina: pip install stamina, or 'tower-memory[retry]'"
         raise ImportError(msg) from error
     return stamina
 

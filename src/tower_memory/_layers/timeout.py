@@ -26,7 +26,7 @@ class TimeoutLayer:
     ...     await anyio.sleep_forever()
     >>> anyio.run(TimeoutLayer(0.01)(slow), "Hi")
     Traceback (most recent call last):
-    TimeoutError
+    TimeoutError: it took longer than 0.01 seconds
 
     Args:
         seconds: How long the call may take; 0 for not at all, ``math.inf`` for ever.
@@ -34,6 +34,7 @@ class TimeoutLayer:
     Raises:
         TypeError: *seconds* is no number.
         ValueError: *seconds* is negative or not a number (NaN).
+        TimeoutError: When called: it took longer.
     """
 
     seconds: float
@@ -54,7 +55,8 @@ class Timeout(Generic[Req, Res]):
     layer: TimeoutLayer
 
     async def __call__(self, request: Req, /) -> Res:
-        with anyio.fail_after(self.layer.seconds):
+        seconds = self.layer.seconds
+        with anyio.fail_after(seconds, reason=f"it took longer than {seconds} seconds"):
             return await self.inner(request)
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, final
 import aiosqlite
 from anyio import Lock, fail_after
 from anyio.from_thread import start_blocking_portal
-from anyio.lowlevel import EventLoopToken, RunVar, current_token
+from anyio.lowlevel import RunVar, current_token
 
 from tower_memory._errors import SessionError
 from tower_memory._stores import operations, schema
@@ -38,70 +38,58 @@ T = TypeVar("T")
 @final
 @dataclass(frozen=True, slots=True)
 class DatabaseFile:
-    """Which file to open, and how. ``private`` tells in-memory databases from each other."""
+    """Which file; ``private`` tells in-memory databases, which have none, from each other."""
 
     path: str
-    busy_timeout: float
-    synchronous: Synchronous
     private: object = None
 
 
 @final
 class Database:
-    """An open `DatabaseFile`; to be had from `lease`."""
-
-    __slots__ = ("_cross", "_file", "_opened", "_queue", "_reader", "_writer")
+    """A file that is open in one event loop of one process; to be had from `share`."""
 
     def __init__(
         self,
         file: DatabaseFile,
+        synchronous: Synchronous,
+        *,
+        connections: AsyncExitStack,
         cross: Cross,
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
-        opened: AsyncExitStack,
     ) -> None:
-        self._file = file
+        self.synchronous = synchronous
+        self.file = file
+        self._connections = connections
         self._cross = cross
         self._writer = writer
         self._reader = reader
-        self._opened = opened
         self._queue: TurnQueue = deque()
+        self._loop = current_token()
+        self._process = os.getpid()
 
-    @classmethod
-    async def open(cls, file: DatabaseFile) -> Database:
-        """Open *file* and make it ours, or raise and leave nothing open."""
-        try:
-            async with AsyncExitStack() as opened:
-                cross = _crossing(opened)
-                writer = await _connect(cross, file.path, operations.LOCK_SLICE, opened)
-                await _run(cross, writer, schema.prepare, file.busy_timeout)
-                await _run(cross, writer, schema.pragma, f"synchronous = {file.synchronous}")
-                reader = writer  # an in-memory database belongs to its connection
-                if file.private is None:
-                    reader = await _connect(cross, file.path, file.busy_timeout, opened)
-                    await _run(cross, reader, schema.pragma, "query_only = on")
-                return cls(file, cross, writer, reader, opened.pop_all())
-        except schema.Refused as refused:
-            reason: object = refused
-            cause: Exception = refused
-        except OSError as error:
-            reason, cause = error.strerror, error
-        except sqlite3.Error as error:
-            reason, cause = error, error
-        msg = f"cannot open {file.path}: {reason}"
-        raise SessionError(msg) from cause
-
-    async def close(self) -> None:
-        """Close the file, after whatever was asked of it before."""
-        await self._opened.aclose()
+    def check(self) -> None:
+        """Refuse to be used from where it was not opened."""
+        if self._process != os.getpid():
+            msg = "was opened in the parent process; make a store of your own in a forked child"
+        elif self._loop != current_token():
+            msg = "is open in another event loop; close it there, or make a store of your own here"
+        else:
+            return
+        msg = f"the store on {self.file.path} {msg}"
+        raise RuntimeError(msg)
 
     async def read(self, session_id: str, operation: Callable[..., T], *arguments: object) -> T:
         """Run *operation* on the connection that reads."""
-        return await self._work(self._reader, Caller(), session_id, operation, *arguments)
+        caller = Caller()
+        return await self._work(self._reader, caller, session_id, operation, caller, *arguments)
 
-    async def write(self, session_id: str, operation: Callable[..., T], *arguments: object) -> T:
-        """Run *operation* on the connection that writes."""
-        return await self._work(self._writer, Caller(), session_id, operation, *arguments)
+    async def write(
+        self, patience: float, session_id: str, operation: Callable[..., T], *arguments: object
+    ) -> T:
+        """Run *operation* on the connection that writes, if it is free in *patience* seconds."""
+        caller = Caller(patience)
+        return await self._work(self._writer, caller, session_id, operation, caller, *arguments)
 
     async def commit(self, pending: PendingTurn) -> int:
         """Queue *pending* and have it settled."""
@@ -124,87 +112,109 @@ class Database:
         *arguments: object,
     ) -> T:
         try:
-            return await _run(self._cross, connection, operation, caller, *arguments)
+            return await _run(self._cross, connection, operation, *arguments)
         except sqlite3.Error as error:
-            msg = f"{operation.__name__} failed on {self._file.path}: {error}"
+            msg = f"{self.file.path}: {error}"
             raise SessionError(msg, session_id=session_id) from error
         except BaseException:
             caller.gone = True
             raise
 
+    async def give_back(self) -> None:
+        """End one share. The last one closes the file, after what was asked of it before."""
+        with fail_after(None, shield=True):
+            await _leave(self.file)
+
+    async def close(self) -> None:
+        """Close the connections and end their threads."""
+        await self._connections.aclose()
+
 
 @final
 @dataclass(slots=True)
 class _Shared:
-    """What the leases of one file in one event loop have in common."""
+    """Who uses a file here, from before it is open."""
 
-    lock: Lock = field(default_factory=Lock)
+    opening: Lock = field(default_factory=Lock)
     database: Database | None = None
-    leases: int = 0
+    users: int = 0
 
 
-_open_files: RunVar[dict[DatabaseFile, _Shared]] = RunVar("tower_memory_open_files")
+_open_files: RunVar[dict[tuple[DatabaseFile, int], _Shared]] = RunVar("tower_memory_open_files")
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to use an open database, in the event loop and the process that opened it."""
-
-    database: Database
-    _file: DatabaseFile
-    _loop: EventLoopToken
-    _process: int
-
-    def check(self) -> None:
-        """Refuse to be used from anywhere else."""
-        if self._process != os.getpid():
-            msg = "was opened in the parent process; make a store of your own in a forked child"
-        elif self._loop != current_token():
-            msg = "is open in another event loop; close it there, or make a store of your own here"
-        else:
-            return
-        msg = f"the store on {self._file.path} {msg}"
-        raise RuntimeError(msg)
-
-    async def release(self) -> None:
-        """Give it back. The last one closes the file."""
-        with fail_after(None, shield=True):
-            await _give_back(self._file)
-
-
-async def lease(file: DatabaseFile) -> Lease:
-    """Open *file*, or share it with those who have it open in this event loop.
-
-    Raises:
-        SessionError: It cannot be opened, or is not ours.
-    """
+def _files_open_here() -> dict[tuple[DatabaseFile, int], _Shared]:
+    """Those of this event loop; a forked child has its parent's loop and must not have these."""
     files = _open_files.get(None)
     if files is None:
         files = {}
         _open_files.set(files)
-    shared = files.setdefault(file, _Shared())
-    shared.leases += 1
+    return files
+
+
+async def share(file: DatabaseFile, synchronous: Synchronous, patience: float) -> Database:
+    """Open *file*, or share it with those who have it open in this event loop.
+
+    Raises:
+        SessionError: It cannot be opened in *patience* seconds, is not ours, or is open with
+            another value of *synchronous*.
+    """
+    shared = _files_open_here().setdefault((file, os.getpid()), _Shared())
+    shared.users += 1
     try:
         # Shielded, as half an opening would leave a thread behind.
         with fail_after(None, shield=True):
-            async with shared.lock:
-                database = shared.database or await Database.open(file)
+            async with shared.opening:
+                database = shared.database or await _open(file, synchronous, patience)
                 shared.database = database
+        _check_synchronous(database, synchronous)
     except BaseException:
-        await _give_back(file)
+        await _leave(file)
         raise
-    return Lease(database, file, current_token(), os.getpid())
+    return database
 
 
-async def _give_back(file: DatabaseFile) -> None:
-    files = _open_files.get()
-    shared = files[file]
-    shared.leases -= 1
-    if shared.leases == 0:
-        del files[file]  # whoever comes now opens anew
+def _check_synchronous(database: Database, wanted: Synchronous) -> None:
+    if database.synchronous != wanted:
+        path, found = database.file.path, database.synchronous
+        msg = f"{path} is open here with synchronous={found!r}, not {wanted!r}; use the same"
+        raise SessionError(msg)
+
+
+async def _leave(file: DatabaseFile) -> None:
+    files = _files_open_here()
+    key = (file, os.getpid())
+    shared = files[key]
+    shared.users -= 1
+    if shared.users == 0:
+        del files[key]  # whoever comes now opens anew
         if shared.database is not None:
             await shared.database.close()
+
+
+async def _open(file: DatabaseFile, synchronous: Synchronous, patience: float) -> Database:
+    try:
+        async with AsyncExitStack() as opened:
+            cross = _crossing(opened)
+            writer = await _connect(cross, file.path, operations.LOCK_SLICE, opened)
+            await _run(cross, writer, schema.prepare, patience)
+            await _run(cross, writer, schema.pragma, f"synchronous = {synchronous}")
+            reader = writer  # an in-memory database belongs to its connection
+            if file.private is None:
+                reader = await _connect(cross, file.path, patience, opened)
+                await _run(cross, reader, schema.pragma, "query_only = on")
+            return Database(
+                file,
+                synchronous,
+                connections=opened.pop_all(),
+                cross=cross,
+                writer=writer,
+                reader=reader,
+            )
+    except (schema.Refused, OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        msg = f"cannot open {file.path}: {reason}"
+        raise SessionError(msg) from error
 
 
 def _crossing(opened: AsyncExitStack) -> Cross:
@@ -213,10 +223,16 @@ def _crossing(opened: AsyncExitStack) -> Cross:
         return _stay
     portal_open = ExitStack()
     portal = portal_open.enter_context(start_blocking_portal("asyncio"))
+    process = os.getpid()
+
+    def close() -> None:
+        if process == os.getpid():  # a forked child does not have the portal's thread
+            portal_open.close()
+
     # A portal left to the garbage collector at exit waits for a thread that is no more.
-    atexit.register(portal_open.close)
-    opened.callback(portal_open.close)
-    opened.callback(atexit.unregister, portal_open.close)
+    atexit.register(close)
+    opened.callback(close)
+    opened.callback(atexit.unregister, close)
     return portal.call_async
 
 

@@ -10,7 +10,7 @@ import anyio.lowlevel
 from tower_memory._arguments import check_text
 from tower_memory._errors import SessionConflict
 from tower_memory._items import Item, ItemCodec
-from tower_memory._sessions import History, Turn, TurnStart, check_load
+from tower_memory._sessions import History, Turn, check_load, turn_starts
 
 
 class _Row(NamedTuple):
@@ -21,8 +21,7 @@ class _Row(NamedTuple):
 
 @final
 class InMemorySessionStore(Generic[Item]):
-    """Sessions that live as long as this object does, and keep a store's every promise but one:
-    nothing outlives the process.
+    """Sessions that live as long as this object does, with every promise of `SessionStore`.
 
     It may be used in one event loop after another, not in two at the same time.
 
@@ -31,6 +30,7 @@ class InMemorySessionStore(Generic[Item]):
     """
 
     def __init__(self, *, item_type: Any = Any) -> None:
+        self.item_type = item_type
         self._codec: ItemCodec[Item] = ItemCodec(item_type)
         self._sessions: dict[str, list[_Row]] = {}
         self._ids = count(1)  # never used twice, so that the last row's id tells the content
@@ -44,11 +44,7 @@ class InMemorySessionStore(Generic[Item]):
         return History(
             (self._codec.decode(row.item) for row in kept),
             revision=_revision(rows),
-            turns=(
-                TurnStart(index, row.turn_id)
-                for index, row in enumerate(kept)
-                if row.turn_id is not None
-            ),
+            turns=turn_starts(row.turn_id for row in kept),
         )
 
     async def append(self, turn: Turn[Item]) -> int:

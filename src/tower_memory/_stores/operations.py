@@ -17,36 +17,45 @@ from typing import Any, cast, final
 
 from tower_memory._errors import CorruptSessionError, SessionConflict
 from tower_memory._items import Item, ItemCodec
-from tower_memory._sessions import History, Turn, TurnStart
+from tower_memory._sessions import History, Turn, turn_starts
 from tower_memory._stores.schema import is_busy
 
 LOCK_SLICE = 0.05
 """Seconds that a connection waits for the lock before it looks who still wants it."""
 
+_NEWEST = (
+    "SELECT id, turn_id, CAST(item AS BLOB) FROM memory_item"
+    " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)"
+    " ORDER BY id DESC LIMIT ?"
+)
 _SIXTEEN_BYTES = re.compile("[0-9a-f]{32}")
 
 
 @final
 class Caller:
-    """Whoever waits for an operation."""
+    """Whoever waits for an operation, and for how many seconds at most for the lock."""
 
-    __slots__ = ("gone",)
+    __slots__ = ("_deadline", "gone")
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0) -> None:
+        self._deadline = time.monotonic() + patience
         self.gone = False
+
+    def waits(self) -> bool:
+        """Whether the lock is still worth waiting for."""
+        return not self.gone and time.monotonic() < self._deadline
 
 
 @final
 class PendingTurn:
-    """A turn in the queue: what to write, until when, and in the end what came of it."""
+    """A turn in the queue: what to write, for whom, and in the end what came of it."""
 
-    __slots__ = ("caller", "deadline", "encoded", "outcome", "turn")
+    __slots__ = ("caller", "encoded", "outcome", "turn")
 
     def __init__(self, turn: Turn[Any], encoded: Sequence[bytes], patience: float) -> None:
         self.turn = turn
         self.encoded = encoded
-        self.deadline = time.monotonic() + patience
-        self.caller = Caller()
+        self.caller = Caller(patience)
         self.outcome: int | Exception | None = None
 
 
@@ -61,12 +70,9 @@ def load(
     codec: ItemCodec[Item],
 ) -> History[Item]:
     """The session's newest *limit* items, decoded."""
+    # One row even for none, as the newest row's id is the revision; -1 for all of them.
     rows = connection.execute(
-        "SELECT id, turn_id, CAST(item AS BLOB) FROM memory_item"
-        " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)"
-        " ORDER BY id DESC LIMIT ?",
-        # One row more than none, as the newest row's id is the revision.
-        (session_id, -1 if limit is None else min(max(limit, 1), 2**63 - 1)),
+        _NEWEST, (session_id, -1 if limit is None else min(max(limit, 1), 2**63 - 1))
     )
     revision = 0
     newest_first: list[tuple[str | None, Item]] = []
@@ -80,20 +86,11 @@ def load(
     return History(
         (item for _, item in oldest_first),
         revision=revision,
-        turns=(
-            TurnStart(index, turn_id)
-            for index, (turn_id, _) in enumerate(oldest_first)
-            if turn_id is not None
-        ),
+        turns=turn_starts(turn_id for turn_id, _ in oldest_first),
     )
 
 
-def settle(
-    connection: sqlite3.Connection,
-    caller: Caller,  # noqa: ARG001 - each turn in the queue has its own
-    queue: TurnQueue,
-    pending: PendingTurn,
-) -> int:
+def settle(connection: sqlite3.Connection, queue: TurnQueue, pending: PendingTurn) -> int:
     """Commit all that is queued in one transaction, then say what came of *pending*.
 
     Every caller puts its turn into the queue and asks for this. Whichever comes first commits for
@@ -111,28 +108,22 @@ def pop(
     connection: sqlite3.Connection,
     caller: Caller,
     session_id: str,
-    deadline: float,
     codec: ItemCodec[Item],
 ) -> Item | None:
     """Take the session's newest item."""
-    with _transaction(connection, lambda _: not caller.gone and time.monotonic() < deadline):
-        newest = connection.execute(
-            "SELECT id, CAST(item AS BLOB) FROM memory_item"
-            " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)"
-            " ORDER BY id DESC LIMIT 1",
-            (session_id,),
-        ).fetchone()
+    with _transaction(connection, lambda _: caller.waits()):
+        newest = connection.execute(_NEWEST, (session_id, 1)).fetchone()
         if newest is None:
             return None
-        row, item = newest
+        row, _, item = newest
         popped = _decode(codec, session_id, row, item)
         connection.execute("DELETE FROM memory_item WHERE id = ?", (row,))
         return popped
 
 
-def clear(connection: sqlite3.Connection, caller: Caller, session_id: str, deadline: float) -> None:
+def clear(connection: sqlite3.Connection, caller: Caller, session_id: str) -> None:
     """Take everything out of the session."""
-    with _transaction(connection, lambda _: not caller.gone and time.monotonic() < deadline):
+    with _transaction(connection, lambda _: caller.waits()):
         connection.execute(
             "DELETE FROM memory_item"
             " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)",
@@ -166,11 +157,11 @@ def _commit(connection: sqlite3.Connection, queue: TurnQueue) -> None:
 
     def keep_waiting(locked: sqlite3.Error) -> bool:
         nonlocal batch
-        now = time.monotonic()
+        waiting = [pending for pending in batch if pending.caller.waits()]
         for pending in batch:
-            if pending.deadline <= now:
+            if pending not in waiting:
                 pending.outcome = locked
-        batch = [p for p in batch if p.outcome is None and not p.caller.gone] + _take(queue)
+        batch = waiting + _take(queue)
         return bool(batch)
 
     if not batch:
@@ -240,7 +231,7 @@ def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
 def _decode(codec: ItemCodec[Item], session_id: str, row: int, item: bytes) -> Item:
     try:
         return codec.decode(item)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
 
 

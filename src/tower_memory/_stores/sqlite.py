@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping
-from types import TracebackType
 from typing import Any, Generic, Self, final, get_args, overload
 
 from anyio import fail_after
@@ -15,7 +13,7 @@ from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._items import Item, ItemCodec, Message, to_messages
 from tower_memory._sessions import History, Turn, check_load
 from tower_memory._stores import operations
-from tower_memory._stores.database import Database, DatabaseFile, Lease, Synchronous, lease
+from tower_memory._stores.database import Database, DatabaseFile, Synchronous, share
 from tower_memory._stores.operations import PendingTurn
 
 _IN_MEMORY = ":memory:"
@@ -52,7 +50,8 @@ class SqliteSessionStore(Generic[Item]):
         TypeError: *path* is no path, or a parameter is of another type.
         ValueError: *path* is empty, *busy_timeout* is negative, or *synchronous* is
             none of the four.
-        SessionError: When it opens: the file cannot be opened, or is not ours.
+        SessionError: When it opens: the file cannot be opened, is not ours, or is open in this
+            event loop with another value of *synchronous*.
         RuntimeError: When it is used, while open, from another event loop, thread or a forked
             child.
     """
@@ -87,21 +86,21 @@ class SqliteSessionStore(Generic[Item]):
         check_text("path", name)
         check_seconds("busy_timeout", busy_timeout)
         check_choice("synchronous", synchronous, get_args(Synchronous))
-        private = object() if name == _IN_MEMORY else None
-        where = name if private else os.path.realpath(name)
-        self._file = DatabaseFile(where, busy_timeout, synchronous, private)
+        self.item_type = item_type
+        self.busy_timeout = busy_timeout
+        self._synchronous: Synchronous = synchronous
+        self._file = (
+            DatabaseFile(name, private=object())
+            if name == _IN_MEMORY
+            else DatabaseFile(os.path.realpath(name))
+        )
         self._codec: ItemCodec[Item] = ItemCodec(item_type)
-        self._lease: Lease | None = None
+        self._database: Database | None = None
 
     @classmethod
     def in_memory(cls, *, item_type: Any = Any) -> Self:
         """A store in a database of its own that is gone when it is closed."""
         return cls(_IN_MEMORY, item_type=item_type)
-
-    @property
-    def busy_timeout(self) -> float:
-        """Seconds to wait for another process's lock."""
-        return self._file.busy_timeout
 
     def session(self, session_id: str) -> SqliteSession[Item]:
         """One session of this store as a handle. Closing the handle leaves the store open."""
@@ -115,59 +114,55 @@ class SqliteSessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """See `SessionStore.append`."""
-        pending = PendingTurn(
-            turn, self._codec.encode(turn.items, turn.session_id), self._file.busy_timeout
-        )
+        encoded = self._codec.encode(turn.items, turn.session_id)
+        pending = PendingTurn(turn, encoded, self.busy_timeout)
         database = await self._opened()
         return await database.commit(pending)
 
     async def pop(self, session_id: str) -> Item | None:
-        """See `SessionStore.pop`. Once begun it is not cancelled: what was taken is returned."""
+        """See `SessionStore.pop`.
+
+        Cancelled before it is begun, it takes nothing; after that, it is not cancelled, except
+        natively on asyncio.
+        """
         check_text("session_id", session_id)
-        deadline = time.monotonic() + self._file.busy_timeout
         database = await self._opened()
         with fail_after(None, shield=True):
             return await database.write(
-                session_id, operations.pop, session_id, deadline, self._codec
+                self.busy_timeout, session_id, operations.pop, session_id, self._codec
             )
 
     async def clear(self, session_id: str) -> None:
         """See `SessionStore.clear`."""
         check_text("session_id", session_id)
-        deadline = time.monotonic() + self._file.busy_timeout
         database = await self._opened()
-        await database.write(session_id, operations.clear, session_id, deadline)
+        await database.write(self.busy_timeout, session_id, operations.clear, session_id)
 
     async def aclose(self) -> None:
         """Close the store, after what was asked of it before; closing twice is closing once."""
-        if self._lease is not None:
-            self._lease.check()
-            lease, self._lease = self._lease, None
-            await lease.release()
+        if self._database is not None:
+            self._database.check()
+            database, self._database = self._database, None
+            await database.give_back()
 
     async def __aenter__(self) -> Self:
         await self._opened()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _opened(self) -> Database:
-        if self._lease is not None:
-            self._lease.check()
+        if self._database is not None:
+            self._database.check()
         await checkpoint_if_cancelled()  # whoever is cancelled by now has done nothing
-        while (held := self._lease) is None:
-            taken = await lease(self._file)
-            if self._lease is None:
-                self._lease = taken
+        while (database := self._database) is None:
+            shared = await share(self._file, self._synchronous, self.busy_timeout)
+            if self._database is None:
+                self._database = shared
             else:  # another task was faster
-                await taken.release()
-        return held.database
+                await shared.give_back()
+        return database
 
     def __eq__(self, other: object) -> bool:
         """Stores on one file are equal: their sessions are the same sessions."""
@@ -275,12 +270,7 @@ class SqliteSession(Generic[Item]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:

@@ -1,20 +1,13 @@
-"""Chat messages: OpenAI's chat completions and everything that speaks like them.
-
-1. System and developer messages are instructions: they stay at the front of the request, and are
-   neither stored nor loaded.
-2. Every other message of the request is new; the history goes between the two.
-3. The history is mended where it was cut or broken off, so that the model gets a valid
-   conversation: a tool's result without its call is left out, a call without its result is
-   answered with `INTERRUPTED`. Calls that the request itself answers are left alone.
-4. A reply's message is stored as the provider wants it back, fields unknown to us included.
-"""
+"""Chat messages: OpenAI's chat completions and everything that speaks like them."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from tower_memory._items import as_chat
 from tower_memory.dialects._plain import MISSING, field, like, plain, replaced
 
 INSTRUCTIONS: Final = frozenset({"system", "developer"})
@@ -27,12 +20,19 @@ class ChatCompletions:
     """The dialect of chat messages, and the default.
 
     A request is a list of messages, or a mapping or an object (dataclass, msgspec Struct,
-    pydantic model) that has ``messages``. A message is a mapping or an object with a ``role``.
-    Where all of a request's messages are of one class of objects, the history is given to it as
-    objects of that class, else as mappings.
+    pydantic model) that has ``messages``. A message is a mapping or such an object, with a
+    ``role``. A response is a chat completion (its first choice counts), a message, a string, or
+    has ``messages``: the reply's alone, or the whole conversation, whose new ones are taken.
 
-    A response is a chat completion (its first choice counts), a message, a string, or has
-    ``messages``: the reply's alone, or the whole conversation, of which the new ones are taken.
+    1. System and developer messages are instructions: they stay at the front of the request, and
+       are neither stored nor loaded.
+    2. Every other message of the request is new. The history goes between the two.
+    3. The history is mended where it was cut or broken off, so that the model gets a valid
+       conversation: a tool's result without its call is left out, a call without its result is
+       answered as interrupted. Calls that the request itself answers are left alone.
+    4. Run items in the history are spelled as chat messages. Where all of a request's messages
+       are objects of one class, the history is given to it as objects of that class.
+    5. A reply's message is stored as the provider wants it back, unknown fields included.
 
     >>> chat = ChatCompletions()
     >>> request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -51,7 +51,7 @@ class ChatCompletions:
         messages = _messages(request)
         instructions = [message for message in messages if _role(message) in INSTRUCTIONS]
         new = [message for message in messages if _role(message) not in INSTRUCTIONS]
-        past: list[Any] = _mended(history, new)
+        past: list[Any] = _mended(as_chat(history), new)
         kinds = {type(message) for message in messages}
         if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
             past = [like(item, kind) for item in past]
@@ -90,14 +90,14 @@ def _messages(request: Any) -> Sequence[Any]:
 def _with_roles(messages: Any, where: str) -> Sequence[Any]:
     """*messages*, if they are a list of at least one message."""
     if not isinstance(messages, (list, tuple)):
-        msg = f"{where} must be a list of messages, got {messages!r}"
+        msg = f"{where} must be a list of messages, got {reprlib.repr(messages)}"
         raise TypeError(msg)
     if not messages:
         msg = f"{where} must have at least one message, got none"
         raise ValueError(msg)
     for index, message in enumerate(messages):
         if not isinstance(_role(message), str):
-            msg = f"{where}[{index}] must be a message with a role, got {message!r}"
+            msg = f"{where}[{index}] must be a message with a role, got {reprlib.repr(message)}"
             raise TypeError(msg)
     return messages
 
@@ -116,6 +116,10 @@ def _item(message: Any) -> Any:
         item = plain(message)
     except RecursionError:
         return message  # which the store refuses, and says where
+    if not isinstance(item, dict):
+        kind = type(message).__name__
+        msg = f"a message must be a mapping, dataclass, Struct or pydantic model, got {kind}"
+        raise TypeError(msg)
     # A class's default for the role is not set, so it is not dumped.
     return item if "role" in item else {"role": _role(message), **item}
 
@@ -152,13 +156,14 @@ def _calls(message: Any) -> list[str]:
     return [call_id for call in calls if isinstance(call_id := field(call, "id"), str)]
 
 
-def _leading_answers(messages: Sequence[Any]) -> list[Any]:
+def _leading_answers(messages: Sequence[Any]) -> list[str]:
     """The calls that *messages* begin by answering."""
-    answers: list[Any] = []
+    answers: list[str] = []
     for message in messages:
         if _role(message) != "tool":
             break
-        answers.append(field(message, "tool_call_id"))
+        if isinstance(call := field(message, "tool_call_id"), str):
+            answers.append(call)
     return answers
 
 

@@ -42,14 +42,12 @@ def plain(value: Any) -> Any:
 
     Only what is an object of theirs is changed: a tuple stays one, and is refused when stored.
     """
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [plain(part) for part in value]
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part) for part in value]
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     if hasattr(value, "model_dump"):
@@ -70,12 +68,18 @@ def like(item: Any, kind: type) -> Any:
     """The mapping *item* as a message of the class *kind*.
 
     Raises:
-        TypeError: *kind* has no such message.
+        TypeError: *kind* has no such message, or would lose something of it.
     """
     try:
-        if hasattr(kind, "model_validate"):
-            return kind.model_validate(item)
-        return msgspec.convert(item, kind)
+        made: Any = (
+            kind.model_validate(item)
+            if hasattr(kind, "model_validate")
+            else msgspec.convert(item, kind)
+        )
     except (TypeError, ValueError) as error:
         msg = f"the history has a message that {kind.__name__} cannot hold: {error}"
         raise TypeError(msg) from error
+    if lost := [key for key, part in item.items() if part and field(made, key) is MISSING]:
+        msg = f"the history has a message that {kind.__name__} cannot hold: it has no {lost[0]!r}"
+        raise TypeError(msg)
+    return made
