@@ -7,7 +7,7 @@ from collections import UserDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pydantic
@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
-from tower_memory import HandoffItem, Message, MessageItem, Role, ToolCallItem, ToolOutputItem
+from tower_memory import (
+    HandoffItem,
+    Message,
+    MessageItem,
+    Role,
+    ToolCallItem,
+    ToolOutputItem,
+    UnencodableItemError,
+)
+from tower_memory._items import ItemCodec
 from tower_memory.dialects import ChatCompletions
 
 CHAT = ChatCompletions()
@@ -161,7 +170,7 @@ def test_where_messages_are_objects_the_history_is_of_their_class(kind):
 @pytest.mark.parametrize("content", [None, "Let me see."])
 def test_a_history_that_their_class_cannot_hold_is_an_error_and_no_loss(content):
     history = [{**calling("1"), "content": content}, result("1")]
-    with pytest.raises(TypeError, match="the history has a message that Dataclass cannot hold"):
+    with pytest.raises(TypeError, match="Dataclass cannot hold a message of the history"):
         CHAT.with_history([Dataclass("user", "new")], history)
 
 
@@ -197,6 +206,32 @@ def test_a_request_may_mix_mappings_and_what_the_client_returned():
     spelled = {"role": "assistant", "content": None, "tool_calls": message.tool_calls}
     assert CHAT.new_items([spelled]) == [calling("1")]
     assert CHAT.with_history(request, HISTORY) == [*HISTORY, *request]
+
+
+class Part(pydantic.BaseModel):
+    type: Literal["text"] = "text"
+    text: str
+
+
+def test_what_a_class_says_by_default_is_said_and_what_it_leaves_open_is_not():
+    class Model(pydantic.BaseModel):
+        role: Literal["user"] = "user"
+        content: list[Part]
+        name: str | None = None
+        refusal: str | None = None
+
+    message = Model(content=[Part(text="new")], refusal=None)
+    assert CHAT.new_items([message]) == [
+        {"role": "user", "content": [{"type": "text", "text": "new"}], "refusal": None}
+    ]
+
+
+@pytest.mark.parametrize("value", [b"bytes", {1}, (1,), {1: 2}, float("nan")])
+@pytest.mark.parametrize("kind", [Said, Message])
+def test_what_json_cannot_hold_is_not_made_to_fit(kind, value):
+    (item,) = CHAT.new_items([kind(role="user", content=[value])])
+    with pytest.raises(UnencodableItemError):
+        ItemCodec(Any).encode([item], "s")
 
 
 # Responses
@@ -308,6 +343,18 @@ def test_calls_that_the_request_answers_are_left_alone():
     request = [result("3"), result("2"), user("and?")]
     assert CHAT.with_history(request, history) == [*history, *request]
     assert past(history, result("3")) == [*history, result("2", INTERRUPTED)]
+
+
+def test_a_result_that_comes_after_something_else_goes_to_its_call():
+    history = [calling("1", "2"), user("meanwhile"), assistant("ok"), result("2")]
+    assert CHAT.with_history([result("1"), user("and?")], history) == [
+        calling("1", "2"),
+        result("2"),
+        result("1"),
+        user("meanwhile"),
+        assistant("ok"),
+        user("and?"),
+    ]
 
 
 def test_a_request_that_answers_a_call_that_was_not_loaded_is_an_error():

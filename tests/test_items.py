@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -16,13 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tower_memory import (
+    CorruptSessionError,
     HandoffItem,
     Message,
     MessageItem,
     Role,
     RunItem,
+    SaveError,
+    SessionConflict,
+    SessionError,
     ToolCallItem,
     ToolOutputItem,
+    Turn,
+    TurnExists,
     UnencodableItemError,
 )
 from tower_memory._items import ItemCodec, snapshot, to_messages
@@ -145,9 +152,35 @@ def test_the_fault_in_a_run_item_is_found_in_its_field():
     assert math.isnan(caught.value.value)
 
 
+@pytest.mark.parametrize("value", [b"bytes", {1}, TIME, (1,), {1: 2}, math.nan])
+def test_a_run_item_is_its_json_mapping_only_where_nothing_is_changed(value):
+    item = ToolCallItem("call_1", "add", {"a": [value]}, TIME)
+    with pytest.raises(UnencodableItemError) as caught:
+        ItemCodec(Any).encode([item], "s")
+    assert caught.value.where.startswith("items[0].arguments.a[0]")
+
+
 def test_an_item_of_another_type_than_the_stores_is_refused():
     with pytest.raises(UnencodableItemError, match=r"items\[0\] cannot be stored"):
         ItemCodec(RunItem).encode([{"role": "user"}], "s")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SessionError("message", session_id="s"),
+        SessionConflict("s", expected=1, actual=2, response="r", turn=Turn("s", [])),
+        TurnExists("s", turn_id="t", items=[1]),
+        SaveError("s", "reason", response="r", turn=None),
+        CorruptSessionError("s", row=3, reason="torn"),
+        UnencodableItemError("s", where="items[0]", value=1, reason="r"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_can_be_sent_to_another_process(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), vars(copy)) == (str(error), vars(error))
+    assert type(copy) is type(error)
 
 
 def test_a_type_that_cannot_be_decoded_is_refused_by_name():

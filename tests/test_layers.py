@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 
@@ -97,6 +98,24 @@ async def test_a_wait_between_attempts_can_be_cancelled():
     assert model.calls == 1
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the only one to have it
+async def test_native_cancellation_is_never_retried():
+    calls = []
+    called = asyncio.Event()
+
+    async def model(request):
+        calls.append(request)
+        called.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(RetryLayer(on=at_once, attempts=2)(model)("Hi"))
+    await called.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert calls == ["Hi"]
+
+
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
@@ -149,7 +168,13 @@ async def test_a_call_in_time_is_let_through():
 
 @pytest.mark.parametrize(
     ("seconds", "error"),
-    [(-0.1, ValueError), (math.nan, ValueError), (None, TypeError), (True, TypeError)],
+    [
+        (-0.1, ValueError),
+        (math.nan, ValueError),
+        (10**20, ValueError),
+        (None, TypeError),
+        (True, TypeError),
+    ],
 )
 def test_bad_timeouts_are_refused_by_name(seconds, error):
     with pytest.raises(error, match=f"seconds must be .*, got {seconds}"):

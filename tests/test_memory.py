@@ -26,6 +26,7 @@ from tower_memory import (
     UnencodableItemError,
 )
 from tower_memory._memory import _longest_save
+from tower_memory.dialects import ChatCompletions
 
 
 def user(text):
@@ -38,6 +39,10 @@ def assistant(text):
 
 def remembering(store, **parameters):
     return MemoryLayer(LoadSession(store), SaveSession(store), **{"session_id": "s", **parameters})
+
+
+class Boom(Exception):
+    pass
 
 
 async def echo(messages):
@@ -129,6 +134,60 @@ async def test_any_service_may_load_and_save():
     assert (turn.session_id, list(turn.items)) == ("s", [user("a"), assistant("given 2")])
 
 
+async def test_an_agent_that_adds_to_the_list_it_was_given_is_stored_whole(store):
+    async def agent(request):
+        request["messages"].append(assistant("step"))
+        request["messages"].append(assistant("done"))
+        return request
+
+    service = remembering(store)(agent)
+    for text in ("a", "a"):
+        await service({"messages": [{"role": "system", "content": "x"}, user(text)]})
+    assert await store.load("s") == [user("a"), assistant("step"), assistant("done")] * 2
+
+
+async def test_a_load_that_gives_no_history_costs_no_call():
+    async def load(_session_id):
+        return []
+
+    for overlap in ("append", "reject"):
+        layer = MemoryLayer(load, echo, session_id="s", overlap=overlap)
+        with pytest.raises(TypeError, match="load must give a History, got list"):
+            await layer(not_called)([user("a")])
+
+
+async def test_a_dialect_that_fails_while_it_reads_the_reply_does_not_lose_it(store):
+    class Failing:
+        new_items = staticmethod(ChatCompletions().new_items)
+        with_history = staticmethod(ChatCompletions().with_history)
+
+        def reply_items(self, _request, _response):
+            yield assistant("half")
+            raise Boom
+
+    with pytest.raises(SaveError) as caught:
+        await remembering(store, dialect=Failing())(echo)([user("a")])
+    assert caught.value.response == "re: a"
+    assert await store.load("s") == []
+
+
+async def test_services_that_make_up_attributes_or_contain_themselves_may_load_and_save():
+    class Endless:
+        def __init__(self):
+            self.inner = self
+
+        def __getattr__(self, name):
+            return Endless()
+
+        async def __call__(self, _turn):
+            return 1
+
+    async def load(_session_id):
+        return History()
+
+    assert await MemoryLayer(load, Endless(), session_id="s")(echo)([user("a")]) == "re: a"
+
+
 async def test_methods_may_load_and_save_whatever_they_are_called():
     class Repository:
         def __init__(self):
@@ -163,7 +222,7 @@ async def test_a_custom_dialect_spells_requests_and_responses_its_own_way(store)
             return "\n".join([*(str(item) for item in history), request])
 
         def reply_items(self, request, response):
-            return [{"asked with": len(request.splitlines()), "answer": response}]
+            return [{"answer to": request, "answer": response}]
 
     async def model(prompt):
         return len(prompt.splitlines())
@@ -172,15 +231,11 @@ async def test_a_custom_dialect_spells_requests_and_responses_its_own_way(store)
     assert [await service("one"), await service("two")] == [1, 3]
     assert (await store.load("s"))[-2:] == (
         {"asked": "two"},
-        {"asked with": 3, "answer": 3},
+        {"answer to": "two", "answer": 3},
     )
 
 
 # What fails
-
-
-class Boom(Exception):
-    pass
 
 
 async def test_a_call_that_fails_leaves_its_session_as_it_was(store):

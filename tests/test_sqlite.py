@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
@@ -195,7 +196,7 @@ def test_a_step_of_opening_that_meets_a_lock_is_done_again(path):
         connection.execute("BEGIN IMMEDIATE")
         return len(steps)
 
-    assert schema._patiently(connection, step, 60) == 2
+    assert schema._patiently(connection, step, lambda: True) == 2
     assert not connection.in_transaction
     other.close()
     connection.close()
@@ -203,7 +204,7 @@ def test_a_step_of_opening_that_meets_a_lock_is_done_again(path):
 
 def test_a_file_that_another_process_made_ours_meanwhile_is_left_as_it_is(path):
     connection = sqlite3.connect(path, isolation_level=None)
-    schema.prepare(connection, 0)
+    schema.prepare(connection, lambda: False)
     schema._make_ours(connection)
     connection.execute("ROLLBACK")
     connection.close()
@@ -212,8 +213,23 @@ def test_a_file_that_another_process_made_ours_meanwhile_is_left_as_it_is(path):
 def test_where_there_can_be_no_write_ahead_log_the_file_is_refused():
     connection = sqlite3.connect("", isolation_level=None)  # a temporary file, which has none
     with pytest.raises(schema.Refused, match="does not allow a write-ahead log"):
-        schema.prepare(connection, 0)
+        schema.prepare(connection, lambda: False)
     connection.close()
+
+
+async def test_a_cancelled_opening_of_a_locked_file_ends_at_once_and_leaves_nothing(path):
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    store = SqliteSessionStore(path, busy_timeout=3600)
+    with anyio.move_on_after(0.05) as scope:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(store.load, "s")
+    assert scope.cancelled_caught
+    other.execute("ROLLBACK")
+    other.close()
+    async with store:
+        assert await store.load("s") == []
 
 
 async def test_what_failed_to_open_opens_once_the_cause_is_gone(path):
@@ -231,6 +247,7 @@ async def test_what_failed_to_open_opens_once_the_cause_is_gone(path):
         ({"path": ""}, ValueError),
         ({"path": b"a.db"}, TypeError),
         ({"path": None}, TypeError),
+        ({"path": "a\0b"}, ValueError),
         ({"busy_timeout": -1}, ValueError),
         ({"busy_timeout": float("nan")}, ValueError),
         ({"busy_timeout": "5"}, TypeError),
@@ -314,7 +331,11 @@ async def test_a_conversation_of_tower_llm_goes_on_and_can_be_typed(path):
         ("user_123", '{"torn":', "2025-08-11T12:34:57Z", 2),
         ("user_123", HELLO, "yesterday", 2),
         ("", HELLO, "2025-08-11T12:34:57Z", 2),
+        ("user_123", "[" * 100_000, "2025-08-11T12:34:57Z", 2),
+        ("user_123", HELLO, "2300-01-01T00:00:00Z", 2),
+        ("user_123", HELLO, "0001-01-01T00:00:00+01:00", 2),
     ],
+    ids=["torn", "time", "id", "deep", "far", "farther"],
 )
 async def test_a_row_of_tower_llm_that_cannot_be_read_is_named_and_nothing_taken_over(path, bad):
     tower_llm_file(path, ("user_123", HELLO, "2025-08-11T12:34:57Z", 1), bad)
@@ -339,6 +360,18 @@ async def test_an_item_that_no_longer_decodes_raises_with_its_row_and_stays(path
             assert (caught.value.session_id, caught.value.row) == ("s", row)
         assert query(path, "SELECT count(*) FROM memory_item") == [(2,)]
         await store.append(Turn("other", [ITEM]))  # and the store still works
+
+
+async def test_an_item_that_no_longer_decodes_harms_no_other_load(path):
+    async with SqliteSessionStore(path) as store:
+        row = await store.append(Turn("bad", [1, 2, 3]))
+        query(path, "UPDATE memory_item SET item = '{' WHERE id = ?", row)
+        with pytest.raises(CorruptSessionError):
+            await store.load("bad")
+        await store.append(Turn("good", [ITEM]))
+        assert await store.load("good") == [ITEM]
+        query(path, "UPDATE memory_item SET item = '4' WHERE id = ?", row)
+        assert await store.load("bad") == [1, 2, 4]
 
 
 async def test_a_row_of_bytes_that_are_no_text_raises_with_its_row(path):
@@ -393,6 +426,33 @@ async def test_a_file_that_is_open_is_not_opened_less_durably(path):
         assert await store.load("s") == [ITEM]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the only one to have it
+async def test_a_natively_cancelled_closing_finishes_what_was_asked_for_before(path):
+    async with SqliteSessionStore(path) as store:
+        asked = [asyncio.create_task(store.append(Turn("s", [n]))) for n in range(3)]
+        asked += [asyncio.create_task(store.load("s")) for n in range(3)]
+        closing = asyncio.create_task(store.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await asyncio.gather(*asked)
+        assert len(await store.load("s")) == 3
+
+
+def test_what_was_asked_for_by_a_caller_that_is_gone_is_not_done(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.prepare(connection, lambda: False)
+    pending = operations.PendingTurn(Turn("s", [0]), [b"0"], 0)
+    operations.settle(connection, deque([pending]), pending)
+    caller = operations.Caller()
+    caller.gone = True
+    assert operations.pop(connection, caller, "s", ItemCodec(Any)) is None
+    operations.clear(connection, caller, "s")
+    assert operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any)) == [0]
+    connection.close()
+
+
 async def test_stores_in_memory_are_each_their_own():
     async with SqliteSessionStore.in_memory() as one, SqliteSessionStore(":memory:") as two:
         await one.append(Turn("s", [ITEM]))
@@ -429,9 +489,15 @@ anyio.run(main)
 
 def test_several_processes_may_open_a_new_file_at_once(path):
     children = [
-        subprocess.Popen([sys.executable, "-c", OPEN_AND_SAVE, path, str(n)], stdin=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_AND_SAVE, path, str(n)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         for n in range(8)
     ]
+    for child in children:
+        child.stdout.readline()
     for child in children:
         child.stdin.write(b"\n")
         child.stdin.flush()
@@ -477,7 +543,7 @@ async def test_a_lock_given_back_in_time_is_waited_for_by_all(path):
 
 def test_a_fault_in_one_turn_of_a_commit_is_not_its_neighbours(path):
     connection = sqlite3.connect(path, isolation_level=None)
-    schema.prepare(connection, 0)
+    schema.prepare(connection, lambda: False)
     connection.execute(
         "CREATE TRIGGER fault BEFORE INSERT ON memory_item WHEN new.item = '\"bad\"'"
         " BEGIN SELECT RAISE(ABORT, 'a fault'); END"
@@ -512,7 +578,7 @@ async def test_a_save_that_was_cancelled_while_it_waited_is_not_made(path):
 
 def test_a_turn_whose_caller_is_gone_before_its_commit_is_not_written(path):
     connection = sqlite3.connect(path, isolation_level=None)
-    schema.prepare(connection, 0)
+    schema.prepare(connection, lambda: False)
     gone, here = (operations.PendingTurn(Turn("s", [n]), [b"%d" % n], 0) for n in range(2))
     gone.caller.gone = True
     queue = deque([gone])
@@ -527,7 +593,7 @@ def test_a_turn_whose_caller_is_gone_before_its_commit_is_not_written(path):
 
 def test_a_load_whose_caller_is_gone_stops(path):
     connection = sqlite3.connect(path, isolation_level=None)
-    schema.prepare(connection, 0)
+    schema.prepare(connection, lambda: False)
     pending = operations.PendingTurn(Turn("s", [0, 1]), [b"0", b"1"], 0)
     operations.settle(connection, deque([pending]), pending)
     pending.caller.gone = True

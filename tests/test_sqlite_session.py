@@ -110,6 +110,12 @@ async def test_closing_a_handle_leaves_the_store_it_came_from_open(sqlite):
     assert repr(session) == f"SqliteSession('s', {sqlite!r})"
 
 
+@pytest.mark.parametrize("one", [ITEMS[0], "text", b"bytes", {1, 2}, None])
+async def test_one_item_is_not_taken_apart_for_several(session, one):
+    with pytest.raises(TypeError, match="items must be a sequence of items"):
+        await session.add_items(one)
+
+
 @pytest.mark.parametrize(("bad", "error"), [("", ValueError), (None, TypeError)])
 def test_a_bad_session_id_is_refused_by_name(bad, error):
     with pytest.raises(error, match="session_id must"):

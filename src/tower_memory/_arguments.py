@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from math import isnan
+from math import inf
+
+_LONGEST = 2**40
+"""Seconds, some 35,000 years: more would be a slip, and may not even be a float."""
 
 
 def check_text(name: str, value: object) -> None:
@@ -35,7 +38,7 @@ def check_seconds(name: str, value: object) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         msg = f"{name} must be a number of seconds, got {value!r}"
         raise TypeError(msg)
-    if isnan(value) or value < 0:
+    if not 0 <= value <= _LONGEST and value != inf:
         msg = f"{name} must be 0 or more seconds, got {value}"
         raise ValueError(msg)
 

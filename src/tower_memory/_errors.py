@@ -25,6 +25,18 @@ class SessionError(Exception):
         super().__init__(where + message)
         self.session_id = session_id
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its parameters are not its args, so that pickle would make it anew from the wrong ones.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[SessionError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> SessionError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
 
 @final
 class SessionConflict(SessionError):

@@ -206,7 +206,7 @@ class ItemCodec(Generic[Item]):
             UnencodableItemError: An item would not come back as it is.
         """
         return [
-            _encode(self._decoder, self._wire_form(item), session_id, f"items[{index}]")
+            _encode(self._decoder_for(item), item, session_id, f"items[{index}]")
             for index, item in enumerate(items)
         ]
 
@@ -222,10 +222,11 @@ class ItemCodec(Generic[Item]):
             msg = "it is nested too deeply"
             raise ValueError(msg) from error
 
-    def _wire_form(self, item: Item) -> Any:
+    def _decoder_for(self, item: Item) -> json.Decoder[Item]:
+        """What tells whether *item* comes back: a run item must, before it is its mapping."""
         if self.item_type is Any and isinstance(item, RunItem):
-            return msgspec.to_builtins(item)
-        return item
+            return json.Decoder(type(item))
+        return self._decoder
 
 
 _any_json: json.Decoder[Any] = json.Decoder()
@@ -247,6 +248,12 @@ def snapshot(items: Iterable[Any], session_id: str, item_type: Any) -> tuple[Any
         decoder = _decoder_of(item)
         copies.append(decoder.decode(_encode(decoder, item, session_id, f"items[{index}]")))
     return tuple(copies)
+
+
+def json_of(value: Struct) -> Any:
+    """*value* as plain JSON values, or itself where it would not come back from them."""
+    raw, _ = _try_encode(_decoder_of(value), value)
+    return value if raw is None else _any_json.decode(raw)
 
 
 def _decoder_of(value: Item) -> json.Decoder[Item]:

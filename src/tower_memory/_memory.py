@@ -20,7 +20,7 @@ from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
 from tower_memory._items import snapshot
 from tower_memory._overlap import session_turn
-from tower_memory._service import Req, Res, Service, describe, inner_of, stack
+from tower_memory._service import Req, Res, Service, attribute, describe, inner_of, stack
 from tower_memory._sessions import History, SessionStore, Turn
 from tower_memory.dialects import ChatCompletions, Dialect
 
@@ -40,8 +40,9 @@ class MemoryLayer:
        session as it was.
     2. **Saved means returned.** Once the inner service has answered, the save runs to its end,
        even if the caller's scope is cancelled meanwhile, and the reply is returned: at most
-       *grace* seconds past the caller's deadline. Native asyncio cancellation may drop the reply;
-       the turn is then saved or absent, never torn.
+       *grace* seconds past the caller's deadline; where that is a scope cancelled without one, as
+       long as the save takes (`SqliteSessionStore` gives up after its ``busy_timeout``). Native
+       asyncio cancellation may drop the reply; the turn is then saved or absent, never torn.
     3. **A reply that was paid for is never lost.** What can fail before the inner service is
        called is tried before; what fails after raises an error that has the response and the turn.
     4. **Overlapping turns lose nothing**: they wait for each other, stand side by side, or are
@@ -78,6 +79,7 @@ class MemoryLayer:
     Attributes:
         store: What tells this layer's sessions from those of others: the store behind *save*, as
             far as it can be seen through layers, or else what is innermost in *save*.
+        item_type: The store's, or None where it has none.
 
     Raises:
         TypeError: A parameter, an id that a function gave, the request or the history is of the
@@ -100,6 +102,7 @@ class MemoryLayer:
     turn_id: Callable[[Any], str] | None = None
     grace: float | None = None
     store: object = field(init=False, repr=False, compare=False)
+    item_type: object = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_service("load", self.load)
@@ -114,6 +117,7 @@ class MemoryLayer:
         if self.grace is not None:
             check_seconds("grace", self.grace)
         object.__setattr__(self, "store", _store_of(self.save))
+        object.__setattr__(self, "item_type", attribute(self.store, "item_type"))
 
     def __call__(self, inner: Service[Req, Res], /) -> Memory[Req, Res]:
         return Memory(inner, self)
@@ -137,8 +141,7 @@ class Memory(Generic[Req, Res]):
         if callable(session_id):
             session_id = session_id(request)
             check_text("what session_id(request) returned", session_id)
-        item_type = getattr(layer.store, "item_type", None)
-        new = snapshot(layer.dialect.new_items(request), session_id, item_type)
+        new = snapshot(layer.dialect.new_items(request), session_id, layer.item_type)
         turn = Turn(session_id, new)
         if layer.turn_id is not None:
             turn = replace(turn, turn_id=layer.turn_id(request))
@@ -150,12 +153,15 @@ class Memory(Generic[Req, Res]):
     async def _take(self, turn: Turn[Any], request: Req) -> Res:
         layer = self.layer
         history = await layer.load(turn.session_id)
+        if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"load must give a History, got {type(history).__name__}"
+            raise TypeError(msg)
         if layer.turn_id is not None and (held := history.turn(turn.turn_id)) is not None:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held)
         hydrated = layer.dialect.with_history(request, history)
         response = await self.inner(hydrated)
         try:
-            reply = layer.dialect.reply_items(hydrated, response)
+            reply = tuple(layer.dialect.reply_items(request, response))
         except Exception as error:
             raise SaveError(turn.session_id, str(error), response=response, turn=None) from error
         whole = replace(
@@ -217,15 +223,22 @@ def _longest_save(layer: MemoryLayer) -> float | None:
         return None
     grace = layer.grace
     if grace is None:
-        grace = getattr(layer.store, "busy_timeout", GRACE)
+        grace = GRACE
+        if isinstance(patience := attribute(layer.store, "busy_timeout"), (int, float)):
+            grace = patience
     return max(0.0, deadline - anyio.current_time()) + grace
 
 
 def _store_of(service: object) -> object:
     """The store behind *service*, through its layers and through stores that wrap another."""
-    store = getattr(service, "store", None)
-    inside = store if isinstance(store, SessionStore) else inner_of(service)
-    return service if inside is None else _store_of(inside)
+    seen = {id(service)}
+    while True:
+        store = attribute(service, "store")
+        inside = store if isinstance(store, SessionStore) else inner_of(service)
+        if inside is None or id(inside) in seen:
+            return service
+        seen.add(id(inside))
+        service = inside
 
 
 def _check_service(name: str, value: object) -> None:

@@ -63,7 +63,7 @@ async def session_turn(store: object, session_id: str, *, wait: bool) -> AsyncGe
     if locks is None:
         locks = {}
         _locks.set(locks)
-    key = (store if isinstance(store, Hashable) else id(store), session_id)
+    key = (_identity(store), session_id)
     lock = locks.setdefault(key, _Lock())
     lock.users += 1
     try:
@@ -82,6 +82,14 @@ async def session_turn(store: object, session_id: str, *, wait: bool) -> AsyncGe
         lock.users -= 1
         if lock.users == 0:
             del locks[key]
+
+
+def _identity(store: object) -> Hashable:
+    try:
+        hash(store)
+    except TypeError:
+        return id(store)
+    return store
 
 
 async def _acquire(lock: _Lock, session_id: str, outer: tuple[_Turn, ...], *, wait: bool) -> None:

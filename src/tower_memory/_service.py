@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import iscoroutinefunction, isfunction, ismethod
+from inspect import getattr_static, iscoroutinefunction, isfunction, ismethod
 from typing import Any, Protocol, TypeVar, final
 
 Req = TypeVar("Req")
@@ -116,12 +116,20 @@ def inner_of(service: object) -> object | None:
     """
     if ismethod(service):
         return service.__self__
-    inside = getattr(service, "inner", None) or getattr(service, "__wrapped__", None)
-    if isfunction(service) and inside is None:
+    for name in ("inner", "__wrapped__"):
+        found = attribute(service, name)
+        own = ismethod(found) and found.__self__ is service  # a method called inner
+        if found is not None and not own:
+            return found
+    if isfunction(service):
         cells = dict(zip(service.__code__.co_freevars, service.__closure__ or (), strict=True))
-        inside = cells["inner"].cell_contents if "inner" in cells else None
-    own = ismethod(inside) and inside.__self__ is service  # a method called inner
-    return None if own else inside
+        return cells["inner"].cell_contents if "inner" in cells else None
+    return None
+
+
+def attribute(value: object, name: str) -> object | None:
+    """What *value* has under *name*, or None; not what a mock would make up on the spot."""
+    return None if getattr_static(value, name, None) is None else getattr(value, name)
 
 
 def stack(layer: object, inner: object) -> str:

@@ -268,7 +268,7 @@ class SaveSession(Generic[Item]):
 
 def check_items(value: object) -> None:
     """Refuse what would be taken apart for items, such as one item."""
-    if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping)):
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping, set, frozenset)):
         msg = f"items must be a sequence of items, got {type(value).__name__}"
         raise TypeError(msg)
 

@@ -10,25 +10,29 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import os
 import sqlite3
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any, Literal, TypeAlias, TypeVar, final
 
 import aiosqlite
+import anyio
 from anyio import Lock, fail_after
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import RunVar, current_token
 
 from tower_memory._errors import SessionError
 from tower_memory._stores import operations, schema
 from tower_memory._stores.connection import Connection
 from tower_memory._stores.operations import Caller, PendingTurn, TurnQueue
+
+_READ_PATIENCE = 5.0
+"""Seconds for a read to wait where it must, for the recovery of a process that crashed."""
 
 Synchronous: TypeAlias = Literal["extra", "full", "normal", "off"]
 Cross: TypeAlias = Callable[..., Awaitable[Any]]
@@ -50,6 +54,7 @@ class Database:
 
     def __init__(
         self,
+        shared: _Shared,
         file: DatabaseFile,
         synchronous: Synchronous,
         *,
@@ -58,6 +63,7 @@ class Database:
         writer: aiosqlite.Connection,
         reader: aiosqlite.Connection,
     ) -> None:
+        self._shared = shared
         self.synchronous = synchronous
         self.file = file
         self._connections = connections
@@ -65,14 +71,13 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._queue: TurnQueue = deque()
-        self._loop = current_token()
         self._process = os.getpid()
 
     def check(self) -> None:
         """Refuse to be used from where it was not opened."""
         if self._process != os.getpid():
             msg = "was opened in the parent process; make a store of your own in a forked child"
-        elif self._loop != current_token():
+        elif self._shared is not _open_here().get(self.file):
             msg = "is open in another event loop; close it there, or make a store of your own here"
         else:
             return
@@ -113,7 +118,7 @@ class Database:
     ) -> T:
         try:
             return await _run(self._cross, connection, operation, *arguments)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # aiosqlite's, of a connection that is closed
             msg = f"{self.file.path}: {error}"
             raise SessionError(msg, session_id=session_id) from error
         except BaseException:
@@ -123,7 +128,7 @@ class Database:
     async def give_back(self) -> None:
         """End one share. The last one closes the file, after what was asked of it before."""
         with fail_after(None, shield=True):
-            await _leave(self.file)
+            await self._shared.leave()
 
     async def close(self) -> None:
         """Close the connections and end their threads."""
@@ -131,24 +136,33 @@ class Database:
 
 
 @final
-@dataclass(slots=True)
 class _Shared:
-    """Who uses a file here, from before it is open."""
+    """Who uses a file in this event loop, from before it is open."""
 
-    opening: Lock = field(default_factory=Lock)
-    database: Database | None = None
-    users: int = 0
+    def __init__(self, file: DatabaseFile) -> None:
+        self.opening = Lock()
+        self.database: Database | None = None
+        self.users = 0
+        self._file = file
+
+    async def leave(self) -> None:
+        """Be used by one less; the last one closes the file."""
+        self.users -= 1
+        if self.users == 0:
+            del _open_here()[self._file]  # whoever comes now opens anew
+            if self.database is not None:
+                await self.database.close()
 
 
-_open_files: RunVar[dict[tuple[DatabaseFile, int], _Shared]] = RunVar("tower_memory_open_files")
+_open_files: RunVar[tuple[int, dict[DatabaseFile, _Shared]]] = RunVar("tower_memory_open_files")
 
 
-def _files_open_here() -> dict[tuple[DatabaseFile, int], _Shared]:
-    """Those of this event loop; a forked child has its parent's loop and must not have these."""
-    files = _open_files.get(None)
-    if files is None:
+def _open_here() -> dict[DatabaseFile, _Shared]:
+    """What is open in this event loop. A forked child has its parent's loop, but not its files."""
+    process, files = _open_files.get((0, {}))
+    if process != os.getpid():
         files = {}
-        _open_files.set(files)
+        _open_files.set((os.getpid(), files))
     return files
 
 
@@ -159,19 +173,20 @@ async def share(file: DatabaseFile, synchronous: Synchronous, patience: float) -
         SessionError: It cannot be opened in *patience* seconds, is not ours, or is open with
             another value of *synchronous*.
     """
-    shared = _files_open_here().setdefault((file, os.getpid()), _Shared())
+    caller = Caller(patience)
+    shared = _open_here().setdefault(file, _Shared(file))
     shared.users += 1
     try:
-        # Shielded, as half an opening would leave a thread behind.
-        with fail_after(None, shield=True):
-            async with shared.opening:
-                database = shared.database or await _open(file, synchronous, patience)
-                shared.database = database
-        _check_synchronous(database, synchronous)
+        async with shared.opening:
+            if shared.database is None:
+                shared.database = await _open(file, synchronous, caller, shared)
+        _check_synchronous(shared.database, synchronous)
     except BaseException:
-        await _leave(file)
+        caller.gone = True
+        with fail_after(None, shield=True):
+            await shared.leave()
         raise
-    return database
+    return shared.database
 
 
 def _check_synchronous(database: Database, wanted: Synchronous) -> None:
@@ -181,29 +196,21 @@ def _check_synchronous(database: Database, wanted: Synchronous) -> None:
         raise SessionError(msg)
 
 
-async def _leave(file: DatabaseFile) -> None:
-    files = _files_open_here()
-    key = (file, os.getpid())
-    shared = files[key]
-    shared.users -= 1
-    if shared.users == 0:
-        del files[key]  # whoever comes now opens anew
-        if shared.database is not None:
-            await shared.database.close()
-
-
-async def _open(file: DatabaseFile, synchronous: Synchronous, patience: float) -> Database:
+async def _open(
+    file: DatabaseFile, synchronous: Synchronous, caller: Caller, shared: _Shared
+) -> Database:
     try:
         async with AsyncExitStack() as opened:
             cross = _crossing(opened)
             writer = await _connect(cross, file.path, operations.LOCK_SLICE, opened)
-            await _run(cross, writer, schema.prepare, patience)
+            await _prepare(cross, writer, caller)
             await _run(cross, writer, schema.pragma, f"synchronous = {synchronous}")
             reader = writer  # an in-memory database belongs to its connection
             if file.private is None:
-                reader = await _connect(cross, file.path, patience, opened)
+                reader = await _connect(cross, file.path, _READ_PATIENCE, opened)
                 await _run(cross, reader, schema.pragma, "query_only = on")
             return Database(
+                shared,
                 file,
                 synchronous,
                 connections=opened.pop_all(),
@@ -217,23 +224,39 @@ async def _open(file: DatabaseFile, synchronous: Synchronous, patience: float) -
         raise SessionError(msg) from error
 
 
+async def _prepare(cross: Cross, writer: aiosqlite.Connection, caller: Caller) -> None:
+    try:
+        await _run(cross, writer, schema.prepare, caller.waits)
+    except BaseException:
+        caller.gone = True  # so that the thread does not wait on
+        raise
+
+
 def _crossing(opened: AsyncExitStack) -> Cross:
-    """The way from this event loop to an asyncio loop: none to go on asyncio, else a portal."""
+    """The way from this event loop to an asyncio loop: none to go on asyncio, else a portal.
+
+    Not anyio's ``start_blocking_portal``: a generator, which left open would wait, as the process
+    exits, for a thread that is no more.
+    """
     if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
         return _stay
-    portal_open = ExitStack()
-    portal = portal_open.enter_context(start_blocking_portal("asyncio"))
-    process = os.getpid()
+    started: Future[BlockingPortal] = Future()
+    thread = Thread(target=anyio.run, args=(_serve, started), daemon=True)
+    thread.start()
+    portal = started.result()
 
-    def close() -> None:
-        if process == os.getpid():  # a forked child does not have the portal's thread
-            portal_open.close()
+    async def stop() -> None:
+        await portal.call_async(portal.stop)
+        thread.join()
 
-    # A portal left to the garbage collector at exit waits for a thread that is no more.
-    atexit.register(close)
-    opened.callback(close)
-    opened.callback(atexit.unregister, close)
+    opened.push_async_callback(stop)
     return portal.call_async
+
+
+async def _serve(started: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        started.set_result(portal)
+        await portal.sleep_until_stopped()
 
 
 async def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
@@ -252,7 +275,7 @@ async def _connect(
             return Connection(path, **settings)
         except (OSError, sqlite3.Error) as error:
             failures.append(error)
-            return sqlite3.Connection(":memory:")
+            return Connection(":memory:")
 
     def make() -> None:
         made.append(
@@ -265,8 +288,10 @@ async def _connect(
     maker.start()
     maker.join()
     (connection,) = made
-    await cross(_start, connection)
-    opened.push_async_callback(cross, connection.close)
+    # Shielded, as half a start would leave a thread behind. It waits for no lock.
+    with fail_after(None, shield=True):
+        await cross(_start, connection)
+    opened.push_async_callback(_end, cross, connection)
     for failure in failures:
         raise failure
     return connection
@@ -274,6 +299,14 @@ async def _connect(
 
 async def _start(connection: aiosqlite.Connection) -> None:
     await connection
+
+
+async def _end(cross: Cross, connection: aiosqlite.Connection) -> None:
+    with fail_after(None, shield=True):
+        try:
+            await _run(cross, connection, schema.nothing)  # until what was asked for before is done
+        finally:  # as aiosqlite, cancelled while closing, would leave that to fail
+            await cross(connection.close)
 
 
 async def _run(

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, cast, final
 
 from tower_memory._errors import CorruptSessionError, SessionConflict
@@ -76,12 +76,12 @@ def load(
     )
     revision = 0
     newest_first: list[tuple[str | None, Item]] = []
-    for row, turn_id, item in rows:
-        revision = revision or row
-        if limit == 0 or caller.gone:
-            break
-        newest_first.append((_turn_text(turn_id), _decode(codec, session_id, row, item)))
-    rows.close()
+    with closing(rows):  # left open, it would keep later loads from seeing what is new
+        for row, turn_id, item in rows:
+            revision = revision or row
+            if limit == 0 or caller.gone:
+                break
+            newest_first.append((_turn_text(turn_id), _decode(codec, session_id, row, item)))
     oldest_first = newest_first[::-1]
     return History(
         (item for _, item in oldest_first),
@@ -113,7 +113,7 @@ def pop(
     """Take the session's newest item."""
     with _transaction(connection, lambda _: caller.waits()):
         newest = connection.execute(_NEWEST, (session_id, 1)).fetchone()
-        if newest is None:
+        if newest is None or caller.gone:
             return None
         row, _, item = newest
         popped = _decode(codec, session_id, row, item)
@@ -124,6 +124,8 @@ def pop(
 def clear(connection: sqlite3.Connection, caller: Caller, session_id: str) -> None:
     """Take everything out of the session."""
     with _transaction(connection, lambda _: caller.waits()):
+        if caller.gone:
+            return
         connection.execute(
             "DELETE FROM memory_item"
             " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)",

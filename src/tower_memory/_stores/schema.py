@@ -16,7 +16,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from tower_memory._arguments import check_text
@@ -54,6 +54,7 @@ _SCHEMA = (
 )
 
 _TIMESTAMP = re.compile(r"(\S+:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TOWER_LLM = ["id", "session_id", "item_type", "item_data", "created_at", "sequence_num"]
 
 T = TypeVar("T")
@@ -69,32 +70,33 @@ def is_busy(error: sqlite3.Error) -> bool:
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def prepare(connection: sqlite3.Connection, patience: float) -> None:
-    """Make the open file ours where it may be; wait *patience* seconds for whoever has it locked.
+def prepare(connection: sqlite3.Connection, keep_waiting: Callable[[], bool]) -> None:
+    """Make the open file ours where it may be; wait for whoever has it locked while told to.
 
     Raises:
         Refused: The file is somebody else's, or a newer version's.
         CorruptSessionError: A row that tower-llm wrote cannot be read.
     """
-    if not _patiently(connection, _is_ours, patience):
-        _patiently(connection, _make_ours, patience)
-    _patiently(connection, _use_write_ahead_log, patience)
+    if not _patiently(connection, _is_ours, keep_waiting):
+        _patiently(connection, _make_ours, keep_waiting)
+    _patiently(connection, _use_write_ahead_log, keep_waiting)
 
 
 def _patiently(
-    connection: sqlite3.Connection, step: Callable[[sqlite3.Connection], T], patience: float
+    connection: sqlite3.Connection,
+    step: Callable[[sqlite3.Connection], T],
+    keep_waiting: Callable[[], bool],
 ) -> T:
     """Do *step*, again while the file is busy.
 
     SQLite's own busy timeout does not cover a change of journal mode, nor a read that meets the
     recovery of a crashed process.
     """
-    deadline = time.monotonic() + patience
     while True:
         try:
             return step(connection)
         except sqlite3.OperationalError as error:
-            if not is_busy(error) or time.monotonic() >= deadline:
+            if not is_busy(error) or not keep_waiting():
                 raise
             time.sleep(0.005)
         finally:
@@ -168,8 +170,12 @@ def _nanoseconds(created_at: str) -> int:
         msg = f"created_at {created_at!r} is no RFC 3339 timestamp"
         raise ValueError(msg)
     second, decimals, offset = match.groups()
-    moment = datetime.fromisoformat(second + offset)
-    return int(moment.timestamp()) * 10**9 + int((decimals or "").ljust(9, "0"))
+    seconds = (datetime.fromisoformat(second + offset) - _EPOCH) // timedelta(seconds=1)
+    nanoseconds = seconds * 10**9 + int((decimals or "").ljust(9, "0"))
+    if abs(nanoseconds) >= 2**63:
+        msg = f"created_at {created_at!r} is too far from now"
+        raise ValueError(msg)
+    return nanoseconds
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
@@ -177,6 +183,10 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
     if mode not in ("wal", "memory"):
         msg = f"its file system does not allow a write-ahead log (journal mode {mode!r})"
         raise Refused(msg)
+
+
+def nothing(_connection: sqlite3.Connection) -> None:
+    """Do nothing, after all that was asked of the connection before."""
 
 
 def pragma(connection: sqlite3.Connection, setting: str) -> None:
@@ -190,10 +200,11 @@ def _value(connection: sqlite3.Connection, sql: str) -> Any:
 
 
 def _tables(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """The columns of each table that is not SQLite's own."""
+    """The columns of each table and view that is not SQLite's own."""
     rows = connection.execute(
         "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c"
-        " WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY t.name, c.cid"
+        " WHERE t.type IN ('table', 'view') AND t.name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+        " ORDER BY t.name, c.cid"
     )
     tables: dict[str, list[str]] = {}
     for table, column in rows:

@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._items import Item, ItemCodec, Message, to_messages
-from tower_memory._sessions import History, Turn, check_load
+from tower_memory._sessions import History, Turn, check_items, check_load
 from tower_memory._stores import operations
 from tower_memory._stores.database import Database, DatabaseFile, Synchronous, share
 from tower_memory._stores.operations import PendingTurn
@@ -84,6 +84,9 @@ class SqliteSessionStore(Generic[Item]):
     ) -> None:
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         check_text("path", name)
+        if "\0" in name:
+            msg = f"path must not hold a NUL character, got {name!r}"
+            raise ValueError(msg)
         check_seconds("busy_timeout", busy_timeout)
         check_choice("synchronous", synchronous, get_args(Synchronous))
         self.item_type = item_type
@@ -245,6 +248,7 @@ class SqliteSession(Generic[Item]):
 
     async def add_items(self, items: Iterable[Item]) -> None:
         """Add *items*, all or none, in order: a turn, as in `SessionStore.append`."""
+        check_items(items)
         await self._store.append(Turn(self.session_id, tuple(items)))
 
     async def pop_item(self) -> Item | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any, Final, final
+
+import msgspec
 
 from tower_memory._items import as_chat
 from tower_memory.dialects._plain import MISSING, field, like, plain, replaced
@@ -51,7 +54,7 @@ class ChatCompletions:
         messages = _messages(request)
         instructions = [message for message in messages if _role(message) in INSTRUCTIONS]
         new = [message for message in messages if _role(message) not in INSTRUCTIONS]
-        past: list[Any] = _mended(as_chat(history), new)
+        past, new = _mended(as_chat(history), new)
         kinds = {type(message) for message in messages}
         if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
             past = [like(item, kind) for item in past]
@@ -61,15 +64,14 @@ class ChatCompletions:
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
         """See `Dialect.reply_items`."""
         if isinstance(response, str):
-            return [{"role": "assistant", "content": response}]
+            return [{"role": "assistant", "content": str(response)}]
         if (choices := field(response, "choices")) is not MISSING:
             if isinstance(choices, (list, tuple)):
                 choices = [field(choice, "message") for choice in choices[:1]]
             return _conversation(_with_roles(choices, "response.choices"))
         if (messages := field(response, "messages")) is not MISSING:
             got = _conversation(_with_roles(messages, "response.messages"))
-            sent = _conversation(_messages(request))
-            return got[len(sent) :] if got[: len(sent)] == sent else got
+            return _after(self.new_items(request), got)
         if field(response, "role") is not MISSING:
             return _conversation([response])
         msg = (
@@ -116,36 +118,81 @@ def _item(message: Any) -> Any:
         item = plain(message)
     except RecursionError:
         return message  # which the store refuses, and says where
+    if isinstance(item, msgspec.Struct):
+        return item  # likewise
     if not isinstance(item, dict):
         kind = type(message).__name__
         msg = f"a message must be a mapping, dataclass, Struct or pydantic model, got {kind}"
         raise TypeError(msg)
-    # A class's default for the role is not set, so it is not dumped.
-    return item if "role" in item else {"role": _role(message), **item}
+    return item
 
 
-def _mended(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
-    """The history as it can go before *new* (rule 3)."""
-    past: list[Any] = []
-    unanswered: list[Any] = []  # calls of the last assistant's message
+def _after(new: list[Any], conversation: list[Any]) -> list[Any]:
+    """What *conversation* has after the request's own *new* items; all of it, if it lacks them."""
+    for start in range(len(conversation) - len(new), -1, -1) if new else ():
+        if conversation[start : start + len(new)] == new:
+            return conversation[start + len(new) :]
+    return conversation
+
+
+def _mended(history: Sequence[Any], new: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The history and the new messages as they can follow each other (rule 3)."""
+    spoken: list[_Spoken] = []
     for item in history:
-        answers = field(item, "tool_call_id") if _role(item) == "tool" else MISSING
-        if answers is MISSING:
-            past += map(_interruption, unanswered)
-            unanswered = _calls(item)
-        elif answers in unanswered:
-            unanswered.remove(answers)
-        else:
-            continue
-        past.append(item)
-    answered_now = _leading_answers(new)
-    if orphans := [answer for answer in answered_now if answer not in unanswered]:
-        msg = (
-            f"request.messages has a result of the tool call {orphans[0]!r}, which the loaded "
-            "history does not end with; load more of it, or send the call along"
+        if (call := _answered(item)) is None:
+            spoken.append(_Spoken(item, _calls(item)))
+        elif (caller := _caller(spoken, call)) is not None:
+            caller.answer(call, item)
+    said: list[Any] = []
+    for index, message in enumerate(new):
+        if (call := _answered(message)) is None:
+            said.extend(new[index:])
+            break
+        caller = _caller(spoken, call)
+        if caller is None:
+            msg = (
+                f"request.messages has a result of the tool call {call!r}, which the loaded "
+                "history does not have; load more of it, or send the call along"
+            )
+            raise ValueError(msg)
+        if caller is spoken[-1]:
+            caller.unanswered.remove(call)
+            said.append(message)
+        else:  # what was said meanwhile comes after it
+            caller.answer(call, message)
+    return [message for each in spoken for message in each.messages()], said
+
+
+@dataclass(slots=True)
+class _Spoken:
+    """A message that is no tool's result, the calls it makes, and their results."""
+
+    message: Any
+    unanswered: list[str]
+    results: list[Any] = dataclass_field(default_factory=list[Any])
+
+    def answer(self, call: str, result: Any) -> None:
+        self.unanswered.remove(call)
+        self.results.append(result)
+
+    def messages(self) -> list[Any]:
+        """Itself and a result of each of its calls, made up for those that have none."""
+        interrupted = (
+            {"role": "tool", "tool_call_id": call, "content": INTERRUPTED}
+            for call in self.unanswered
         )
-        raise ValueError(msg)
-    return past + [_interruption(call) for call in unanswered if call not in answered_now]
+        return [self.message, *self.results, *interrupted]
+
+
+def _caller(spoken: list[_Spoken], call: str) -> _Spoken | None:
+    """The last to make *call*, if it is unanswered."""
+    return next((each for each in reversed(spoken) if call in each.unanswered), None)
+
+
+def _answered(message: Any) -> str | None:
+    """The call that *message* is a result of, or None; a result that does not say is no result."""
+    call = field(message, "tool_call_id") if _role(message) == "tool" else None
+    return call if isinstance(call, str) else None
 
 
 def _calls(message: Any) -> list[str]:
@@ -154,18 +201,3 @@ def _calls(message: Any) -> list[str]:
     if not isinstance(calls, (list, tuple)):
         return []
     return [call_id for call in calls if isinstance(call_id := field(call, "id"), str)]
-
-
-def _leading_answers(messages: Sequence[Any]) -> list[str]:
-    """The calls that *messages* begin by answering."""
-    answers: list[str] = []
-    for message in messages:
-        if _role(message) != "tool":
-            break
-        if isinstance(call := field(message, "tool_call_id"), str):
-            answers.append(call)
-    return answers
-
-
-def _interruption(call: Any) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": call, "content": INTERRUPTED}

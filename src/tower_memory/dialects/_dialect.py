@@ -26,5 +26,5 @@ class Dialect(Protocol):
         ...
 
     def reply_items(self, request: Any, response: Any, /) -> Sequence[Any]:
-        """The items that *response* adds, in order; *request* is what the service was given."""
+        """The items that *response* adds to the session and to those of *request*, in order."""
         ...

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from tower_memory._items import json_of
+
 MISSING: Final = object()
 """Stands for a field that is not there; None may well be."""
 
@@ -49,19 +51,33 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(part) for part in value]
     if isinstance(value, msgspec.Struct):
-        return msgspec.to_builtins(value)
+        return json_of(value)
     if hasattr(value, "model_dump"):
-        return value.model_dump(
-            mode="json",
-            by_alias=True,
-            # What was not set was not said: the provider did not send it, nor wants it back.
-            exclude_unset=True,
-            # What the openai client adds to a parsed message, and itself does not send.
-            exclude=getattr(value, "__api_exclude__", None),
-        )
+        return plain(_dump(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {part.name: plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
     return value
+
+
+def _dump(model: Any) -> Any:
+    """What a pydantic model says: what was set, as a provider sent it, and what has a value.
+
+    Its values are left as they are, so that what JSON cannot hold is refused, not made to fit.
+    """
+    # What the openai client adds to a parsed message, and itself does not send.
+    exclude = getattr(model, "__api_exclude__", None)
+    was_set = model.model_dump(by_alias=True, exclude=exclude, exclude_unset=True, warnings=False)
+    has_value = model.model_dump(by_alias=True, exclude=exclude, exclude_none=True, warnings=False)
+    return _united(was_set, has_value)
+
+
+def _united(one: Any, other: Any) -> Any:
+    if isinstance(one, dict) and isinstance(other, dict):
+        both = {key: _united(part, other[key]) for key, part in one.items() if key in other}
+        return {**other, **one, **both}
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return list(map(_united, one, other))
+    return one
 
 
 def like(item: Any, kind: type) -> Any:
@@ -76,10 +92,11 @@ def like(item: Any, kind: type) -> Any:
             if hasattr(kind, "model_validate")
             else msgspec.convert(item, kind)
         )
+        lost = [key for key, part in item.items() if part and field(made, key) is MISSING]
+        reason = f"it has no {lost[0]!r}" if lost else ""
     except (TypeError, ValueError) as error:
-        msg = f"the history has a message that {kind.__name__} cannot hold: {error}"
-        raise TypeError(msg) from error
-    if lost := [key for key, part in item.items() if part and field(made, key) is MISSING]:
-        msg = f"the history has a message that {kind.__name__} cannot hold: it has no {lost[0]!r}"
+        made, reason = None, str(error)
+    if reason:
+        msg = f"{kind.__name__} cannot hold a message of the history: {reason}; write a dialect"
         raise TypeError(msg)
     return made
