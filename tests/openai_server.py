@@ -16,6 +16,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests = []
         self.status = 200
+        self.reply = None
 
     @property
     def url(self):
@@ -41,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         }
         if self.server.status != 200:
             reply = {"error": {"message": "No such model.", "type": "invalid_request_error"}}
-        raw = json.dumps(reply).encode()
+        raw = json.dumps(reply).encode() if self.server.reply is None else self.server.reply
         self.send_response(self.server.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))

@@ -136,6 +136,67 @@ def test_an_endpoint_that_answers_with_an_error_is_one_line(run):
     failed(done, server.url, "No such model.")
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"{}",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"<html></html>",
+        b'{"choices": []}',
+        b'{"choices": null}',
+        b'{"choices": [{"message": null}]}',
+    ],
+)
+def test_an_endpoint_that_answers_with_something_else_is_one_line(run, reply):
+    with serving() as server:
+        server.reply = reply
+        failed(run("--base-url", server.url, "--model", "m"), server.url, "gave no")
+    assert "no earlier messages" in run(said="Hi").stdout
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "7", '"\\ud800 and \\u001b[31m"', "null"])
+def test_a_reply_that_cannot_be_kept_or_shown_as_it_is_is_no_traceback(run, content):
+    with serving() as server:
+        server.reply = b'{"choices": [{"message": {"role": "assistant", "content": %s}}]}' % (
+            content.encode()
+        )
+        done = run("--base-url", server.url, "--model", "m", said="Hi")
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        (["--base-url", "http://a\nb/"], {}),
+        (["--base-url", "http://127.0.0.1:1"], {"OPENAI_API_KEY": "caf\u00e9"}),
+        (["--base-url", "http://127.0.0.1:1"], {"ALL_PROXY": "foo://bar"}),
+    ],
+    ids=["address", "key", "proxy"],
+)
+def test_what_the_client_cannot_use_is_one_line(run, options, variables):
+    failed(run("--model", "m", *options, **variables))
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_a_closed_standard_input_or_output_is_one_line(tmp_path, closed):
+    done = subprocess.run(
+        f"{sys.executable} -m tower_memory {closed}",
+        shell=True,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    failed(done, "is closed")
+
+
+def test_letters_that_the_output_lacks_are_spelled_out(run):
+    run(said="\u20ac")
+    assert "\\u20ac" in run(said="Hi", PYTHONIOENCODING="latin1").stdout
+
+
 @pytest.mark.parametrize("key", [None, ""])
 def test_a_missing_key_is_one_line(run, key):
     done = run("--model", "m", OPENAI_API_KEY=key, OPENAI_BASE_URL=None)

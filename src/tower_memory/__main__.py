@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
+import reprlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -101,13 +103,19 @@ def _text(value: str) -> str:
 
 
 def _chat(options: argparse.Namespace, opened: ExitStack) -> None:
+    for name in ("stdin", "stdout"):
+        if getattr(sys, name) is None:
+            msg = f"{name} is closed, there is nobody to chat with"
+            raise Failure(msg)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack letters
     portal = opened.enter_context(start_blocking_portal())
     store = opened.enter_context(portal.wrap_async_context_manager(SqliteSessionStore(options.db)))
     memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id=options.session)
+    service = memory(_model(options, portal, opened))
     if sys.stdin.isatty():
         where = f"{options.db}, session {options.session}"
         print(f"I remember in {where}. The end of input, Ctrl-D, ends this.", file=sys.stderr)
-    service = memory(_model(options, portal, opened))
     for line in _lines():
         if said := line.strip():
             _say(portal.call(service, {"messages": [{"role": "user", "content": said}]}))
@@ -128,8 +136,11 @@ def _lines() -> Iterator[str]:
 
 
 def _say(response: Any) -> None:
-    text = response if isinstance(response, str) else response.choices[0].message.content or ""
-    print(text if sys.stdout.isatty() else " ".join(text.splitlines()), flush=True)
+    text = response if isinstance(response, str) else response.choices[0].message.content
+    lines = str(text or "").splitlines()
+    # A model may say what a terminal would obey.
+    shown = ["".join(c if c.isprintable() else " " for c in line) for line in lines]
+    print(("\n" if sys.stdout.isatty() else " ").join(shown), flush=True)
 
 
 def _fail(reason: str) -> int:
@@ -152,21 +163,28 @@ def _model(
     if not key and not base_url:
         msg = "--model needs a key in OPENAI_API_KEY, or a --base-url that needs none"
         raise Failure(msg)
-    client = openai.AsyncOpenAI(
-        base_url=base_url,
-        api_key=key or "none",
-        timeout=openai.Timeout(120, connect=5),
-        max_retries=1,
-    )
+    try:
+        client = openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=key or "none",
+            timeout=openai.Timeout(120, connect=5),
+            max_retries=1,
+        )
+    except Exception as error:
+        msg = f"{base_url} cannot be asked: {error}"
+        raise Failure(msg) from error
     opened.enter_context(portal.wrap_async_context_manager(client))
 
     async def ask(request: dict[str, Any]) -> Any:
         try:
-            return await client.chat.completions.create(model=options.model, **request)
-        except openai.OpenAIError as error:
-            reason = f"{error} {error.__cause__ or ''}"
-            msg = f"{client.base_url} gave no reply: {reason}"
+            completion = await client.chat.completions.create(model=options.model, **request)
+        except Exception as error:
+            msg = f"{client.base_url} gave no reply: {error} {error.__cause__ or ''}"
             raise Failure(msg) from error
+        if not (getattr(completion, "choices", None) and completion.choices[0].message):
+            msg = f"{client.base_url} gave no chat completion but {reprlib.repr(completion)}"
+            raise Failure(msg)
+        return completion
 
     return ask
 
