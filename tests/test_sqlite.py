@@ -103,10 +103,7 @@ async def test_the_file_is_stamped_ours_and_kept_durably(path):
         assert query(path, "PRAGMA application_id") == [(0x746D656D,)]
         assert query(path, "PRAGMA user_version") == [(1,)]
         assert query(path, "PRAGMA journal_mode") == [("wal",)]
-        writer = store._database._writer
-        ((synchronous,),) = await store._database._cross(
-            writer.execute_fetchall, "PRAGMA synchronous"
-        )
+        synchronous = await store._database._writer.run(schema._value, "PRAGMA synchronous")
         assert synchronous == 2  # full
 
 

@@ -16,7 +16,7 @@ import reprlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -107,8 +107,7 @@ def _chat(options: argparse.Namespace, opened: ExitStack) -> None:
         if getattr(sys, name) is None:
             msg = f"{name} is closed, there is nobody to chat with"
             raise Failure(msg)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack letters
+    cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     portal = opened.enter_context(start_blocking_portal())
     store = opened.enter_context(portal.wrap_async_context_manager(SqliteSessionStore(options.db)))
     memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id=options.session)

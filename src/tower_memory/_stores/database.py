@@ -1,42 +1,33 @@
-"""One open file in one event loop: its two connections, their threads, and the way to them.
+"""One open file in one event loop, and whoever shares it there.
 
-1. One connection writes, another reads, so that loads do not wait behind commits. Each has a
-   thread of its own, whatever the number of sessions and of stores on the file.
-2. aiosqlite speaks asyncio. On trio the same calls run in an asyncio loop on one more thread.
-3. Whoever opens the same file in the same event loop shares what is open; the last closes it.
-4. What is left open keeps no process alive.
+1. One connection writes, another reads, so that loads do not wait behind commits: two workers,
+   whatever the number of sessions and of stores on the file.
+2. Whoever opens the same file in the same event loop shares what is open; the last closes it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from threading import Thread
-from typing import Any, Literal, TypeAlias, TypeVar, final
+from typing import Literal, TypeAlias, TypeVar, final
 
-import aiosqlite
-import anyio
 from anyio import Lock, fail_after
-from anyio.from_thread import BlockingPortal
-from anyio.lowlevel import RunVar, current_token
+from anyio.lowlevel import RunVar
 
 from tower_memory._errors import SessionError
 from tower_memory._stores import operations, schema
-from tower_memory._stores.connection import Connection
 from tower_memory._stores.operations import Caller, PendingTurn, TurnQueue
+from tower_memory._stores.worker import Worker, crossing, start_worker
+
+Synchronous: TypeAlias = Literal["extra", "full", "normal", "off"]
+T = TypeVar("T")
 
 _READ_PATIENCE = 5.0
 """Seconds for a read to wait where it must, for the recovery of a process that crashed."""
-
-Synchronous: TypeAlias = Literal["extra", "full", "normal", "off"]
-Cross: TypeAlias = Callable[..., Awaitable[Any]]
-T = TypeVar("T")
 
 
 @final
@@ -55,21 +46,18 @@ class Database:
     def __init__(
         self,
         shared: _Shared,
-        file: DatabaseFile,
         synchronous: Synchronous,
         *,
-        connections: AsyncExitStack,
-        cross: Cross,
-        writer: aiosqlite.Connection,
-        reader: aiosqlite.Connection,
+        writer: Worker,
+        reader: Worker,
+        opened: AsyncExitStack,
     ) -> None:
-        self._shared = shared
+        self.file = shared.file
         self.synchronous = synchronous
-        self.file = file
-        self._connections = connections
-        self._cross = cross
+        self._shared = shared
         self._writer = writer
         self._reader = reader
+        self._opened = opened
         self._queue: TurnQueue = deque()
         self._process = os.getpid()
 
@@ -110,14 +98,14 @@ class Database:
 
     async def _work(
         self,
-        connection: aiosqlite.Connection,
+        worker: Worker,
         caller: Caller,
         session_id: str,
         operation: Callable[..., T],
         *arguments: object,
     ) -> T:
         try:
-            return await _run(self._cross, connection, operation, *arguments)
+            return await worker.run(operation, *arguments)
         except (sqlite3.Error, ValueError) as error:  # aiosqlite's, of a connection that is closed
             msg = f"{self.file.path}: {error}"
             raise SessionError(msg, session_id=session_id) from error
@@ -131,8 +119,8 @@ class Database:
             await self._shared.leave()
 
     async def close(self) -> None:
-        """Close the connections and end their threads."""
-        await self._connections.aclose()
+        """End the workers."""
+        await self._opened.aclose()
 
 
 @final
@@ -143,13 +131,13 @@ class _Shared:
         self.opening = Lock()
         self.database: Database | None = None
         self.users = 0
-        self._file = file
+        self.file = file
 
     async def leave(self) -> None:
         """Be used by one less; the last one closes the file."""
         self.users -= 1
         if self.users == 0:
-            del _open_here()[self._file]  # whoever comes now opens anew
+            del _open_here()[self.file]  # whoever comes now opens anew
             if self.database is not None:
                 await self.database.close()
 
@@ -179,10 +167,9 @@ async def share(file: DatabaseFile, synchronous: Synchronous, patience: float) -
     try:
         async with shared.opening:
             if shared.database is None:
-                shared.database = await _open(file, synchronous, caller, shared)
+                shared.database = await _open(shared, synchronous, caller)
         _check_synchronous(shared.database, synchronous)
     except BaseException:
-        caller.gone = True
         with fail_after(None, shield=True):
             await shared.leave()
         raise
@@ -196,27 +183,20 @@ def _check_synchronous(database: Database, wanted: Synchronous) -> None:
         raise SessionError(msg)
 
 
-async def _open(
-    file: DatabaseFile, synchronous: Synchronous, caller: Caller, shared: _Shared
-) -> Database:
+async def _open(shared: _Shared, synchronous: Synchronous, caller: Caller) -> Database:
+    file = shared.file
     try:
         async with AsyncExitStack() as opened:
-            cross = _crossing(opened)
-            writer = await _connect(cross, file.path, operations.LOCK_SLICE, opened)
-            await _prepare(cross, writer, caller)
-            await _run(cross, writer, schema.pragma, f"synchronous = {synchronous}")
+            cross = crossing(opened)
+            writer = await start_worker(cross, file.path, operations.LOCK_SLICE, opened)
+            await _prepare(writer, caller)
+            await writer.run(schema.pragma, f"synchronous = {synchronous}")
             reader = writer  # an in-memory database belongs to its connection
             if file.private is None:
-                reader = await _connect(cross, file.path, _READ_PATIENCE, opened)
-                await _run(cross, reader, schema.pragma, "query_only = on")
+                reader = await start_worker(cross, file.path, _READ_PATIENCE, opened)
+                await reader.run(schema.pragma, "query_only = on")
             return Database(
-                shared,
-                file,
-                synchronous,
-                connections=opened.pop_all(),
-                cross=cross,
-                writer=writer,
-                reader=reader,
+                shared, synchronous, writer=writer, reader=reader, opened=opened.pop_all()
             )
     except (schema.Refused, OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -224,97 +204,9 @@ async def _open(
         raise SessionError(msg) from error
 
 
-async def _prepare(cross: Cross, writer: aiosqlite.Connection, caller: Caller) -> None:
+async def _prepare(writer: Worker, caller: Caller) -> None:
     try:
-        await _run(cross, writer, schema.prepare, caller.waits)
+        await writer.run(schema.prepare, caller.waits)
     except BaseException:
         caller.gone = True  # so that the thread does not wait on
         raise
-
-
-def _crossing(opened: AsyncExitStack) -> Cross:
-    """The way from this event loop to an asyncio loop: none to go on asyncio, else a portal.
-
-    Not anyio's ``start_blocking_portal``: a generator, which left open would wait, as the process
-    exits, for a thread that is no more.
-    """
-    if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
-        return _stay
-    started: Future[BlockingPortal] = Future()
-    thread = Thread(target=anyio.run, args=(_serve, started), daemon=True)
-    thread.start()
-    portal = started.result()
-
-    async def stop() -> None:
-        await portal.call_async(portal.stop)
-        thread.join()
-
-    opened.push_async_callback(stop)
-    return portal.call_async
-
-
-async def _serve(started: Future[BlockingPortal]) -> None:
-    async with BlockingPortal() as portal:
-        started.set_result(portal)
-        await portal.sleep_until_stopped()
-
-
-async def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    return await function(*arguments)
-
-
-async def _connect(
-    cross: Cross, path: str, busy_timeout: float, opened: AsyncExitStack
-) -> aiosqlite.Connection:
-    made: list[aiosqlite.Connection] = []
-    failures: list[Exception] = []
-
-    def factory(path: str, **settings: Any) -> sqlite3.Connection:
-        # aiosqlite does not wait for its thread when this raises, so it never does.
-        try:
-            return Connection(path, **settings)
-        except (OSError, sqlite3.Error) as error:
-            failures.append(error)
-            return Connection(":memory:")
-
-    def make() -> None:
-        made.append(
-            aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None, factory=factory)
-        )
-
-    # A thread is a daemon if the one that made it is; aiosqlite makes one that is not, and a
-    # connection left open would keep the process from exiting.
-    maker = Thread(target=make, daemon=True)
-    maker.start()
-    maker.join()
-    (connection,) = made
-    # Shielded, as half a start would leave a thread behind. It waits for no lock.
-    with fail_after(None, shield=True):
-        await cross(_start, connection)
-    opened.push_async_callback(_end, cross, connection)
-    for failure in failures:
-        raise failure
-    return connection
-
-
-async def _start(connection: aiosqlite.Connection) -> None:
-    await connection
-
-
-async def _end(cross: Cross, connection: aiosqlite.Connection) -> None:
-    with fail_after(None, shield=True):
-        try:
-            await _run(cross, connection, schema.nothing)  # until what was asked for before is done
-        finally:  # as aiosqlite, cancelled while closing, would leave that to fail
-            await cross(connection.close)
-
-
-async def _run(
-    cross: Cross,
-    connection: aiosqlite.Connection,
-    operation: Callable[..., T],
-    *arguments: object,
-) -> T:
-    """Run *operation*, which takes the connection first, whole on the connection's thread."""
-    result: T = await cross(connection.execute_fetchall, operation, arguments)
-    return result

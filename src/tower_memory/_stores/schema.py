@@ -185,10 +185,6 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
         raise Refused(msg)
 
 
-def nothing(_connection: sqlite3.Connection) -> None:
-    """Do nothing, after all that was asked of the connection before."""
-
-
 def pragma(connection: sqlite3.Connection, setting: str) -> None:
     """Set what holds for this connection only."""
     connection.execute(f"PRAGMA {setting}")

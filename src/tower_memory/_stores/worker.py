@@ -1,0 +1,131 @@
+"""A connection on a thread of its own, to be asked from asyncio and from trio.
+
+1. aiosqlite speaks asyncio. On trio the same calls run in an asyncio loop on one more thread.
+2. What is asked of a worker is done in that order, each a whole function on its thread.
+3. A worker left running keeps no process alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any, TypeAlias, TypeVar, final
+
+import aiosqlite
+import anyio
+from anyio.from_thread import BlockingPortal
+from anyio.lowlevel import current_token
+
+from tower_memory._stores.connection import Connection
+
+Cross: TypeAlias = Callable[..., Awaitable[Any]]
+"""The way from this event loop to an asyncio loop: takes a coroutine function, and arguments."""
+
+T = TypeVar("T")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """An open connection; to be had from `start_worker`."""
+
+    _cross: Cross
+    _connection: aiosqlite.Connection
+
+    async def run(self, operation: Callable[..., T], *arguments: object) -> T:
+        """Run *operation*, which takes the connection first, whole on the worker's thread."""
+        result: T = await self._cross(self._connection.execute_fetchall, operation, arguments)
+        return result
+
+    async def end(self) -> None:
+        """Close the connection and end the thread, after what was asked for before is done."""
+        with anyio.fail_after(None, shield=True):
+            try:
+                await self.run(_nothing)
+            finally:  # aiosqlite, cancelled while it closes, leaves to fail what is yet to be done
+                await self._cross(self._connection.close)
+
+
+def crossing(opened: AsyncExitStack) -> Cross:
+    """The way from this event loop to an asyncio loop: none to go on asyncio, else a portal.
+
+    Not anyio's ``start_blocking_portal``: a generator, which left open would wait, as the process
+    exits, for a thread that is no more.
+    """
+    if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
+        return _stay
+    started: Future[BlockingPortal] = Future()
+    thread = Thread(target=anyio.run, args=(_serve, started), daemon=True)
+    thread.start()
+    portal = started.result()
+
+    async def stop() -> None:
+        await portal.call_async(portal.stop)
+        thread.join()
+
+    opened.push_async_callback(stop)
+    return portal.call_async
+
+
+async def start_worker(
+    cross: Cross, path: str, busy_timeout: float, opened: AsyncExitStack
+) -> Worker:
+    """Connect to the file at *path*, and leave to *opened* to end it.
+
+    Raises:
+        OSError: The file cannot be created.
+        sqlite3.Error: It cannot be opened.
+    """
+    made: list[aiosqlite.Connection] = []
+    failures: list[Exception] = []
+
+    def factory(path: str, **settings: Any) -> sqlite3.Connection:
+        # aiosqlite does not wait for its thread when this raises, so it never does.
+        try:
+            return Connection(path, **settings)
+        except (OSError, sqlite3.Error) as error:
+            failures.append(error)
+            return Connection(":memory:")
+
+    def make() -> None:
+        made.append(
+            aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None, factory=factory)
+        )
+
+    # A thread is a daemon if the one that made it is; aiosqlite makes one that is not, and a
+    # connection left open would keep the process from exiting.
+    maker = Thread(target=make, daemon=True)
+    maker.start()
+    maker.join()
+    (connection,) = made
+    # Shielded, as half a start would leave a thread behind. It waits for no lock.
+    with anyio.fail_after(None, shield=True):
+        await cross(_start, connection)
+    worker = Worker(cross, connection)
+    opened.push_async_callback(worker.end)
+    for failure in failures:
+        raise failure
+    return worker
+
+
+async def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    return await function(*arguments)
+
+
+async def _serve(started: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        started.set_result(portal)
+        await portal.sleep_until_stopped()
+
+
+async def _start(connection: aiosqlite.Connection) -> None:
+    await connection
+
+
+def _nothing(_connection: sqlite3.Connection) -> None:
+    pass
