@@ -25,7 +25,6 @@ from tower_memory import (
     TurnExists,
     UnencodableItemError,
 )
-from tower_memory._memory import _longest_save
 from tower_memory.dialects import ChatCompletions
 
 
@@ -317,15 +316,26 @@ async def test_a_save_that_outlasts_the_grace_past_a_deadline_raises_with_the_re
     assert await store.load("s") == [user("a"), assistant("re: a")]
 
 
-async def test_the_grace_is_the_stores_busy_timeout_unless_told_otherwise(tmp_path):
-    async with SqliteSessionStore(tmp_path / "a.db", busy_timeout=2.5) as store:
-        with anyio.CancelScope(deadline=anyio.current_time() + 10):  # noqa: ASYNC100
-            assert 12 < _longest_save(remembering(store)) <= 12.5
-            assert 10 < _longest_save(remembering(store, grace=1)) <= 11
-            save = RetryLayer(on=SessionError)(SaveSession(store))
-            layer = MemoryLayer(LoadSession(store), save, session_id="s")
-            assert 12 < _longest_save(layer) <= 12.5
-        assert _longest_save(remembering(store)) is None  # no deadline to be past of
+async def test_the_grace_is_the_stores_busy_timeout_unless_told_otherwise():
+    class Patient(InMemorySessionStore):
+        busy_timeout = 0.05
+
+        async def append(self, turn):
+            await anyio.sleep_forever()
+
+    async def just_in_time(messages):
+        scope.deadline = anyio.current_time()
+        return await echo(messages)
+
+    store = Patient()
+    save = RetryLayer(on=SessionError)(SaveSession(store))
+    layer = MemoryLayer(LoadSession(store), save, session_id="s")
+    with anyio.fail_after(3600) as scope, pytest.raises(SaveError):
+        await layer(just_in_time)([user("a")])
+    assert layer.patience == 0.05
+    assert remembering(store, grace=1).patience == 1
+    assert remembering(InMemorySessionStore()).patience == 5
+    assert remembering(SqliteSessionStore("a.db", busy_timeout=2.5)).patience == 2.5
 
 
 async def test_when_a_save_fails_the_error_has_the_reply_and_the_turn_to_save_again(store):

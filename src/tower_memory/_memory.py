@@ -80,6 +80,7 @@ class MemoryLayer:
         store: What tells this layer's sessions from those of others: the store behind *save*, as
             far as it can be seen through layers, or else what is innermost in *save*.
         item_type: The store's, or None where it has none.
+        patience: The grace, in seconds.
 
     Raises:
         TypeError: A parameter, an id that a function gave, the request or the history is of the
@@ -103,6 +104,7 @@ class MemoryLayer:
     grace: float | None = None
     store: object = field(init=False, repr=False, compare=False)
     item_type: object = field(init=False, repr=False, compare=False)
+    patience: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_service("load", self.load)
@@ -116,8 +118,11 @@ class MemoryLayer:
         check_choice("overlap", self.overlap, get_args(Overlap))
         if self.grace is not None:
             check_seconds("grace", self.grace)
-        object.__setattr__(self, "store", _store_of(self.save))
-        object.__setattr__(self, "item_type", attribute(self.store, "item_type"))
+        store = _store_of(self.save)
+        patience = attribute(store, "busy_timeout") if self.grace is None else self.grace
+        object.__setattr__(self, "store", store)
+        object.__setattr__(self, "item_type", attribute(store, "item_type"))
+        object.__setattr__(self, "patience", GRACE if patience is None else patience)
 
     def __call__(self, inner: Service[Req, Res], /) -> Memory[Req, Res]:
         return Memory(inner, self)
@@ -174,7 +179,7 @@ class Memory(Generic[Req, Res]):
 
     async def _save(self, turn: Turn[Any], history: History[Any], response: Res) -> None:
         try:
-            with anyio.fail_after(_longest_save(self.layer), shield=True):
+            with anyio.fail_after(_longest_save(self.layer.patience), shield=True):
                 revision = await self.layer.save(turn)
                 if self.layer.turn_id is None or not turn.items:
                     return
@@ -216,17 +221,10 @@ def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
     return json.encode(items[: len(held)]) == json.encode(held)
 
 
-def _longest_save(layer: MemoryLayer) -> float | None:
+def _longest_save(grace: float) -> float | None:
     """Seconds from now in which a save must end, or None where the caller has no deadline."""
     deadline = anyio.current_effective_deadline()
-    if deadline == inf:
-        return None
-    grace = layer.grace
-    if grace is None:
-        grace = GRACE
-        if isinstance(patience := attribute(layer.store, "busy_timeout"), (int, float)):
-            grace = patience
-    return max(0.0, deadline - anyio.current_time()) + grace
+    return None if deadline == inf else max(0.0, deadline - anyio.current_time()) + grace
 
 
 def _store_of(service: object) -> object:

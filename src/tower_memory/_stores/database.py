@@ -166,14 +166,14 @@ async def share(file: DatabaseFile, synchronous: Synchronous, patience: float) -
     shared.users += 1
     try:
         async with shared.opening:
-            if shared.database is None:
-                shared.database = await _open(shared, synchronous, caller)
-        _check_synchronous(shared.database, synchronous)
+            database = shared.database or await _open(shared, synchronous, caller)
+            shared.database = database
+        _check_synchronous(database, synchronous)
     except BaseException:
         with fail_after(None, shield=True):
             await shared.leave()
         raise
-    return shared.database
+    return database
 
 
 def _check_synchronous(database: Database, wanted: Synchronous) -> None:
