@@ -225,6 +225,12 @@ def test_what_a_class_says_by_default_is_said_and_what_it_leaves_open_is_not():
         {"role": "user", "content": [{"type": "text", "text": "new"}], "refusal": None}
     ]
 
+    class Omitting(msgspec.Struct, omit_defaults=True):
+        content: str
+        role: str = "user"
+
+    assert CHAT.new_items([Omitting("new")]) == [user("new")]
+
 
 @pytest.mark.parametrize("value", [b"bytes", {1}, (1,), {1: 2}, float("nan")])
 @pytest.mark.parametrize("kind", [Said, Message])
@@ -358,7 +364,7 @@ def test_a_result_that_comes_after_something_else_goes_to_its_call():
 
 
 def test_a_request_that_answers_a_call_that_was_not_loaded_is_an_error():
-    with pytest.raises(ValueError, match="a result of the tool call '1', which the loaded history"):
+    with pytest.raises(ValueError, match="a result of the tool call '1', for which no call"):
         CHAT.with_history([result("1")], [])
 
 

@@ -124,7 +124,7 @@ def _item(message: Any) -> Any:
         kind = type(message).__name__
         msg = f"a message must be a mapping, dataclass, Struct or pydantic model, got {kind}"
         raise TypeError(msg)
-    return item
+    return item if "role" in item else {"role": _role(message), **item}  # a default left out
 
 
 def _after(new: list[Any], conversation: list[Any]) -> list[Any]:
@@ -151,8 +151,8 @@ def _mended(history: Sequence[Any], new: Sequence[Any]) -> tuple[list[Any], list
         caller = _caller(spoken, call)
         if caller is None:
             msg = (
-                f"request.messages has a result of the tool call {call!r}, which the loaded "
-                "history does not have; load more of it, or send the call along"
+                f"request.messages has a result of the tool call {call!r}, for which no call in "
+                "the loaded history waits; load more of it, or send the call along"
             )
             raise ValueError(msg)
         if caller is spoken[-1]:
