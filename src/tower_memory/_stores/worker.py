@@ -103,7 +103,7 @@ async def start_worker(
     maker.start()
     maker.join()
     (connection,) = made
-    # Shielded, as half a start would leave a thread behind. It waits for no lock.
+    # Shielded, as aiosqlite does not wait for its thread when this is cancelled either.
     with anyio.fail_after(None, shield=True):
         await cross(_start, connection)
     worker = Worker(cross, connection)

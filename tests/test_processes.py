@@ -1,0 +1,135 @@
+"""Several processes on one file, and processes that die: no turn that was returned is lost, none is
+torn or doubled.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+CHILD = """
+import itertools, json, os, random, signal, sys
+import anyio
+from tower_memory import LoadSession, MemoryLayer, SaveSession, SqliteSessionStore
+
+async def turns(path, name, sessions, count, report):
+    async def model(messages):
+        return messages[-1]["content"].upper()
+
+    async with SqliteSessionStore(path) as store:
+        async def run(session):
+            memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id=session)
+            for n in itertools.islice(itertools.count(), count):
+                said = f"{name} {session} {n}"
+                await memory(model)([{"role": "user", "content": said}])
+                report(said)
+
+        async with anyio.create_task_group() as tasks:
+            for session in sessions:
+                tasks.start_soon(run, session)
+"""
+
+WRITER = (
+    CHILD
+    + """
+path, backend, name, count, *sessions = sys.argv[1:]
+anyio.run(turns, path, name, sessions, int(count), lambda said: None, backend=backend)
+"""
+)
+
+# One process forks and kills all the others: starting each anew would take most of the time.
+KILLER = (
+    CHILD
+    + """
+path, backend, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+chance = random.Random(seed)
+returned = []
+for number in range(kills):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        report = lambda said: os.write(writing, (said + "\\n").encode())
+        anyio.run(turns, path, str(number), ["a", "b"], None, report, backend=backend)
+    os.close(writing)
+    with os.fdopen(reading) as reports:
+        returned += [reports.readline() for _ in range(chance.randrange(6))]
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        returned += reports.readlines()
+print(json.dumps([said.strip() for said in returned if said.endswith("\\n")]))
+"""
+)
+
+
+def stored(path):
+    """The contents of every session, after SQLite found the file whole."""
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    rows = connection.execute(
+        "SELECT session_id, item FROM memory_item i JOIN memory_session s ON i.session = s.id"
+        " ORDER BY i.id"
+    ).fetchall()
+    connection.close()
+    sessions = {}
+    for session, item in rows:
+        sessions.setdefault(session, []).append(json.loads(item)["content"])
+    return sessions
+
+
+def turns_in(contents):
+    """What was said, each followed by its reply."""
+    said, replies = contents[::2], contents[1::2]
+    assert replies == [text.upper() for text in said]
+    assert len(said) == len(set(said))
+    return said
+
+
+@pytest.mark.parametrize("sessions", [["one"], ["a", "b", "c", "d", "e"]], ids=["one", "many"])
+def test_four_processes_on_one_file_keep_every_turn(tmp_path, sessions):
+    path = tmp_path / "sessions.db"
+    count = 250 // len(sessions)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, path, backend, f"{backend}{n}", str(count), *sessions]
+        )
+        for backend in ("asyncio", "trio")
+        for n in range(2)
+    ]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    contents = stored(path)
+    assert sorted(contents) == sorted(sessions)
+    for session in sessions:
+        expected = {
+            f"{backend}{number} {session} {n}"
+            for backend in ("asyncio", "trio")
+            for number in range(2)
+            for n in range(count)
+        }
+        said = turns_in(contents[session])
+        assert set(said) == expected
+        for writer in ("asyncio0", "asyncio1", "trio0", "trio1"):  # each one's in its order
+            mine = [int(text.split()[-1]) for text in said if text.startswith(writer)]
+            assert mine == sorted(mine)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_process_killed_at_any_moment_loses_no_returned_turn_and_tears_none(
+    tmp_path, anyio_backend, seed
+):
+    path = tmp_path / "sessions.db"
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, path, anyio_backend, "75", str(seed)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    returned = json.loads(done.stdout)
+    contents = stored(path)
+    kept = [said for session in contents.values() for said in turns_in(session)]
+    assert set(returned) <= set(kept)
+    assert len(returned) > 75
