@@ -139,6 +139,8 @@ def _transaction(
     connection: sqlite3.Connection, keep_waiting: Callable[[sqlite3.Error], bool]
 ) -> Generator[None]:
     """One write transaction; *keep_waiting* is asked, every `LOCK_SLICE`, while it is locked."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")  # of an earlier one, which failed when it was due
     while not connection.in_transaction:
         try:
             connection.execute("BEGIN IMMEDIATE")
