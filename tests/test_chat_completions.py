@@ -363,6 +363,43 @@ def test_a_result_that_comes_after_something_else_goes_to_its_call():
     ]
 
 
+def test_results_anywhere_in_the_request_go_to_their_calls():
+    history = [user("a"), calling("1", "2")]
+    assert CHAT.with_history([user("by the way"), result("2"), calling("3")], history) == [
+        *history,
+        result("2"),
+        result("1", INTERRUPTED),
+        user("by the way"),
+        calling("3"),  # the request's own, and left alone
+    ]
+    with pytest.raises(ValueError, match="the tool call '4'"):
+        CHAT.with_history([user("b"), result("4")], history)
+
+
+def test_messages_whose_class_names_fields_differently_are_given_to_it():
+    class Aliased(pydantic.BaseModel):
+        role: str
+        content: str
+        finish_reason: str | None = pydantic.Field(None, alias="finishReason")
+
+    class Renamed(msgspec.Struct, rename="camel", omit_defaults=True):
+        role: str
+        content: str
+        finish_reason: str | None = None
+
+    history = [{**assistant("b"), "finishReason": "stop"}]
+    for kind in (Aliased, Renamed):
+        past, _ = CHAT.with_history([kind(role="user", content="new")], history)
+        assert past.finish_reason == "stop"
+        assert CHAT.new_items([past]) == history
+
+
+def test_of_a_conversation_whose_messages_were_given_ids_only_what_is_new_is_stored():
+    said = [*HISTORY, user("new"), assistant("done")]
+    numbered = [{**message, "id": n} for n, message in enumerate(said)]
+    assert CHAT.reply_items([user("new")], {"messages": numbered}) == numbered[3:]
+
+
 def test_a_request_that_answers_a_call_that_was_not_loaded_is_an_error():
     with pytest.raises(ValueError, match="a result of the tool call '1', for which no call"):
         CHAT.with_history([result("1")], [])

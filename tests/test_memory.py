@@ -25,6 +25,7 @@ from tower_memory import (
     TurnExists,
     UnencodableItemError,
 )
+from tower_memory._sessions import TurnStart
 from tower_memory.dialects import ChatCompletions
 
 
@@ -168,6 +169,46 @@ async def test_a_dialect_that_fails_while_it_reads_the_reply_does_not_lose_it(st
         await remembering(store, dialect=Failing())(echo)([user("a")])
     assert caught.value.response == "re: a"
     assert await store.load("s") == []
+
+
+async def test_a_revision_that_cannot_be_expected_costs_no_call():
+    async def load(_session_id):
+        return History(revision=2**64)
+
+    layer = MemoryLayer(load, echo, session_id="s", overlap="reject")
+    with pytest.raises(ValueError, match="expected_revision"):
+        await layer(not_called)([user("a")])
+
+
+async def test_an_error_that_cannot_say_what_it_is_does_not_lose_the_reply(store):
+    class Speechless(Exception):
+        def __str__(self):
+            raise Boom
+
+    async def save(_turn):
+        raise Speechless
+
+    layer = MemoryLayer(LoadSession(store), save, session_id="s")
+    with pytest.raises(SaveError, match="Speechless") as caught:
+        await layer(echo)([user("a")])
+    assert caught.value.response == "re: a"
+
+
+async def test_a_store_that_orders_keys_its_own_way_holds_the_same_turn():
+    turns = []
+
+    async def load(_session_id):
+        items = [dict(sorted(item.items())) for turn in turns for item in turn.items]
+        return History(
+            items, revision=len(turns), turns=[TurnStart(0, turn.turn_id) for turn in turns]
+        )
+
+    async def save(turn):
+        turns.append(turn)
+        return len(turns)
+
+    layer = MemoryLayer(load, save, session_id="s", turn_id=lambda _: "t")
+    assert await layer(echo)([user("a")]) == "re: a"
 
 
 async def test_services_that_make_up_attributes_or_contain_themselves_may_load_and_save():

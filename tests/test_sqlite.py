@@ -423,14 +423,59 @@ async def test_a_file_that_is_open_is_not_opened_less_durably(path):
         assert await store.load("s") == [ITEM]
 
 
+async def test_closing_a_store_that_is_being_opened_closes_it(path):
+    store = SqliteSessionStore(path)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store.append, Turn("s", [ITEM]))
+        while store._opening is None:
+            await anyio.lowlevel.checkpoint()
+        await store.aclose()
+        assert store._database is None
+    await store.aclose()
+    async with store:
+        assert await store.load("s") == [ITEM]
+
+
+FEW_FILES = """
+import os, resource, sys, anyio
+from tower_memory import SessionError, SqliteSessionStore
+
+async def main():
+    open_files = len(os.listdir("/proc/self/fd"))
+    failures = set()
+    for spare in range(12):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files + spare - 1, 4096))
+        store = SqliteSessionStore(sys.argv[1])
+        try:
+            await store.load("s")
+        except SessionError as error:
+            failures.add(spare)
+        await store.aclose()
+    print(sorted(failures)[:1])
+
+anyio.run(main, backend=sys.argv[2])
+"""
+
+
+def test_a_process_out_of_files_gets_an_error_and_then_works(path, anyio_backend):
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, path, anyio_backend],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("[0]\n", "")
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the only one to have it
 async def test_a_natively_cancelled_closing_finishes_what_was_asked_for_before(path):
     async with SqliteSessionStore(path) as store:
         asked = [asyncio.create_task(store.append(Turn("s", [n]))) for n in range(3)]
         asked += [asyncio.create_task(store.load("s")) for n in range(3)]
         closing = asyncio.create_task(store.aclose())
-        await asyncio.sleep(0)
-        closing.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+            closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
         await asyncio.gather(*asked)
@@ -623,7 +668,7 @@ async def test_what_is_open_in_one_event_loop_is_refused_in_another(path):
 
 FORK = """
 import os, sys, anyio
-from tower_memory import SqliteSessionStore, Turn
+from tower_memory import SessionError, SqliteSessionStore, Turn
 
 async def main():
     store = SqliteSessionStore(sys.argv[1])
@@ -632,11 +677,12 @@ async def main():
         for attempt in (store, SqliteSessionStore(sys.argv[1])):
             try:
                 print(list(await attempt.load("s")), flush=True)
-            except RuntimeError as error:
+            except (RuntimeError, SessionError) as error:
                 print(error, flush=True)
         os._exit(0)  # event loops do not survive the orderly end of a forked child
     os.wait()
     print(list(await store.load("s")))
+    await store.aclose()
 
 anyio.run(main, backend=sys.argv[2])
 if os.fork() == 0:
@@ -657,10 +703,15 @@ def test_what_is_open_is_refused_in_a_forked_child_and_works_on_in_the_parent(pa
     child, own, parent = done.stdout.splitlines()
     assert child == (
         f"the store on {path} was opened in the parent process; "
-        "make a store of your own in a forked child"
+        "fork before it is opened, or spawn the child"
     )
     # asyncio itself refuses to go on in a forked child's copy of its parent's event loop.
-    assert own == ("no running event loop" if anyio_backend == "asyncio" else "['parent']")
+    assert own == (
+        "no running event loop"
+        if anyio_backend == "asyncio"
+        else f"cannot open {path}: it was open when this process was forked; open it after, "
+        "or spawn the process"
+    )
     assert parent == "['parent']"
 
 

@@ -163,18 +163,17 @@ class Memory(Generic[Req, Res]):
             raise TypeError(msg)
         if layer.turn_id is not None and (held := history.turn(turn.turn_id)) is not None:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held)
+        if layer.overlap == "reject":
+            turn = replace(turn, expected_revision=history.revision)
         hydrated = layer.dialect.with_history(request, history)
         response = await self.inner(hydrated)
         try:
             reply = tuple(layer.dialect.reply_items(request, response))
         except Exception as error:
-            raise SaveError(turn.session_id, str(error), response=response, turn=None) from error
-        whole = replace(
-            turn,
-            items=(*turn.items, *reply),
-            expected_revision=history.revision if layer.overlap == "reject" else None,
-        )
-        await self._save(whole, history, response)
+            raise SaveError(
+                turn.session_id, _reason(error), response=response, turn=None
+            ) from error
+        await self._save(replace(turn, items=(*turn.items, *reply)), history, response)
         return response
 
     async def _save(self, turn: Turn[Any], history: History[Any], response: Res) -> None:
@@ -184,6 +183,9 @@ class Memory(Generic[Req, Res]):
                 if self.layer.turn_id is None or not turn.items:
                     return
                 held = await self._held(turn)
+            # A turn of this id is held, now or until someone took it: ours, or the same
+            # request's that was made at the same time?
+            ours = revision != history.revision if held is None else _begins_with(turn.items, held)
         except SessionConflict as conflict:
             raise SessionConflict(
                 turn.session_id,
@@ -193,11 +195,9 @@ class Memory(Generic[Req, Res]):
                 turn=turn,
             ) from conflict
         except Exception as error:
-            reason = str(error) or type(error).__name__
-            raise SaveError(turn.session_id, reason, response=response, turn=turn) from error
-        # A turn of this id is held, now or until someone took it: ours, or the same request's
-        # that was made at the same time?
-        ours = revision != history.revision if held is None else _begins_with(turn.items, held)
+            raise SaveError(
+                turn.session_id, _reason(error), response=response, turn=turn
+            ) from error
         if not ours:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held, response=response)
 
@@ -218,7 +218,16 @@ class Memory(Generic[Req, Res]):
 
 def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
     """Whether *held* is what is left of *items*, which others may have popped from."""
-    return json.encode(items[: len(held)]) == json.encode(held)
+    begin, all_held = (json.decode(json.encode(each)) for each in (items[: len(held)], held))
+    return bool(begin == all_held)
+
+
+def _reason(error: Exception) -> str:
+    """What *error* says, or its name where it says nothing, or fails to."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - the error itself is chained
+        return type(error).__name__
 
 
 def _longest_save(grace: float) -> float | None:

@@ -64,7 +64,7 @@ class Database:
     def check(self) -> None:
         """Refuse to be used from where it was not opened."""
         if self._process != os.getpid():
-            msg = "was opened in the parent process; make a store of your own in a forked child"
+            msg = "was opened in the parent process; fork before it is opened, or spawn the child"
         elif self._shared is not _open_here().get(self.file):
             msg = "is open in another event loop; close it there, or make a store of your own here"
         else:

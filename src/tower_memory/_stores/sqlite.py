@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, Self, final, get_args, overload
 
-from anyio import fail_after
+from anyio import Event, fail_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_seconds, check_text
@@ -99,6 +99,7 @@ class SqliteSessionStore(Generic[Item]):
         )
         self._codec: ItemCodec[Item] = ItemCodec(item_type)
         self._database: Database | None = None
+        self._opening: Event | None = None
 
     @classmethod
     def in_memory(cls, *, item_type: Any = Any) -> Self:
@@ -143,6 +144,8 @@ class SqliteSessionStore(Generic[Item]):
 
     async def aclose(self) -> None:
         """Close the store, after what was asked of it before; closing twice is closing once."""
+        if self._opening is not None:
+            await self._opening.wait()
         if self._database is not None:
             self._database.check()
             database, self._database = self._database, None
@@ -160,11 +163,15 @@ class SqliteSessionStore(Generic[Item]):
             self._database.check()
         await checkpoint_if_cancelled()  # whoever is cancelled by now has done nothing
         while (database := self._database) is None:
-            shared = await share(self._file, self._synchronous, self.busy_timeout)
-            if self._database is None:
-                self._database = shared
-            else:  # another task was faster
-                await shared.give_back()
+            if self._opening is not None:  # by another task
+                await self._opening.wait()
+                continue
+            opening = self._opening = Event()
+            try:
+                self._database = await share(self._file, self._synchronous, self.busy_timeout)
+            finally:
+                self._opening = None
+                opening.set()
         return database
 
     def __eq__(self, other: object) -> bool:

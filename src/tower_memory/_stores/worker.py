@@ -45,10 +45,7 @@ class Worker:
     async def end(self) -> None:
         """Close the connection and end the thread, after what was asked for before is done."""
         with anyio.fail_after(None, shield=True):
-            try:
-                await self.run(_nothing)
-            finally:  # aiosqlite, cancelled while it closes, leaves to fail what is yet to be done
-                await self._cross(self._connection.close)
+            await self._cross(_close, self._connection)
 
 
 def crossing(opened: AsyncExitStack) -> Cross:
@@ -60,7 +57,7 @@ def crossing(opened: AsyncExitStack) -> Cross:
     if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
         return _stay
     started: Future[BlockingPortal] = Future()
-    thread = Thread(target=anyio.run, args=(_serve, started), daemon=True)
+    thread = Thread(target=_run_portal, args=(started,), daemon=True)
     thread.start()
     portal = started.result()
 
@@ -117,15 +114,23 @@ async def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
     return await function(*arguments)
 
 
-async def _serve(started: Future[BlockingPortal]) -> None:
-    async with BlockingPortal() as portal:
-        started.set_result(portal)
-        await portal.sleep_until_stopped()
+def _run_portal(started: Future[BlockingPortal]) -> None:
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    try:
+        anyio.run(serve)
+    except OSError as error:  # such as too many open files
+        started.set_exception(error)
 
 
 async def _start(connection: aiosqlite.Connection) -> None:
     await connection
 
 
-def _nothing(_connection: sqlite3.Connection) -> None:
-    pass
+async def _close(connection: aiosqlite.Connection) -> None:
+    # In a task of its own, as aiosqlite, natively cancelled while it closes, leaves to fail what
+    # is yet to be done.
+    await asyncio.shield(asyncio.ensure_future(connection.close()))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import partial
 from typing import Any, Final, final
 
 import msgspec
@@ -54,11 +55,12 @@ class ChatCompletions:
         messages = _messages(request)
         instructions = [message for message in messages if _role(message) in INSTRUCTIONS]
         new = [message for message in messages if _role(message) not in INSTRUCTIONS]
-        past, new = _mended(as_chat(history), new)
+        past = as_chat(history)
+        spell: Callable[[Any], Any] = _as_it_is
         kinds = {type(message) for message in messages}
         if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
-            past = [like(item, kind) for item in past]
-        hydrated = [*instructions, *past, *new]
+            spell = partial(like, kind=kind)
+        hydrated = [*instructions, *_mended(list(map(spell, past)), new, spell)]
         return hydrated if messages is request else replaced(request, "messages", hydrated)
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
@@ -104,6 +106,10 @@ def _with_roles(messages: Any, where: str) -> Sequence[Any]:
     return messages
 
 
+def _as_it_is(message: Any) -> Any:
+    return message
+
+
 def _role(message: Any) -> Any:
     return field(message, "role")
 
@@ -130,37 +136,33 @@ def _item(message: Any) -> Any:
 def _after(new: list[Any], conversation: list[Any]) -> list[Any]:
     """What *conversation* has after the request's own *new* items; all of it, if it lacks them."""
     for start in range(len(conversation) - len(new), -1, -1) if new else ():
-        if conversation[start : start + len(new)] == new:
+        if all(map(_says, conversation[start:], new)):
             return conversation[start + len(new) :]
     return conversation
 
 
-def _mended(history: Sequence[Any], new: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def _says(message: Any, item: Any) -> bool:
+    """Whether *message* is *item*, perhaps with something added, such as an id."""
+    return bool({**message, **item} == message)
+
+
+def _mended(history: Sequence[Any], new: Sequence[Any], spell: Callable[[Any], Any]) -> list[Any]:
     """The history and the new messages as they can follow each other (rule 3)."""
     spoken: list[_Spoken] = []
-    for item in history:
-        if (call := _answered(item)) is None:
-            spoken.append(_Spoken(item, _calls(item)))
-        elif (caller := _caller(spoken, call)) is not None:
-            caller.answer(call, item)
-    said: list[Any] = []
-    for index, message in enumerate(new):
+    for number, message in enumerate([*history, *new]):
+        old = number < len(history)
         if (call := _answered(message)) is None:
-            said.extend(new[index:])
-            break
-        caller = _caller(spoken, call)
-        if caller is None:
+            spoken.append(_Spoken(message, _calls(message), old))
+        elif (caller := _caller(spoken, call)) is not None:
+            caller.unanswered.remove(call)
+            caller.results.append(message)
+        elif not old:
             msg = (
                 f"request.messages has a result of the tool call {call!r}, for which no call in "
                 "the loaded history waits; load more of it, or send the call along"
             )
             raise ValueError(msg)
-        if caller is spoken[-1]:
-            caller.unanswered.remove(call)
-            said.append(message)
-        else:  # what was said meanwhile comes after it
-            caller.answer(call, message)
-    return [message for each in spoken for message in each.messages()], said
+    return [message for each in spoken for message in each.messages(spell)]
 
 
 @dataclass(slots=True)
@@ -169,18 +171,16 @@ class _Spoken:
 
     message: Any
     unanswered: list[str]
+    old: bool
     results: list[Any] = dataclass_field(default_factory=list[Any])
 
-    def answer(self, call: str, result: Any) -> None:
-        self.unanswered.remove(call)
-        self.results.append(result)
-
-    def messages(self) -> list[Any]:
-        """Itself and a result of each of its calls, made up for those that have none."""
-        interrupted = (
-            {"role": "tool", "tool_call_id": call, "content": INTERRUPTED}
+    def messages(self, spell: Callable[[Any], Any]) -> list[Any]:
+        """Itself and a result of each of its calls, made up where an old one has none."""
+        interrupted = [
+            spell({"role": "tool", "tool_call_id": call, "content": INTERRUPTED})
             for call in self.unanswered
-        )
+            if self.old
+        ]
         return [self.message, *self.results, *interrupted]
 
 

@@ -92,7 +92,8 @@ def like(item: Any, kind: type) -> Any:
             if hasattr(kind, "model_validate")
             else msgspec.convert(item, kind)
         )
-        lost = [key for key, part in item.items() if part and field(made, key) is MISSING]
+        says = plain(made)
+        lost = [key for key, part in item.items() if part and key not in says]
         reason = f"it has no {lost[0]!r}" if lost else ""
     except (TypeError, ValueError) as error:
         made, reason = None, str(error)
