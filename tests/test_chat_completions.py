@@ -348,7 +348,11 @@ def test_calls_that_the_request_answers_are_left_alone():
     history = [user("a"), calling("1", "2", "3"), result("1")]
     request = [result("3"), result("2"), user("and?")]
     assert CHAT.with_history(request, history) == [*history, *request]
-    assert past(history, result("3")) == [*history, result("2", INTERRUPTED)]
+    assert CHAT.with_history([result("3")], history) == [
+        *history,
+        result("3"),
+        result("2", INTERRUPTED),
+    ]
 
 
 def test_a_result_that_comes_after_something_else_goes_to_its_call():

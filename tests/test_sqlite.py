@@ -464,7 +464,8 @@ def test_a_process_out_of_files_gets_an_error_and_then_works(path, anyio_backend
         text=True,
         timeout=60,
     )
-    assert (done.stdout, done.stderr) == ("[0]\n", "")
+    # asyncio itself may print that an event loop of which it had only a half was not closed.
+    assert (done.stdout, done.returncode) == ("[0]\n", 0)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the only one to have it
