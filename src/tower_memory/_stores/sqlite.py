@@ -53,7 +53,7 @@ class SqliteSessionStore(Generic[Item]):
         SessionError: When it opens: the file cannot be opened, is not ours, or is open in this
             event loop with another value of *synchronous*.
         RuntimeError: When it is used, while open, from another event loop, thread or a forked
-            child.
+            child. A forked child cannot open the file anew either (`SessionError`).
     """
 
     @overload
