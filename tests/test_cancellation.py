@@ -12,6 +12,7 @@ import pytest
 
 from tower_memory import LoadSession, MemoryLayer, SaveSession, SqliteSessionStore, Turn
 from tower_memory._overlap import _locks
+from tower_memory._stores import connection
 from tower_memory._stores.database import _open_files
 
 ITEMS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -169,6 +170,7 @@ async def test_an_opening_leaves_nothing_open_or_all_of_it(tmp_path, cancelled):
         await still_works(store)
         await store.aclose()
         assert not _open_files.get((0, {}))[1]
+        assert not +connection._open  # nor is any file
 
     await sweep(lambda nth: stores[nth - 1].__aenter__(), cancelled, check)
 

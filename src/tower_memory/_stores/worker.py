@@ -127,6 +127,18 @@ def _run_portal(started: Future[BlockingPortal]) -> None:
 
 
 async def _start(connection: aiosqlite.Connection) -> None:
+    # In a task of its own, as aiosqlite, natively cancelled while it connects, forgets what it
+    # has opened by then.
+    starting = asyncio.ensure_future(_connect(connection))
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting])
+        await _close(connection)
+        raise
+
+
+async def _connect(connection: aiosqlite.Connection) -> None:
     await connection
 
 
