@@ -232,16 +232,17 @@ class ItemCodec(Generic[Item]):
 _any_json: json.Decoder[Any] = json.Decoder()
 
 
-def snapshot(items: Iterable[Any], session_id: str, item_type: Any) -> tuple[Any, ...]:
-    """Copies of *items* as a store of *item_type* would give them back.
+def snapshot(
+    items: Iterable[Any], session_id: str, codec: ItemCodec[Any] | None
+) -> tuple[Any, ...]:
+    """Copies of *items* as a store with *codec* would give them back.
 
-    Where the type is not known, which is None, an item may be of any that can be given back.
+    Where that is not known, which is None, an item may be of any type that can be given back.
 
     Raises:
         UnencodableItemError: An item would not come back as it is.
     """
-    if item_type is not None:
-        codec: ItemCodec[Any] = ItemCodec(item_type)
+    if codec is not None:
         return tuple(map(codec.decode, codec.encode(items, session_id)))
     copies: list[Any] = []
     for index, item in enumerate(items):

@@ -18,7 +18,7 @@ from msgspec import json
 
 from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
-from tower_memory._items import snapshot
+from tower_memory._items import ItemCodec, snapshot
 from tower_memory._overlap import session_turn
 from tower_memory._service import Req, Res, Service, attribute, describe, inner_of, stack
 from tower_memory._sessions import History, SessionStore, Turn
@@ -79,7 +79,7 @@ class MemoryLayer:
     Attributes:
         store: What tells this layer's sessions from those of others: the store behind *save*, as
             far as it can be seen through layers, or else what is innermost in *save*.
-        item_type: The store's, or None where it has none.
+        codec: That of the store's ``item_type``, or None where it has none.
         patience: The grace, in seconds.
 
     Raises:
@@ -103,7 +103,7 @@ class MemoryLayer:
     turn_id: Callable[[Any], str] | None = None
     grace: float | None = None
     store: object = field(init=False, repr=False, compare=False)
-    item_type: object = field(init=False, repr=False, compare=False)
+    codec: ItemCodec[Any] | None = field(init=False, repr=False, compare=False)
     patience: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,7 +121,8 @@ class MemoryLayer:
         store = _store_of(self.save)
         patience = attribute(store, "busy_timeout") if self.grace is None else self.grace
         object.__setattr__(self, "store", store)
-        object.__setattr__(self, "item_type", attribute(store, "item_type"))
+        item_type = attribute(store, "item_type")
+        object.__setattr__(self, "codec", None if item_type is None else ItemCodec(item_type))
         object.__setattr__(self, "patience", GRACE if patience is None else patience)
 
     def __call__(self, inner: Service[Req, Res], /) -> Memory[Req, Res]:
@@ -146,7 +147,7 @@ class Memory(Generic[Req, Res]):
         if callable(session_id):
             session_id = session_id(request)
             check_text("what session_id(request) returned", session_id)
-        new = snapshot(layer.dialect.new_items(request), session_id, layer.item_type)
+        new = snapshot(layer.dialect.new_items(request), session_id, layer.codec)
         turn = Turn(session_id, new)
         if layer.turn_id is not None:
             turn = replace(turn, turn_id=layer.turn_id(request))

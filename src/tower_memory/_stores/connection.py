@@ -24,7 +24,8 @@ _counting = Lock()
 _open: Counter[tuple[str, int]] = Counter()
 """How often each file is open, and in which process."""
 
-_IN_MEMORY = ":memory:"
+IN_MEMORY = ":memory:"
+"""What SQLite takes for a path to no file."""
 
 
 @final
@@ -36,7 +37,7 @@ class Connection(sqlite3.Connection):
         if any(open_path == path and opener != process for open_path, opener in +_open.copy()):
             msg = "it was open when this process was forked; open it after, or spawn the process"
             raise sqlite3.ProgrammingError(msg)
-        self._counted = (path, process) if path != _IN_MEMORY else None
+        self._counted = (path, process) if path != IN_MEMORY else None
         if self._counted:
             _create_private(path)
         super().__init__(path, **settings)

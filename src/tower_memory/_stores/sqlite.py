@@ -13,10 +13,9 @@ from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._items import Item, ItemCodec, Message, to_messages
 from tower_memory._sessions import History, Turn, check_items, check_load
 from tower_memory._stores import operations
+from tower_memory._stores.connection import IN_MEMORY
 from tower_memory._stores.database import Database, DatabaseFile, Synchronous, share
 from tower_memory._stores.operations import PendingTurn
-
-_IN_MEMORY = ":memory:"
 
 
 @final
@@ -94,7 +93,7 @@ class SqliteSessionStore(Generic[Item]):
         self._synchronous: Synchronous = synchronous
         self._file = (
             DatabaseFile(name, private=object())
-            if name == _IN_MEMORY
+            if name == IN_MEMORY
             else DatabaseFile(os.path.realpath(name))
         )
         self._codec: ItemCodec[Item] = ItemCodec(item_type)
@@ -104,7 +103,7 @@ class SqliteSessionStore(Generic[Item]):
     @classmethod
     def in_memory(cls, *, item_type: Any = Any) -> Self:
         """A store in a database of its own that is gone when it is closed."""
-        return cls(_IN_MEMORY, item_type=item_type)
+        return cls(IN_MEMORY, item_type=item_type)
 
     def session(self, session_id: str) -> SqliteSession[Item]:
         """One session of this store as a handle. Closing the handle leaves the store open."""
@@ -245,7 +244,7 @@ class SqliteSession(Generic[Item]):
     @classmethod
     def in_memory(cls, session_id: str, *, item_type: Any = Any) -> Self:
         """A session in a database of its own that is gone when it is closed."""
-        return cls(session_id, _IN_MEMORY, item_type=item_type)
+        return cls(session_id, IN_MEMORY, item_type=item_type)
 
     async def get_items(self, limit: int | None = None) -> list[Item]:
         """See `SessionStore.load`. Without *limit*, the limit of ``session_settings`` holds."""

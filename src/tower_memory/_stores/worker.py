@@ -21,7 +21,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from anyio.lowlevel import current_token
 
-from tower_memory._stores.connection import Connection
+from tower_memory._stores.connection import IN_MEMORY, Connection
 
 Cross: TypeAlias = Callable[..., Awaitable[Any]]
 """The way from this event loop to an asyncio loop: takes a coroutine function, and arguments."""
@@ -87,7 +87,7 @@ async def start_worker(
             return Connection(path, **settings)
         except (OSError, sqlite3.Error) as error:
             failures.append(error)
-            return Connection(":memory:")
+            return Connection(IN_MEMORY)
 
     def make() -> None:
         made.append(
