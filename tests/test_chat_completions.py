@@ -25,7 +25,7 @@ from tower_memory import (
     ToolOutputItem,
     UnencodableItemError,
 )
-from tower_memory._items import ItemCodec
+from tower_memory._codec import ItemCodec
 from tower_memory.dialects import ChatCompletions
 
 CHAT = ChatCompletions()

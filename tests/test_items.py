@@ -32,7 +32,8 @@ from tower_memory import (
     TurnExists,
     UnencodableItemError,
 )
-from tower_memory._items import ItemCodec, snapshot, to_messages
+from tower_memory._codec import ItemCodec, snapshot
+from tower_memory._items import to_messages
 
 TIME = datetime(2025, 8, 11, 12, 34, 56, 123456, tzinfo=UTC)
 

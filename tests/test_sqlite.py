@@ -29,7 +29,7 @@ from tower_memory import (
     SqliteSessionStore,
     Turn,
 )
-from tower_memory._items import ItemCodec
+from tower_memory._codec import ItemCodec
 from tower_memory._stores import operations, schema
 
 ITEM = {"role": "user", "content": "Hi"}

@@ -17,8 +17,8 @@ import anyio
 from msgspec import json
 
 from tower_memory._arguments import check_choice, check_seconds, check_text
+from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
-from tower_memory._items import ItemCodec, snapshot
 from tower_memory._overlap import session_turn
 from tower_memory._service import Req, Res, Service, attribute, describe, inner_of, stack
 from tower_memory._sessions import History, SessionStore, Turn

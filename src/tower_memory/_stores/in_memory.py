@@ -8,8 +8,9 @@ from typing import Any, Generic, NamedTuple, final
 import anyio.lowlevel
 
 from tower_memory._arguments import check_text
+from tower_memory._codec import ItemCodec
 from tower_memory._errors import SessionConflict
-from tower_memory._items import Item, ItemCodec
+from tower_memory._items import Item
 from tower_memory._sessions import History, Turn, check_load, turn_starts
 
 

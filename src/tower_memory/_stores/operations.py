@@ -15,8 +15,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, cast, final
 
+from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError, SessionConflict
-from tower_memory._items import Item, ItemCodec
+from tower_memory._items import Item
 from tower_memory._sessions import History, Turn, turn_starts
 from tower_memory._stores.schema import is_busy
 

@@ -20,8 +20,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from tower_memory._arguments import check_text
+from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError
-from tower_memory._items import ItemCodec
 
 APPLICATION_ID = 0x746D656D  # "tmem"
 VERSION = 1

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tower_memory._items import json_of
+from tower_memory._codec import json_of
 
 MISSING: Final = object()
 """Stands for a field that is not there; None may well be."""

@@ -1,0 +1,155 @@
+"""How items become JSON, and items again.
+
+Lossless or refused: what is encoded is decoded again on the spot, and unless it is equal to what
+was given, nothing is written.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, final
+
+from msgspec import Struct, json
+
+from tower_memory._errors import UnencodableItemError
+from tower_memory._items import Item, RunItem
+
+_DEEPEST = 100
+"""How far down a fault is looked for: what is nested deeper is a fault by itself."""
+
+
+@final
+class ItemCodec(Generic[Item]):
+    """Items of one type to JSON and back.
+
+    ``Any`` stands for JSON values as they are; run items are accepted too and come back as their
+    JSON mapping.
+
+    Raises:
+        TypeError: *item_type* is not a type that msgspec can decode.
+    """
+
+    __slots__ = ("_decoder", "item_type")
+
+    def __init__(self, item_type: Any) -> None:
+        try:
+            self._decoder: json.Decoder[Item] = json.Decoder(item_type)
+        except TypeError as error:
+            msg = f"item_type {item_type!r} cannot be decoded from JSON: {error}"
+            raise TypeError(msg) from error
+        self.item_type = item_type
+
+    def encode(self, items: Iterable[Item], session_id: str) -> list[bytes]:
+        """Each of *items* as JSON.
+
+        Raises:
+            UnencodableItemError: An item would not come back as it is.
+        """
+        return [
+            _encode(self._decoder_for(item), item, session_id, f"items[{index}]")
+            for index, item in enumerate(items)
+        ]
+
+    def decode(self, raw: bytes) -> Item:
+        """The item that *raw* is the JSON of.
+
+        Raises:
+            ValueError: *raw* is no JSON, or not that of an item of this type.
+        """
+        try:
+            return self._decoder.decode(raw)
+        except RecursionError as error:
+            msg = "it is nested too deeply"
+            raise ValueError(msg) from error
+
+    def _decoder_for(self, item: Item) -> json.Decoder[Item]:
+        """What tells whether *item* comes back: a run item must, before it is its mapping."""
+        if self.item_type is Any and isinstance(item, RunItem):
+            return json.Decoder(type(item))
+        return self._decoder
+
+
+_any_json: json.Decoder[Any] = json.Decoder()
+
+
+def snapshot(
+    items: Iterable[Any], session_id: str, codec: ItemCodec[Any] | None
+) -> tuple[Any, ...]:
+    """Copies of *items* as a store with *codec* would give them back.
+
+    Where that is not known, which is None, an item may be of any type that can be given back.
+
+    Raises:
+        UnencodableItemError: An item would not come back as it is.
+    """
+    if codec is not None:
+        return tuple(map(codec.decode, codec.encode(items, session_id)))
+    copies: list[Any] = []
+    for index, item in enumerate(items):
+        decoder = _decoder_of(item)
+        copies.append(decoder.decode(_encode(decoder, item, session_id, f"items[{index}]")))
+    return tuple(copies)
+
+
+def json_of(value: Struct) -> Any:
+    """*value* as plain JSON values, or itself where it would not come back from them."""
+    raw, _ = _try_encode(_decoder_of(value), value)
+    return value if raw is None else _any_json.decode(raw)
+
+
+def _decoder_of(value: Item) -> json.Decoder[Item]:
+    """What decodes the JSON of *value* to its like."""
+    if isinstance(value, (Struct, datetime, StrEnum)):
+        return json.Decoder(type(value))
+    return _any_json
+
+
+def _encode(decoder: json.Decoder[Any], value: Any, session_id: str, where: str) -> bytes:
+    raw, reason = _try_encode(decoder, value)
+    if raw is None:
+        where, value, reason = _find_fault(value, where, reason)
+        raise UnencodableItemError(session_id, where=where, value=value, reason=reason)
+    return raw
+
+
+def _try_encode(decoder: json.Decoder[Any], value: Any) -> tuple[bytes | None, str]:
+    """The JSON of *value* if it comes back as it is, else None and the reason why not."""
+    try:
+        raw = json.encode(value)
+        back = decoder.decode(raw)
+        if back == value:
+            return raw, ""
+    except RecursionError:
+        return None, "it contains itself, or is nested too deeply"
+    except (TypeError, ValueError, OverflowError) as error:
+        return None, f"{reprlib.repr(value)}: {error}"
+    return None, f"{reprlib.repr(value)} would come back as {reprlib.repr(back)}"
+
+
+def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
+    """The smallest part of *value* that cannot be encoded by itself: its place, it, and why."""
+    above: set[int] = set()
+    while id(value) not in above and len(above) < _DEEPEST:
+        above.add(id(value))
+        for place, part in _parts(value):
+            if place.endswith("key") and not isinstance(part, str):
+                return where + place, part, f"{reprlib.repr(part)} is a key and no string"
+            typed = isinstance(value, Struct)  # whose fields may be more than JSON values
+            raw, why = _try_encode(_decoder_of(part) if typed else _any_json, part)
+            if raw is None:
+                where, value, reason = where + place, part, why
+                break
+    return where, value, reason
+
+
+def _parts(value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Struct):
+        yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
+    elif isinstance(value, Mapping):
+        yield from ((", a key", key) for key in value)
+        yield from ((f".{key}", part) for key, part in value.items())
+    elif isinstance(value, list):
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
