@@ -90,7 +90,9 @@ async def still_works(store):
     assert not _locks.get({})
     revision = await store.append(Turn("other", ITEMS))
     assert (await store.load("other", limit=0)).revision == revision
-    assert not await store._database._writer.run(lambda connection: connection.in_transaction)
+    assert not await store._database._workers.writer.run(
+        lambda connection: connection.in_transaction
+    )
 
 
 @pytest.fixture

@@ -92,7 +92,9 @@ async def sweep(faults, code, lasting, operate, check):
 async def still_works(store):
     revision = await store.append(Turn("other", ITEMS))
     assert (await store.load("other")).revision == revision
-    assert not await store._database._writer.run(lambda connection: connection.in_transaction)
+    assert not await store._database._workers.writer.run(
+        lambda connection: connection.in_transaction
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,8 @@
 1. One connection writes, another reads, so that loads do not wait behind commits: two workers,
    whatever the number of sessions and of stores on the file.
 2. Whoever opens the same file in the same event loop shares what is open; the last closes it.
+3. A connection that met a fault is not used again, as it would remember what has long been
+   mended. What comes next finds new ones; but it makes no new file where one was.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from anyio.lowlevel import RunVar
 
 from tower_memory._errors import SessionError
 from tower_memory._stores import operations, schema
+from tower_memory._stores.connection import holds_something
 from tower_memory._stores.operations import Caller, PendingTurn, TurnQueue
 from tower_memory._stores.worker import Worker, crossing, start_worker
 
@@ -28,6 +31,17 @@ T = TypeVar("T")
 
 _READ_PATIENCE = 5.0
 """Seconds for a read to wait where it must, for the recovery of a process that crashed."""
+
+_FAULTS = (schema.Refused, OSError, sqlite3.Error, ValueError)
+"""What may go wrong with a file; ValueError is aiosqlite's, of a connection that is closed."""
+
+_PASSING = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CONSTRAINT,
+)
+"""The faults that leave a connection as it was."""
 
 
 @final
@@ -40,24 +54,25 @@ class DatabaseFile:
 
 
 @final
+@dataclass(slots=True)
+class _Workers:
+    """The connections to one file, and whether they met a fault."""
+
+    writer: Worker
+    reader: Worker
+    opened: AsyncExitStack
+    in_doubt: bool = False
+
+
+@final
 class Database:
     """A file that is open in one event loop of one process; to be had from `share`."""
 
-    def __init__(
-        self,
-        shared: _Shared,
-        synchronous: Synchronous,
-        *,
-        writer: Worker,
-        reader: Worker,
-        opened: AsyncExitStack,
-    ) -> None:
+    def __init__(self, shared: _Shared, synchronous: Synchronous, workers: _Workers) -> None:
         self.file = shared.file
-        self.synchronous = synchronous
+        self.synchronous: Synchronous = synchronous
         self._shared = shared
-        self._writer = writer
-        self._reader = reader
-        self._opened = opened
+        self._workers = workers
         self._queue: TurnQueue = deque()
         self._process = os.getpid()
 
@@ -74,44 +89,60 @@ class Database:
 
     async def read(self, session_id: str, operation: Callable[..., T], *arguments: object) -> T:
         """Run *operation* on the connection that reads."""
-        caller = Caller()
-        return await self._work(self._reader, caller, session_id, operation, caller, *arguments)
+        caller = Caller(_READ_PATIENCE)
+        return await self._work("reader", caller, session_id, operation, caller, *arguments)
 
     async def write(
         self, patience: float, session_id: str, operation: Callable[..., T], *arguments: object
     ) -> T:
         """Run *operation* on the connection that writes, if it is free in *patience* seconds."""
         caller = Caller(patience)
-        return await self._work(self._writer, caller, session_id, operation, caller, *arguments)
+        return await self._work("writer", caller, session_id, operation, caller, *arguments)
 
     async def commit(self, pending: PendingTurn) -> int:
         """Queue *pending* and have it settled."""
         self._queue.append(pending)
+        session_id = pending.turn.session_id
         return await self._work(
-            self._writer,
-            pending.caller,
-            pending.turn.session_id,
-            operations.settle,
-            self._queue,
-            pending,
+            "writer", pending.caller, session_id, operations.settle, self._queue, pending
         )
 
     async def _work(
         self,
-        worker: Worker,
+        which: Literal["reader", "writer"],
         caller: Caller,
         session_id: str,
         operation: Callable[..., T],
         *arguments: object,
     ) -> T:
+        workers = self._workers
         try:
+            if workers.in_doubt:
+                workers = await self._renewed(caller)
+            worker = workers.reader if which == "reader" else workers.writer
             return await worker.run(operation, *arguments)
-        except (sqlite3.Error, ValueError) as error:  # aiosqlite's, of a connection that is closed
-            msg = f"{self.file.path}: {error}"
+        except _FAULTS as error:
+            workers.in_doubt = workers.in_doubt or self._leaves_doubt(error)
+            msg = f"{self.file.path}: {_reason(error)}"
             raise SessionError(msg, session_id=session_id) from error
         except BaseException:
             caller.gone = True
             raise
+
+    def _leaves_doubt(self, error: Exception) -> bool:
+        """Whether what failed with *error* may fail for ever on this connection."""
+        code = getattr(error, "sqlite_errorcode", None)
+        return self.file.private is None and (code is None or code & 0xFF not in _PASSING)
+
+    async def _renewed(self, caller: Caller) -> _Workers:
+        """New workers in place of those in doubt."""
+        async with self._shared.opening:
+            if self._workers.in_doubt:
+                await self._workers.opened.aclose()
+                self._workers = await _open(self.file, self.synchronous, caller, again=True)
+                if not self._shared.users:  # closed meanwhile
+                    await self._workers.opened.aclose()
+            return self._workers
 
     async def give_back(self) -> None:
         """End one share. The last one closes the file, after what was asked of it before."""
@@ -120,7 +151,7 @@ class Database:
 
     async def close(self) -> None:
         """End the workers."""
-        await self._opened.aclose()
+        await self._workers.opened.aclose()
 
 
 @final
@@ -161,19 +192,22 @@ async def share(file: DatabaseFile, synchronous: Synchronous, patience: float) -
         SessionError: It cannot be opened in *patience* seconds, is not ours, or is open with
             another value of *synchronous*.
     """
-    caller = Caller(patience)
     shared = _open_here().setdefault(file, _Shared(file))
     shared.users += 1
     try:
         async with shared.opening:
-            database = shared.database or await _open(shared, synchronous, caller)
-            shared.database = database
-        _check_synchronous(database, synchronous)
-    except BaseException:
+            if shared.database is None:
+                workers = await _open(file, synchronous, Caller(patience))
+                shared.database = Database(shared, synchronous, workers)
+        _check_synchronous(shared.database, synchronous)
+    except BaseException as error:
         with fail_after(None, shield=True):
             await shared.leave()
+        if isinstance(error, _FAULTS):
+            msg = f"cannot open {file.path}: {_reason(error)}"
+            raise SessionError(msg) from error
         raise
-    return database
+    return shared.database
 
 
 def _check_synchronous(database: Database, wanted: Synchronous) -> None:
@@ -183,25 +217,22 @@ def _check_synchronous(database: Database, wanted: Synchronous) -> None:
         raise SessionError(msg)
 
 
-async def _open(shared: _Shared, synchronous: Synchronous, caller: Caller) -> Database:
-    file = shared.file
-    try:
-        async with AsyncExitStack() as opened:
-            cross = crossing(opened)
-            writer = await start_worker(cross, file.path, operations.LOCK_SLICE, opened)
-            await _prepare(writer, caller)
-            await writer.run(schema.pragma, f"synchronous = {synchronous}")
-            reader = writer  # an in-memory database belongs to its connection
-            if file.private is None:
-                reader = await start_worker(cross, file.path, _READ_PATIENCE, opened)
-                await reader.run(schema.pragma, "query_only = on")
-            return Database(
-                shared, synchronous, writer=writer, reader=reader, opened=opened.pop_all()
-            )
-    except (schema.Refused, OSError, sqlite3.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        msg = f"cannot open {file.path}: {reason}"
-        raise SessionError(msg) from error
+async def _open(
+    file: DatabaseFile, synchronous: Synchronous, caller: Caller, *, again: bool = False
+) -> _Workers:
+    if again and not holds_something(file.path):
+        msg = "it was deleted or emptied while it was open; put it back, or close the store first"
+        raise schema.Refused(msg)
+    async with AsyncExitStack() as opened:
+        cross = crossing(opened)
+        writer = await start_worker(cross, file.path, operations.LOCK_SLICE, opened)
+        await _prepare(writer, caller)
+        await writer.run(schema.set_synchronous, synchronous)
+        reader = writer  # an in-memory database belongs to its connection
+        if file.private is None:
+            reader = await start_worker(cross, file.path, _READ_PATIENCE, opened)
+            await reader.run(schema.only_read)
+        return _Workers(writer, reader, opened.pop_all())
 
 
 async def _prepare(writer: Worker, caller: Caller) -> None:
@@ -210,3 +241,7 @@ async def _prepare(writer: Worker, caller: Caller) -> None:
     except BaseException:
         caller.gone = True  # so that the thread does not wait on
         raise
+
+
+def _reason(error: BaseException) -> object:
+    return error.strerror if isinstance(error, OSError) else error

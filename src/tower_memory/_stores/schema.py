@@ -185,9 +185,15 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
         raise Refused(msg)
 
 
-def pragma(connection: sqlite3.Connection, setting: str) -> None:
-    """Set what holds for this connection only."""
-    connection.execute(f"PRAGMA {setting}")
+def set_synchronous(connection: sqlite3.Connection, synchronous: str) -> None:
+    """Say when this connection syncs."""
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+
+
+def only_read(connection: sqlite3.Connection) -> None:
+    """Let this connection write nothing; and read once, so that it has its file's log open."""
+    connection.execute("PRAGMA query_only = on")
+    _recognise(connection)
 
 
 def _value(connection: sqlite3.Connection, sql: str) -> Any:

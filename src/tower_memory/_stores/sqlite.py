@@ -30,6 +30,10 @@ class SqliteSessionStore(Generic[Item]):
     other file is refused. However many sessions, handles and stores use one file in an event
     loop, they share two threads and their connections (three threads on trio).
 
+    What happens to the file while it is open (deleted, replaced, damaged, the disk full) raises,
+    and no new file is made in its place. Once it is mended, put back, or another file of ours put
+    there, the same store goes on with what is there.
+
     >>> import anyio
     >>> async def main():
     ...     async with SqliteSessionStore.in_memory() as store:

@@ -1,0 +1,317 @@
+"""What can happen to a file while it is open: whoever asks is told what and where, nothing is skipped,
+deleted or half-written, no new file is made in its place, and once it is mended the same store
+works again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from tower_memory import SessionError, SqliteSessionStore, Turn
+
+TURNS = [Turn("s", [{"n": n, "text": "x" * 500}]) for n in range(60)]
+ITEMS = [turn.items[0] for turn in TURNS]
+
+
+def integrity(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall()
+
+
+def empty_log(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def moved(path):
+    path.rename(path.with_suffix(".moved"))
+    yield
+    path.with_suffix(".moved").rename(path)
+
+
+def deleted(path):
+    empty_log(path)
+    shutil.copy(path, path.with_suffix(".copy"))
+    path.unlink()
+    yield
+    shutil.copy(path.with_suffix(".copy"), path)
+
+
+def deleted_with_its_side_files(path):
+    files = [path, Path(f"{path}-wal"), Path(f"{path}-shm")]
+    copies = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    yield
+    for file, copy in zip(files[:2], copies, strict=False):
+        file.write_bytes(copy)
+
+
+def replaced_by_what_is_no_database(path):
+    path.rename(path.with_suffix(".moved"))
+    path.write_text("something else\n" * 1000)
+    yield
+    path.with_suffix(".moved").rename(path)
+
+
+def overwritten(path, start, end):
+    """What *path* holds from *start* to *end* in garbage, until it is mended."""
+    empty_log(path)
+    with path.open("r+b") as file:
+        whole = file.read()
+        file.seek(start)
+        file.write(b"\xa5" * (min(end, len(whole)) - start))
+        file.flush()
+        yield
+        file.seek(0)
+        file.write(whole)
+
+
+def the_header_garbage(path):
+    return overwritten(path, 0, 4096)
+
+
+def every_other_page_garbage(path):
+    return overwritten(path, 4096, 2**30)
+
+
+def cut(path, length):
+    empty_log(path)
+    whole = path.read_bytes()
+    os.truncate(path, length)
+    yield
+    with path.open("r+b") as file:
+        file.write(whole)
+
+
+def truncated(path):
+    return cut(path, 2 * 4096)
+
+
+def emptied(path):
+    return cut(path, 0)
+
+
+DAMAGES = [
+    moved,
+    deleted,
+    deleted_with_its_side_files,
+    replaced_by_what_is_no_database,
+    the_header_garbage,
+    every_other_page_garbage,
+    truncated,
+    emptied,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+async def test_a_damaged_file_raises_and_once_mended_the_same_store_works(tmp_path, damage):
+    path = tmp_path / "sessions.db"
+    async with SqliteSessionStore(path) as store, SqliteSessionStore(path) as other:
+        for turn in TURNS:
+            await store.append(turn)
+        assert await other.load("s") == ITEMS
+        damaging = damage(path)
+        next(damaging)
+        there = path.read_bytes() if path.exists() else None
+        late = Turn("s", ["late"])
+        for operation, argument in [
+            (store.load, "s"),
+            (store.append, late),
+            (store.pop, "s"),
+            (store.clear, "s"),
+            (other.load, "s"),
+        ] * 2:
+            with pytest.raises(SessionError) as caught:
+                await operation(argument)
+            assert str(path) in str(caught.value)
+            assert caught.value.session_id == "s"
+        assert (path.read_bytes() if path.exists() else None) == there
+        list(damaging)
+        assert await store.load("s") == ITEMS
+        await store.append(late)
+        assert await other.load("s") == [*ITEMS, "late"]
+        assert await other.pop("s") == "late"
+        await store.clear("s")
+    assert integrity(path) == [("ok",)]
+
+
+async def test_a_write_ahead_log_that_was_deleted_raises_once_and_nothing_is_lost(tmp_path):
+    path = tmp_path / "sessions.db"
+    async with SqliteSessionStore(path) as store:
+        for turn in TURNS:
+            await store.append(turn)
+        assert await store.load("s") == ITEMS
+        Path(f"{path}-wal").unlink()  # noqa: ASYNC240 - that is what happens
+        late = Turn("s", ["late"])
+        with pytest.raises(SessionError, match="write-ahead log, was deleted or replaced"):
+            await store.append(late)
+        await store.append(late)
+        assert await store.load("s") == [*ITEMS, "late"]
+    assert integrity(path) == [("ok",)]
+
+
+async def backup(path, items):
+    async with SqliteSessionStore(path) as store:
+        await store.append(Turn("s", items))
+
+
+async def test_a_file_replaced_by_another_raises_once_and_both_are_whole(tmp_path):
+    path, moved, new = (tmp_path / name for name in ("sessions.db", "moved.db", "new.db"))
+    await backup(new, ["backup"])
+    async with SqliteSessionStore(path) as store:
+        for turn in TURNS:
+            await store.append(turn)
+        path.rename(moved)
+        new.rename(path)
+        late = Turn("s", ["late"])
+        with pytest.raises(SessionError, match="was deleted or replaced while it was open"):
+            await store.append(late)
+        await store.append(late)
+        assert await store.load("s") == ["backup", "late"]
+    async with SqliteSessionStore(moved) as store:
+        assert await store.load("s") == ITEMS
+    assert integrity(path) == integrity(moved) == [("ok",)]
+
+
+ANOTHER_PROCESS = """
+import sys, anyio
+from tower_memory import SessionError, SqliteSessionStore, Turn
+
+async def main():
+    async with SqliteSessionStore(sys.argv[1]) as store:
+        await store.append(Turn("s", ["of another process"]))
+        print("saved", flush=True)
+        input()
+        try:
+            await store.append(Turn("s", ["too late"]))
+        except SessionError as error:
+            print(error)
+
+anyio.run(main)
+"""
+
+
+async def test_a_file_replaced_under_two_processes_gets_nothing_of_the_old_one(tmp_path):
+    path, new = tmp_path / "sessions.db", tmp_path / "new.db"
+    await backup(new, ["backup"])
+    async with SqliteSessionStore(path) as store:
+        await store.append(TURNS[0])
+        command = [sys.executable, "-c", ANOTHER_PROCESS, path]
+        async with await anyio.open_process(command, stderr=None) as other:
+            said = BufferedByteReceiveStream(other.stdout)
+            assert await said.receive_until(b"\n", 100) == b"saved"
+            new.rename(path)
+            with pytest.raises(SessionError, match="was deleted or replaced"):
+                await store.load("s")
+            for turn in TURNS:
+                await store.append(turn)
+            await other.stdin.send(b"\n")
+            assert b"was deleted or replaced" in await said.receive_until(b"\n", 1000)
+        assert await store.load("s") == ["backup", *ITEMS]
+    async with SqliteSessionStore(path) as store:
+        assert await store.load("s") == ["backup", *ITEMS]
+    assert integrity(path) == [("ok",)]
+
+
+@pytest.fixture
+def own_folder():
+    """A folder of somebody whom permissions hold for, who is who we are meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(folder, 65534, 65534)
+            os.seteuid(65534)
+        yield Path(folder)
+        if root:
+            os.seteuid(0)
+
+
+async def test_a_file_that_may_not_be_written_is_not_opened_until_it_may(own_folder):
+    path = own_folder / "sessions.db"
+    store = SqliteSessionStore(path)
+    await store.append(TURNS[0])
+    await store.aclose()
+    path.chmod(0o400)
+    for operation, argument in [(store.append, TURNS[1]), (store.load, "s")]:
+        with pytest.raises(SessionError, match=f"cannot open {path}: Permission denied"):
+            await operation(argument)
+    path.chmod(0o600)
+    await store.append(TURNS[1])
+    assert await store.load("s") == ITEMS[:2]
+    await store.aclose()
+
+
+async def test_a_folder_that_may_no_longer_be_entered_raises_and_works_once_it_may(own_folder):
+    path = own_folder / "sessions.db"
+    async with SqliteSessionStore(path) as store:
+        await store.append(TURNS[0])
+        own_folder.chmod(0)
+        for operation, argument in [(store.append, TURNS[1]), (store.load, "s")] * 2:
+            with pytest.raises(SessionError, match=f"{path}: Permission denied"):
+                await operation(argument)
+        own_folder.chmod(0o700)
+        await store.append(TURNS[1])
+        assert await store.load("s") == ITEMS[:2]
+
+
+DISK_FULL = """
+import resource, sys, anyio
+from tower_memory import SaveError, SessionError, SqliteSessionStore, MemoryLayer, LoadSession, SaveSession
+
+async def main():
+    path, backend = sys.argv[1:]
+    async def model(messages):
+        return "x" * 2000
+    async with SqliteSessionStore(path) as store:
+        chat = MemoryLayer(LoadSession(store), SaveSession(store), session_id="s")(model)
+        await chat([{"role": "user", "content": "0"}])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+        said = 1
+        failures = []
+        while len(failures) < 5:
+            try:
+                await chat([{"role": "user", "content": str(said)}])
+                said += 1
+            except SaveError as error:
+                assert error.response == "x" * 2000
+                failures.append(error)
+            except SessionError as error:
+                failures.append(error)
+            assert path in str(failures or path), failures
+        print(failures[0])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        stored = [item["content"] for item in await store.load("s")]
+        assert stored[::2] == [str(n) for n in range(said)], stored[::2]
+        assert set(stored[1::2]) == {"x" * 2000}
+        for error in failures:
+            if isinstance(error, SaveError):
+                await store.append(error.turn)
+        await chat([{"role": "user", "content": "last"}])
+        assert (await store.load("s"))[-2]["content"] == "last"
+
+anyio.run(main, backend=sys.argv[2])
+"""
+
+
+def test_a_full_disk_raises_and_once_there_is_room_everything_returned_is_there(
+    tmp_path, anyio_backend
+):
+    path = tmp_path / "sessions.db"
+    done = subprocess.run(
+        [sys.executable, "-c", DISK_FULL, path, anyio_backend], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(path) in done.stdout
+    assert integrity(path) == [("ok",)]
