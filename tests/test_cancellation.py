@@ -14,41 +14,16 @@ from tower_memory import LoadSession, MemoryLayer, SaveSession, SqliteSessionSto
 from tower_memory._overlap import _locks
 from tower_memory._stores import connection
 from tower_memory._stores.database import _open_files
+from tower_memory.testing._cancelling import Suspended
 
 ITEMS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-
-
-class Suspensions:
-    """An awaitable that calls *cancel* as soon as what it awaits is suspended the nth time."""
-
-    def __init__(self, awaited, nth, cancel):
-        self.awaited = awaited
-        self.nth = nth
-        self.cancel = cancel
-        self.count = 0
-
-    def __await__(self):
-        coroutine = self.awaited.__await__()
-        step, value = coroutine.send, None
-        while True:
-            try:
-                suspended = step(value)
-            except StopIteration as stop:
-                return stop.value
-            self.count += 1
-            if self.count == self.nth:
-                self.cancel()
-            try:
-                step, value = coroutine.send, (yield suspended)
-            except BaseException as error:
-                step, value = coroutine.throw, error
 
 
 async def by_scope(operation, nth):
     """Outcome of *operation*, whether it was cancelled, and whether it had an nth suspension."""
     with anyio.CancelScope() as scope:
-        awaited = Suspensions(operation, nth, scope.cancel)
-        return await awaited, False, awaited.count >= nth
+        suspended = Suspended(operation, nth, scope.cancel)
+        return await suspended, False, suspended.reached
     return None, True, True
 
 
@@ -56,8 +31,8 @@ async def natively(operation, nth):
     """The same, with asyncio's own cancellation."""
 
     async def run():
-        awaited = Suspensions(operation, nth, asyncio.current_task().cancel)
-        return await awaited, False, awaited.count >= nth
+        suspended = Suspended(operation, nth, asyncio.current_task().cancel)
+        return await suspended, False, suspended.reached
 
     try:
         return await asyncio.create_task(run())
