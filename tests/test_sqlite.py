@@ -12,7 +12,6 @@ import sys
 import threading
 from collections import deque
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -25,7 +24,6 @@ from tower_memory import (
     Role,
     RunItem,
     SessionError,
-    SqliteSession,
     SqliteSessionStore,
     Turn,
 )
@@ -33,10 +31,6 @@ from tower_memory._codec import ItemCodec
 from tower_memory._stores import operations, schema
 
 ITEM = {"role": "user", "content": "Hi"}
-
-
-def count_files():
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def query(path, sql, *parameters):
@@ -719,38 +713,6 @@ def test_what_is_open_is_refused_in_a_forked_child_and_works_on_in_the_parent(pa
         "or spawn the process"
     )
     assert parent == "['parent']"
-
-
-UNCLOSED = """
-import sys, anyio
-from tower_memory import SqliteSession
-
-async def main():
-    global session
-    session = SqliteSession("s", sys.argv[1])
-    await session.add_items(["saved"])
-
-anyio.run(main, backend=sys.argv[2])
-"""
-
-
-def test_a_session_left_open_keeps_no_process_alive(path, anyio_backend):
-    subprocess.run([sys.executable, "-c", UNCLOSED, path, anyio_backend], check=True, timeout=60)
-    assert query(path, "SELECT item FROM memory_item") == [('"saved"',)]
-
-
-async def test_threads_and_files_stay_the_same_for_any_number_of_sessions(path):
-    async with SqliteSessionStore(path) as store:
-        await store.append(Turn("s", [ITEM]))
-        await store.load("s")
-        threads, files = threading.active_count(), count_files()
-        for n in range(100):
-            session = store.session(f"s{n}")
-            await session.add_items([ITEM])
-            handle = SqliteSession(f"s{n}", path)
-            assert await handle.get_items() == [ITEM]
-        assert threading.active_count() <= threads  # one of an earlier test may end now
-        assert count_files() == files
 
 
 async def test_a_copy_of_the_file_made_after_closing_is_whole(path, tmp_path):
