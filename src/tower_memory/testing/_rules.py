@@ -58,8 +58,6 @@ async def turns_known(case: Case) -> None:
         await case.store.append(turn)
     starts = [(0, one.turn_id), (2, two.turn_id)]
     expect("the turns", [tuple(start) for start in (await case.store.load(session)).turns], starts)
-    limited = await case.store.load(session, limit=2)
-    expect("the turns with limit=2", [tuple(start) for start in limited.turns], [(1, "two")])
 
 
 async def lossless(case: Case) -> None:
@@ -102,18 +100,25 @@ async def apart(case: Case) -> None:
     alike = [base, base.lower(), base.upper(), f"{base} ", f" {base}", f"{base}\0", f"{base}%"]
     for session in alike:
         await case.store.append(Turn(session, case.items[:1], turn_id="the same"))
+        await case.store.append(Turn(session, case.items[1:]))
     for session in alike:
-        expect(f"session {session!r}", await case.loaded(session), list(case.items[:1]))
+        expect(f"session {session!r}", await case.loaded(session), list(case.items))
 
 
 async def limited(case: Case) -> None:
-    """A limit keeps the newest items, none for 0, and the true revision."""
+    """A limit keeps the newest items, the turns that start among them, and the true revision."""
     session = case.session()
     items = list(case.items)
-    revision = await case.store.append(Turn(session, items))
-    for limit, kept in [(0, []), (1, items[2:]), (2, items[1:]), (3, items), (2**70, items)]:
+    one, two = Turn(session, items[:2]), Turn(session, items[2:])
+    await case.store.append(one)
+    revision = await case.store.append(two)
+    starts = [(one.turn_id, 3), (two.turn_id, 1)]  # so far from the end
+    for limit in (0, 1, 2, 3, 2**70):
+        kept = items[max(0, len(items) - limit) :]
+        turns = [(len(kept) - back, turn) for turn, back in starts if back <= len(kept)]
         history = await case.store.load(session, limit=limit)
         expect(f"with limit={limit}", list(history), kept)
+        expect(f"the turns with limit={limit}", [tuple(start) for start in history.turns], turns)
         expect(f"the revision with limit={limit}", history.revision, revision)
 
 
@@ -206,15 +211,15 @@ async def told_by_revision(case: Case) -> None:
     contents: dict[int, Any] = {}
     a, b, c = ([item] for item in case.items)
     for step in (a, b, "pop", c, "pop", "pop", b, "clear", a, c, "pop", b, "clear", b):
+        returned = None
         if step == "pop":
             await case.store.pop(session)
         elif step == "clear":
             await case.store.clear(session)
         else:
             returned = await case.store.append(Turn(session, step))
-            current = (await case.store.load(session, limit=0)).revision
-            expect("the revision returned by append", returned, current)
         history = await case.store.load(session)
+        expect("the revision returned by append", returned or history.revision, history.revision)
         content = [list(history), [tuple(start) for start in history.turns]]
         known = contents.setdefault(history.revision, content)
         expect(f"the content at revision {history.revision}", content, known)
