@@ -123,7 +123,7 @@ async def test_a_failed_append_is_whole_or_absent_and_can_be_made_again(
         failures = await sweep(
             faults, KINDS[kind], lasting, lambda nth: store.append(turn(nth)), check
         )
-        assert failures
+        assert bool(failures) == (kind != "busy" or lasting)  # a lock that passes is waited for
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -133,3 +133,101 @@ def test_a_process_killed_at_any_moment_loses_no_returned_turn_and_tears_none(
     kept = [said for session in contents.values() for said in turns_in(session)]
     assert set(returned) <= set(kept)
     assert len(returned) > 75
+
+
+SAME_REQUESTS = """
+import sys
+import anyio
+from tower_memory import LoadSession, MemoryLayer, SaveSession, SqliteSessionStore, TurnExists
+
+async def model(messages):
+    return messages[-1]["content"].upper()
+
+async def main():
+    answered = 0
+    async with SqliteSessionStore(sys.argv[1]) as store:
+        memory = MemoryLayer(
+            LoadSession(store), SaveSession(store), session_id="s", overlap=sys.argv[3],
+            turn_id=lambda messages: messages[0]["content"],
+        )
+        async def ask(number):
+            nonlocal answered
+            said = f"request {number}"
+            try:
+                await memory(model)([{"role": "user", "content": said}])
+            except TurnExists as error:
+                assert [item["content"] for item in error.items] == [said, said.upper()], error.items
+            answered += 1
+
+        print("ready", flush=True)
+        input()
+        async with anyio.create_task_group() as tasks:
+            for number in range(50):
+                tasks.start_soon(ask, number)
+                tasks.start_soon(ask, number)
+    assert answered == 100
+
+anyio.run(main, backend=sys.argv[2])
+"""
+
+ONE_AFTER_ANOTHER = """
+import sys
+import anyio
+from tower_memory import LoadSession, MemoryLayer, SaveSession, SessionConflict, SqliteSessionStore
+
+async def main():
+    async with SqliteSessionStore(sys.argv[1]) as store:
+        async def model(messages):  # which counts the turns before
+            return str(len(messages) // 2)
+
+        memory = MemoryLayer(
+            LoadSession(store), SaveSession(store), session_id="s", overlap="reject"
+        )
+        print("ready", flush=True)
+        input()
+        saved = 0
+        while saved < 25:
+            try:
+                await memory(model)([{"role": "user", "content": "How many?"}])
+                saved += 1
+            except SessionConflict as error:
+                assert error.response is not None
+                assert error.turn is not None
+
+anyio.run(main, backend=sys.argv[2])
+"""
+
+
+def run_at_once(source, *arguments_of_each):
+    """Run *source* in a process for each of the arguments, from when all are ready."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", source, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for arguments in arguments_of_each
+    ]
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        child.stdin.write("\n")
+        child.stdin.close()
+    for child in children:
+        with child:
+            assert child.wait() == 0
+
+
+@pytest.mark.parametrize("overlap", ["serialize", "append"])
+def test_the_same_requests_made_in_two_processes_are_each_answered_once(tmp_path, overlap):
+    path = tmp_path / "sessions.db"
+    run_at_once(SAME_REQUESTS, (path, "asyncio", overlap), (path, "trio", overlap))
+    said = turns_in(stored(path)["s"])
+    assert sorted(said) == sorted(f"request {number}" for number in range(50))
+
+
+def test_turns_that_reject_each_other_in_two_processes_each_saw_all_before(tmp_path):
+    path = tmp_path / "sessions.db"
+    run_at_once(ONE_AFTER_ANOTHER, (path, "asyncio"), (path, "trio"))
+    assert stored(path)["s"][1::2] == [str(number) for number in range(50)]

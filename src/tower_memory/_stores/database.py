@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar, final
 
-from anyio import Lock, fail_after
+from anyio import Lock, fail_after, sleep
 from anyio.lowlevel import RunVar
 
 from tower_memory._errors import SessionError
@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 _READ_PATIENCE = 5.0
 """Seconds for a read to wait where it must, for the recovery of a process that crashed."""
+
+_ASK_AGAIN = 0.02
+"""Seconds after which a locked file is tried again."""
 
 _FAULTS = (schema.Refused, OSError, sqlite3.Error, ValueError)
 """What may go wrong with a file; ValueError is aiosqlite's, of a connection that is closed."""
@@ -117,10 +120,15 @@ class Database:
     ) -> T:
         workers = self._workers
         try:
-            if workers.in_doubt:
-                workers = await self._renewed(caller)
-            worker = workers.reader if which == "reader" else workers.writer
-            return await worker.run(operation, *arguments)
+            while True:
+                workers = self._workers
+                if workers.in_doubt:
+                    workers = await self._renewed(caller)
+                worker = workers.reader if which == "reader" else workers.writer
+                try:
+                    return await worker.run(operation, *arguments)
+                except operations.Locked:
+                    await sleep(_ASK_AGAIN)
         except _FAULTS as error:
             workers.in_doubt = workers.in_doubt or self._leaves_doubt(error)
             msg = f"{self.file.path}: {_reason(error)}"

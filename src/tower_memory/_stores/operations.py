@@ -3,6 +3,8 @@
 1. One operation is one transaction: nothing that happens to its caller can cut it in half.
 2. Nothing here awaits, and nothing here knows of event loops.
 3. A caller that is gone is not worked for: what has not begun is dropped, a load stops.
+4. Nobody waits here for another process's lock: who finds the file locked is told to ask again, so
+   that nobody's patience is spent on another's behalf.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from tower_memory._items import Item
 from tower_memory._sessions import History, Turn, turn_starts
 from tower_memory._stores.schema import is_busy
 
-LOCK_SLICE = 0.05
-"""Seconds that a connection waits for the lock before it looks who still wants it."""
+LOCK_SLICE = 0.005
+"""Seconds that a connection waits for the lock before its caller is told to ask again."""
 
 _NEWEST = (
     "SELECT id, turn_id, CAST(item AS BLOB) FROM memory_item"
@@ -63,6 +65,11 @@ class PendingTurn:
 TurnQueue = deque[PendingTurn]
 
 
+@final
+class Locked(Exception):
+    """Raised when another process has the file locked, and the caller may ask again."""
+
+
 def load(
     connection: sqlite3.Connection,
     caller: Caller,
@@ -100,9 +107,11 @@ def settle(connection: sqlite3.Connection, queue: TurnQueue, pending: PendingTur
     """
     if pending.outcome is None:
         _commit(connection, queue)
+    if pending.outcome is None:
+        raise Locked
     if isinstance(pending.outcome, Exception):
         raise pending.outcome
-    return pending.outcome or 0  # 0 is for a caller that is gone
+    return pending.outcome
 
 
 def pop(
@@ -112,7 +121,7 @@ def pop(
     codec: ItemCodec[Item],
 ) -> Item | None:
     """Take the session's newest item."""
-    with _transaction(connection, lambda _: caller.waits()):
+    with _transaction(connection, caller.waits):
         newest = connection.execute(_NEWEST, (session_id, 1)).fetchone()
         if newest is None or caller.gone:
             return None
@@ -124,7 +133,7 @@ def pop(
 
 def clear(connection: sqlite3.Connection, caller: Caller, session_id: str) -> None:
     """Take everything out of the session."""
-    with _transaction(connection, lambda _: caller.waits()):
+    with _transaction(connection, caller.waits):
         if caller.gone:
             return
         connection.execute(
@@ -137,17 +146,17 @@ def clear(connection: sqlite3.Connection, caller: Caller, session_id: str) -> No
 
 @contextmanager
 def _transaction(
-    connection: sqlite3.Connection, keep_waiting: Callable[[sqlite3.Error], bool]
+    connection: sqlite3.Connection, ask_again: Callable[[], bool] = lambda: False
 ) -> Generator[None]:
-    """One write transaction; *keep_waiting* is asked, every `LOCK_SLICE`, while it is locked."""
+    """One write transaction. Where the file is locked, *ask_again* tells `Locked` from a fault."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")  # of an earlier one, which failed when it was due
-    while not connection.in_transaction:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if not is_busy(error) or not keep_waiting(error):
-                raise
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if is_busy(error) and ask_again():
+            raise Locked from error
+        raise
     try:
         yield
         connection.execute("COMMIT")
@@ -157,26 +166,25 @@ def _transaction(
 
 
 def _commit(connection: sqlite3.Connection, queue: TurnQueue) -> None:
-    """Write all that is queued in one transaction and give each turn its own outcome."""
+    """Write all that is queued in one transaction and give each turn its own outcome.
+
+    Where the file is locked, those who wait for it stay in the queue.
+    """
     batch = _take(queue)
-
-    def keep_waiting(locked: sqlite3.Error) -> bool:
-        nonlocal batch
-        waiting = [pending for pending in batch if pending.caller.waits()]
-        for pending in batch:
-            if pending not in waiting:
-                pending.outcome = locked
-        batch = waiting + _take(queue)
-        return bool(batch)
-
     if not batch:
         return
     try:
-        with _transaction(connection, keep_waiting):
+        with _transaction(connection):
             batch = [pending for pending in batch if not pending.caller.gone]
             outcomes = [_write(connection, pending.turn, pending.encoded) for pending in batch]
     except Exception as error:  # noqa: BLE001 - it becomes the outcome, which settle raises
-        if len(batch) == 1:
+        if isinstance(error, sqlite3.Error) and is_busy(error):
+            for pending in reversed(batch):
+                if pending.caller.waits():
+                    queue.appendleft(pending)
+                else:
+                    pending.outcome = error
+        elif len(batch) == 1:
             batch[0].outcome = error
         else:  # one turn's fault is not its neighbours'
             for pending in batch:

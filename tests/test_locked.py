@@ -1,0 +1,139 @@
+"""A file that another process has locked: no caller waits longer than it may, and no turn that waits is
+lost, doubled, or paid for by another.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+
+import anyio
+import pytest
+
+from tower_memory import (
+    LoadSession,
+    MemoryLayer,
+    RetryLayer,
+    SaveError,
+    SaveSession,
+    SessionError,
+    SqliteSessionStore,
+    TimeoutLayer,
+    Turn,
+)
+from tower_memory.testing import ScriptedService
+
+LONG = 30  # a busy timeout, in seconds, that no test waits for
+
+
+@contextmanager
+def locked(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def remembering(store, session_id, **parameters):
+    return MemoryLayer(LoadSession(store), SaveSession(store), session_id=session_id, **parameters)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sessions.db"
+
+
+@pytest.mark.parametrize("overlap", ["serialize", "append", "reject"])
+async def test_turns_that_wait_overrun_their_deadlines_by_the_grace_at_most(path, overlap):
+    saved_late = []
+
+    async def call(number):
+        chat = TimeoutLayer(0.1)(
+            remembering(store, f"s{number}", overlap=overlap, grace=0.2)(ScriptedService("Hello"))
+        )
+        with pytest.raises(SaveError) as caught:
+            await chat([user("Hi")])
+        assert caught.value.response == "Hello"
+        saved_late.append(caught.value.turn)
+
+    async with SqliteSessionStore(path, busy_timeout=LONG) as store:
+        with locked(path):
+            began = anyio.current_time()
+            async with anyio.create_task_group() as tasks:
+                for number in range(20):
+                    tasks.start_soon(call, number)
+            assert 0.3 <= anyio.current_time() - began < LONG / 3
+        assert len(saved_late) == 20
+        for turn in saved_late:
+            await store.append(turn)
+            assert len(await store.load(turn.session_id)) == 2
+        for number in range(20):
+            await remembering(store, f"s{number}")(ScriptedService("Hello again"))([user("Hi")])
+            assert len(await store.load(f"s{number}")) == 4
+
+
+async def test_past_the_busy_timeout_a_turn_fails_with_its_reply_and_can_be_saved(path):
+    async with SqliteSessionStore(path, busy_timeout=0.1) as store:
+        with locked(path):
+            with pytest.raises(SaveError, match="database is locked") as caught:
+                await remembering(store, "s")(ScriptedService("Hello"))([user("Hi")])
+            with pytest.raises(SessionError, match="database is locked"):
+                await SaveSession(store)(caught.value.turn)
+        await SaveSession(store)(caught.value.turn)
+        assert len(await store.load("s")) == 2
+
+
+async def test_a_save_that_is_retried_while_the_file_is_locked_is_saved_once(path):
+    retried = anyio.Event()
+
+    class Store:
+        """Says when it was asked again."""
+
+        def __init__(self, inner):
+            self.inner = inner
+            self.load, self.pop, self.clear = inner.load, inner.pop, inner.clear
+            self.asked = 0
+
+        async def append(self, turn):
+            self.asked += 1
+            if self.asked == 2:
+                retried.set()
+            return await self.inner.append(turn)
+
+    async with SqliteSessionStore(path, busy_timeout=0.05) as inner:
+        store = Store(inner)
+        save = RetryLayer(on=SessionError, attempts=10_000)(SaveSession(store))
+        async with anyio.create_task_group() as tasks:
+            with locked(path):
+                tasks.start_soon(save, Turn("s", ["once"]))
+                await retried.wait()
+        assert await inner.load("s") == ["once"]
+
+
+async def test_one_turn_that_gives_up_takes_nothing_from_those_that_wait_on(path):
+    async with (
+        SqliteSessionStore(path, busy_timeout=0.1) as hasty,
+        SqliteSessionStore(path, busy_timeout=LONG) as patient,
+    ):
+        async with anyio.create_task_group() as tasks:
+            with locked(path):
+                for number in range(5):
+                    tasks.start_soon(patient.append, Turn("s", [number]))
+                with pytest.raises(SessionError, match="database is locked"):
+                    await hasty.append(Turn("s", ["hasty"]))
+                with anyio.move_on_after(0.1):
+                    await patient.append(Turn("s", ["cancelled"]))
+        assert sorted(await patient.load("s")) == [0, 1, 2, 3, 4]
+
+
+async def test_a_loop_of_turns_in_a_cancelled_scope_ends(path):
+    async with SqliteSessionStore(path, busy_timeout=LONG) as store:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            while True:
+                await remembering(store, "s")(ScriptedService("Hello"))([user("Hi")])
+        assert await store.load("s") == []
