@@ -79,7 +79,7 @@ class Life(RuleBasedStateMachine):
             self.portal.call(store.aclose)
 
     def check_in_the_end(self):
-        pass
+        """What can be told only when all is over."""
 
     def teardown(self):
         with self.opened:
@@ -297,7 +297,7 @@ class StoreLife(Life):
                 self.accounts[session_id] = account.after([self.loaded(store, session_id)])
 
 
-@sizes(default=50, long=1000)
+@sizes(default=40, long=500)
 @every_store
 def test_some_order_of_whole_calls_explains_whatever_a_store_goes_through(
     kind, anyio_backend, size
@@ -328,13 +328,13 @@ class Cancellation(NamedTuple):
     natively: bool
 
 
-cancellations = st.builds(Cancellation, st.integers(0, 8), st.booleans())
+cancellations = st.builds(Cancellation, st.integers(0, 4), st.booleans())
 seldom_cancelled = st.one_of(st.none(), st.none(), st.none(), cancellations)
 
 
 @dataclass(eq=False)
 class Taken:
-    """A turn that is taken: what it was made with, what was done to it, and what came of it."""
+    """A turn that memory takes: what it was given, what was done to it, and what came of it."""
 
     number: int
     session_id: str
@@ -372,6 +372,7 @@ class Taken:
 
     @property
     def may_be_saved_late(self):
+        """Nobody waits for the save of a turn that was cancelled natively."""
         return self.natively and self.answered and self.outcome is None
 
 
@@ -438,7 +439,7 @@ class MemoryLife(Life):
         turn=consumes(turns),
         also=st.lists(turns, max_size=2),
         fails=st.sampled_from([False, False, False, True]),
-        cancellation=seldom_cancelled,
+        cancellation=st.none() | cancellations,
     )
     def answer(self, turn, also, fails, cancellation):
         """Let models answer at once, or the first fail, and cancel that turn meanwhile."""
@@ -516,9 +517,10 @@ def check_outcome(turn, history, *, is_saved, in_order):
             assert turn.overlap == "reject"
             assert response == (turn.reply if turn.answered else None)
             assert not is_saved
-            assert not (in_order and turn.answered)  # it could be known before
+            assert not in_order or turn.seen is None  # it could be known before
         case TurnExists(response=response, items=items):
             assert items == history.turn(turn.turn_id)
+            assert turn.seen is None or turn.items[0] not in turn.seen  # likewise
             assert response == (turn.reply if turn.answered else None)
             assert not is_saved
         case None:
@@ -529,7 +531,7 @@ def check_outcome(turn, history, *, is_saved, in_order):
             raise error
 
 
-@sizes(default=50, long=1000)
+@sizes(default=50, long=500)
 @every_store
 def test_some_order_of_whole_turns_explains_whatever_memory_goes_through(kind, anyio_backend, size):
     run_state_machine_as_test(lambda: MemoryLife(kind, anyio_backend), settings=size)
