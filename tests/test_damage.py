@@ -19,19 +19,20 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from tower_memory import SessionError, SqliteSessionStore, Turn
+from tower_memory._stores import connection
 
 TURNS = [Turn("s", [{"n": n, "text": "x" * 500}]) for n in range(60)]
 ITEMS = [turn.items[0] for turn in TURNS]
 
 
 def integrity(path):
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("PRAGMA integrity_check").fetchall()
+    with closing(sqlite3.connect(path)) as other:
+        return other.execute("PRAGMA integrity_check").fetchall()
 
 
 def empty_log(path):
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def moved(path):
@@ -147,6 +148,48 @@ async def test_a_damaged_file_raises_and_once_mended_the_same_store_works(tmp_pa
     assert integrity(path) == [("ok",)]
 
 
+async def in_doubt(store, path):
+    """Have *store* meet a fault in the file at *path*, which is then mended."""
+    await store.append(TURNS[0])
+    damaging = emptied(path)
+    next(damaging)
+    with pytest.raises(SessionError):
+        await store.load("s")
+    list(damaging)
+
+
+async def test_all_who_come_once_a_file_is_mended_are_served(tmp_path):
+    path = tmp_path / "sessions.db"
+    async with SqliteSessionStore(path) as store:
+        await in_doubt(store, path)
+        async with anyio.create_task_group() as tasks:
+            for turn in TURNS:
+                tasks.start_soon(store.append, turn)
+                tasks.start_soon(store.load, "s")
+        assert len(await store.load("s")) == len(TURNS)
+
+
+async def test_a_store_closed_while_it_opens_a_mended_file_leaves_nothing_open(tmp_path):
+    path = tmp_path / "sessions.db"
+    open_before = +connection._open  # other tests leave files open on purpose
+    store = SqliteSessionStore(path)
+    await in_doubt(store, path)
+
+    async def load():
+        with pytest.raises(SessionError, match="was closed while it opened"):
+            await store.load("s")
+
+    opening = store._database._shared.opening
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(load)
+        while not opening.locked():
+            await anyio.lowlevel.checkpoint()
+        await store.aclose()
+    assert +connection._open == open_before
+    assert await store.load("s") == ITEMS[:1]
+    await store.aclose()
+
+
 async def test_a_write_ahead_log_that_was_deleted_raises_once_and_nothing_is_lost(tmp_path):
     path = tmp_path / "sessions.db"
     async with SqliteSessionStore(path) as store:
@@ -188,6 +231,7 @@ async def test_a_file_replaced_by_another_raises_once_and_both_are_whole(tmp_pat
 ANOTHER_PROCESS = """
 import sys, anyio
 from tower_memory import SessionError, SqliteSessionStore, Turn
+from tower_memory._stores import connection
 
 async def main():
     async with SqliteSessionStore(sys.argv[1]) as store:

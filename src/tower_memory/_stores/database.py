@@ -148,8 +148,10 @@ class Database:
             if self._workers.in_doubt:
                 await self._workers.opened.aclose()
                 self._workers = await _open(self.file, self.synchronous, caller, again=True)
-                if not self._shared.users:  # closed meanwhile
+                if not self._shared.users:
                     await self._workers.opened.aclose()
+                    msg = "the store was closed while it opened the file again"
+                    raise schema.Refused(msg)
             return self._workers
 
     async def give_back(self) -> None:
@@ -204,10 +206,11 @@ async def share(file: DatabaseFile, synchronous: Synchronous, patience: float) -
     shared.users += 1
     try:
         async with shared.opening:
-            if shared.database is None:
-                workers = await _open(file, synchronous, Caller(patience))
-                shared.database = Database(shared, synchronous, workers)
-        _check_synchronous(shared.database, synchronous)
+            database = shared.database or Database(
+                shared, synchronous, await _open(file, synchronous, Caller(patience))
+            )
+            shared.database = database
+        _check_synchronous(database, synchronous)
     except BaseException as error:
         with fail_after(None, shield=True):
             await shared.leave()
@@ -215,7 +218,7 @@ async def share(file: DatabaseFile, synchronous: Synchronous, patience: float) -
             msg = f"cannot open {file.path}: {_reason(error)}"
             raise SessionError(msg) from error
         raise
-    return shared.database
+    return database
 
 
 def _check_synchronous(database: Database, wanted: Synchronous) -> None:
