@@ -228,6 +228,32 @@ async def test_a_file_replaced_by_another_raises_once_and_both_are_whole(tmp_pat
     assert integrity(path) == integrity(moved) == [("ok",)]
 
 
+def test_a_connection_that_never_used_a_replaced_file_leaves_the_new_one_alone(tmp_path):
+    path, new = tmp_path / "sessions.db", tmp_path / "new.db"
+    unused = connection.Connection(str(path))
+    with closing(sqlite3.connect(new, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("CREATE TABLE t (a)")
+        new.rename(path)
+        Path(f"{new}-wal").rename(f"{path}-wal")
+        Path(f"{new}-shm").rename(f"{path}-shm")
+        written = Path(f"{path}-wal").read_bytes()
+        unused.close()
+        assert Path(f"{path}-wal").read_bytes() == written != b""
+
+
+async def test_a_fault_in_a_database_in_memory_does_not_cost_what_it_holds():
+    def fail(connection, caller):
+        msg = "a fault"
+        raise sqlite3.OperationalError(msg)
+
+    async with SqliteSessionStore.in_memory() as store:
+        await store.append(TURNS[0])
+        with pytest.raises(SessionError, match="a fault"):
+            await store._database.write(0, "s", fail)
+        assert await store.load("s") == ITEMS[:1]
+
+
 ANOTHER_PROCESS = """
 import sys, anyio
 from tower_memory import SessionError, SqliteSessionStore, Turn

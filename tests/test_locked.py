@@ -137,3 +137,35 @@ async def test_a_loop_of_turns_in_a_cancelled_scope_ends(path):
             while True:
                 await remembering(store, "s")(ScriptedService("Hello"))([user("Hi")])
         assert await store.load("s") == []
+
+
+async def test_whatever_writes_waits_until_the_lock_is_given_back(path):
+    async with SqliteSessionStore(path, busy_timeout=LONG) as store:
+        await store.append(Turn("popped", [0, 1]))
+        await store.append(Turn("cleared", [0, 1]))
+        async with anyio.create_task_group() as tasks:
+            with locked(path):
+                tasks.start_soon(store.pop, "popped")
+                tasks.start_soon(store.clear, "cleared")
+                for _ in range(50):  # longer than the connection itself waits
+                    assert len(await store.load("popped")) == len(await store.load("cleared")) == 2
+        assert await store.load("popped") == [0]
+        assert await store.load("cleared") == []
+
+
+async def test_a_lock_or_a_full_disk_does_not_make_it_open_the_file_anew(path):
+    def fill(connection, limit):
+        connection.execute(f"PRAGMA max_page_count = {limit}")
+
+    async with SqliteSessionStore(path, busy_timeout=0.05) as store:
+        await store.append(Turn("s", ["first"]))
+        workers = store._database._workers
+        with locked(path), pytest.raises(SessionError, match="database is locked"):
+            await store.append(Turn("s", ["locked"]))
+        await workers.writer.run(fill, 1)
+        with pytest.raises(SessionError, match="database or disk is full"):
+            await store.append(Turn("s", ["x" * 100_000]))
+        await workers.writer.run(fill, 2**30)
+        await store.append(Turn("s", ["last"]))
+        assert await store.load("s") == ["first", "last"]
+        assert store._database._workers is workers
