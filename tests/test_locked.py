@@ -169,3 +169,57 @@ async def test_a_lock_or_a_full_disk_does_not_make_it_open_the_file_anew(path):
         await store.append(Turn("s", ["last"]))
         assert await store.load("s") == ["first", "last"]
         assert store._database._workers is workers
+
+
+async def test_a_store_that_is_closed_first_does_what_waits_for_the_lock(path):
+    store = SqliteSessionStore(path, busy_timeout=LONG)
+    await store.append(Turn("s", ["first"]))
+    async with anyio.create_task_group() as tasks:
+        with locked(path):
+            for number in range(5):
+                tasks.start_soon(store.append, Turn("s", [number]))
+            tasks.start_soon(store.pop, "other")
+            assert len(await store.load("s")) == 1
+            tasks.start_soon(store.aclose)
+            while store._database is not None:  # until it begins to close
+                await anyio.lowlevel.checkpoint()
+    async with store:
+        assert len(await store.load("s")) == 6
+
+
+@pytest.mark.parametrize("one_store", [True, False])
+async def test_all_who_wait_to_open_a_locked_file_give_up_in_their_own_time(path, one_store):
+    one = SqliteSessionStore(path, busy_timeout=0.2)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        async def save():
+            store = one if one_store else SqliteSessionStore(path, busy_timeout=0.2)
+            with pytest.raises(SessionError, match="locked"):
+                await store.append(Turn("s", ["never"]))
+
+        began = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(save)
+        assert anyio.current_time() - began < 2  # not 20 times as long as one
+        other.execute("ROLLBACK")
+    async with one:
+        assert await one.load("s") == []
+
+
+async def test_many_who_wait_for_a_lock_do_not_hold_each_other_up(path):
+    async with SqliteSessionStore(path, busy_timeout=0.2) as store:
+        await store.append(Turn("s", ["first"]))
+
+        async def give_up(operation):
+            with pytest.raises(SessionError, match="locked"):
+                await operation("s")
+
+        with locked(path):
+            began = anyio.current_time()
+            async with anyio.create_task_group() as tasks:
+                for number in range(200):
+                    tasks.start_soon(give_up, (store.pop, store.clear)[number % 2])
+            assert anyio.current_time() - began < 1.2
+        assert await store.load("s") == ["first"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import sqlite3
 import stat
@@ -12,6 +11,7 @@ import sys
 import threading
 from collections import deque
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import anyio
@@ -477,15 +477,29 @@ async def test_a_natively_cancelled_closing_finishes_what_was_asked_for_before(p
         assert len(await store.load("s")) == 3
 
 
+def appending(turn):
+    encoded = ItemCodec(Any).encode(turn.items, turn.session_id)
+    return operations.Write(partial(operations.append, turn=turn, encoded=encoded), 60)
+
+
+def settle(connection, *writes):
+    """The outcome of each of *writes*, which are queued together."""
+    queue = deque(writes)
+    return [operations.settle(connection, queue, write) for write in writes]
+
+
 def test_what_was_asked_for_by_a_caller_that_is_gone_is_not_done(path):
     connection = sqlite3.connect(path, isolation_level=None)
     schema.prepare(connection, lambda: False)
-    pending = operations.PendingTurn(Turn("s", [0]), [b"0"], 0)
-    operations.settle(connection, deque([pending]), pending)
-    caller = operations.Caller()
-    caller.gone = True
-    assert operations.pop(connection, caller, "s", ItemCodec(Any)) is None
-    operations.clear(connection, caller, "s")
+    settle(connection, appending(Turn("s", [0])))
+    gone = [
+        operations.Write(partial(operations.pop, session_id="s", codec=ItemCodec(Any)), 60),
+        operations.Write(partial(operations.clear, session_id="s"), 60),
+    ]
+    for write in gone:
+        write.caller.gone = True
+        with pytest.raises(operations.Locked):  # which nobody hears
+            settle(connection, write)
     assert operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any)) == [0]
     connection.close()
 
@@ -585,15 +599,12 @@ def test_a_fault_in_one_turn_of_a_commit_is_not_its_neighbours(path):
         "CREATE TRIGGER fault BEFORE INSERT ON memory_item WHEN new.item = '\"bad\"'"
         " BEGIN SELECT RAISE(ABORT, 'a fault'); END"
     )
-    pending = [
-        operations.PendingTurn(Turn("s", items), [json.dumps(item).encode() for item in items], 0)
-        for items in (["one"], ["half", "bad"], ["two"])
-    ]
-    queue = deque(pending)
-    assert operations.settle(connection, queue, pending[0]) == 1
+    one, bad, two = (appending(Turn("s", items)) for items in (["one"], ["half", "bad"], ["two"]))
+    queue = deque([one, bad, two])
+    assert operations.settle(connection, queue, one) == 1
     with pytest.raises(sqlite3.IntegrityError, match="a fault"):
-        operations.settle(connection, queue, pending[1])
-    assert operations.settle(connection, queue, pending[2]) > 1
+        operations.settle(connection, queue, bad)
+    assert operations.settle(connection, queue, two) > 1
     history = operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any))
     assert history == ["one", "two"]
     connection.close()
@@ -616,13 +627,12 @@ async def test_a_save_that_was_cancelled_while_it_waited_is_not_made(path):
 def test_a_turn_whose_caller_is_gone_before_its_commit_is_not_written(path):
     connection = sqlite3.connect(path, isolation_level=None)
     schema.prepare(connection, lambda: False)
-    gone, here = (operations.PendingTurn(Turn("s", [n]), [b"%d" % n], 0) for n in range(2))
+    gone, here = (appending(Turn("s", [n])) for n in range(2))
     gone.caller.gone = True
-    queue = deque([gone])
     with pytest.raises(operations.Locked):  # which nobody hears
-        operations.settle(connection, queue, gone)
+        settle(connection, gone)
     assert operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any)) == []
-    queue += [gone, here]
+    queue = deque([gone, here])
     assert operations.settle(connection, queue, here) == 1
     history = operations.load(connection, here.caller, "s", None, ItemCodec(Any))
     assert (list(history), history.revision) == ([1], 1)
@@ -632,10 +642,10 @@ def test_a_turn_whose_caller_is_gone_before_its_commit_is_not_written(path):
 def test_a_load_whose_caller_is_gone_stops(path):
     connection = sqlite3.connect(path, isolation_level=None)
     schema.prepare(connection, lambda: False)
-    pending = operations.PendingTurn(Turn("s", [0, 1]), [b"0", b"1"], 0)
-    operations.settle(connection, deque([pending]), pending)
-    pending.caller.gone = True
-    assert operations.load(connection, pending.caller, "s", None, ItemCodec(Any)) == []
+    settle(connection, appending(Turn("s", [0, 1])))
+    caller = operations.Caller()
+    caller.gone = True
+    assert operations.load(connection, caller, "s", None, ItemCodec(Any)) == []
     connection.close()
 
 

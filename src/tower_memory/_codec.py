@@ -129,13 +129,16 @@ def _try_encode(decoder: json.Decoder[Any], value: Any) -> tuple[bytes | None, s
     return None, f"{reprlib.repr(value)} would come back as {reprlib.repr(back)}"
 
 
+_KEY = ", a key"
+
+
 def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
     """The smallest part of *value* that cannot be encoded by itself: its place, it, and why."""
     above: set[int] = set()
     while id(value) not in above and len(above) < _DEEPEST:
         above.add(id(value))
         for place, part in _parts(value):
-            if place.endswith("key") and not isinstance(part, str):
+            if place == _KEY and not isinstance(part, str):
                 return where + place, part, f"{reprlib.repr(part)} is a key and no string"
             typed = isinstance(value, Struct)  # whose fields may be more than JSON values
             raw, why = _try_encode(_decoder_of(part) if typed else _any_json, part)
@@ -149,7 +152,7 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(value, Struct):
         yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
     elif isinstance(value, Mapping):
-        yield from ((", a key", key) for key in value)
+        yield from ((_KEY, key) for key in value)
         yield from ((f".{key}", part) for key, part in value.items())
     elif isinstance(value, list):
         yield from ((f"[{index}]", part) for index, part in enumerate(value))

@@ -5,32 +5,30 @@
 2. The file is created here, before SQLite would create it readable by all.
 3. A forked child opens no file that was open at the fork: SQLite keeps, for the whole process,
    what it knows of its open files, and the child would lack the locks that go with it.
-4. What is done to a file that is no longer at its path is not done: it raises. Before such a file
-   is let go, what its write-ahead log holds goes into it, wherever it is now, and the log is
-   removed: SQLite would take it for that of whatever stands in its place.
+4. Nothing is done to a file that is no longer at its path, or whose side files are not: it raises.
+   Before it is let go, what its write-ahead log holds goes into it, wherever it is now, and the log
+   is removed: SQLite would take it for that of whatever stands in its place.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EACCES
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 # Closing a file drops every lock that its process has on it (POSIX), so nobody may open a file
 # that was just created until it is closed.
 _creating = Lock()
-_counting = Lock()
 
 _Identity: TypeAlias = tuple[int, int]
 
-_open: Counter[tuple[str, int]] = Counter()
-"""How often each file is open, and in which process."""
+_open: list[tuple[str, int]] = []
+"""The files that are open, each with the process that opened it."""
 
 IN_MEMORY = ":memory:"
 """What SQLite takes for a path to no file."""
@@ -40,55 +38,81 @@ IN_MEMORY = ":memory:"
 class Connection(sqlite3.Connection):
     """A connection that executes functions, too: ``execute(load, arguments)``."""
 
-    def __init__(self, path: str, **settings: Any) -> None:
+    def __init__(self, path: str, *, create: bool = True, **settings: Any) -> None:
         self._process = os.getpid()
-        if any(opened == path and by != self._process for opened, by in +_open.copy()):
+        if any(opened == path and by != self._process for opened, by in tuple(_open)):
             msg = "it was open when this process was forked; open it after, or spawn the process"
             raise sqlite3.ProgrammingError(msg)
         self._path = None if path == IN_MEMORY else path  # None once closed, too
-        self._log: _Identity | None = None  # until this connection has it open
+        self._known: _Files | None = None  # until this connection has all of them open
         if self._path:
-            _create_private(path)
+            if create:
+                _create_private(path)
             _check_writable(path)
-        super().__init__(path, **settings)
+            self._main = _identity(path)
+            path = f"{Path(path).as_uri()}?mode=rw"  # SQLite makes no file
+        super().__init__(path, uri=True, **settings)
         if self._path:
-            self._file = _identity(path)
-            with _counting:
-                _open[path, self._process] += 1
+            _open.append((self._path, self._process))
 
     def execute(self, operation: Any, parameters: Any = (), /) -> Any:
-        if callable(operation):
-            if self._log:
-                self._check_in_place()
-            try:
-                return _Result(operation(self, *parameters))
-            finally:  # where it failed, this may be why
-                self._check_in_place()
-        return super().execute(operation, parameters)
+        if not callable(operation):
+            return super().execute(operation, parameters)
+        if operation is not Connection.let_go:
+            self._check_in_place()
+        try:
+            result = operation(self, *parameters)
+        except sqlite3.Error:
+            self._check_in_place()  # which may be why
+            raise
+        if self._path and not self._known:
+            self._known = _files(self._path)._replace(main=self._main)
+        return _Result(result)
+
+    def let_go(self) -> None:
+        """Leave nothing behind of a file that is no longer at its path (rule 4).
+
+        Raises:
+            sqlite3.Error: Its log is still in use.
+        """
+        if not self._path or not self._known:
+            return
+        found = _files(self._path)
+        moved = found.main != self._known.main
+        if moved or not found.log:
+            self.rollback()
+            busy, *_ = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                msg = "it was deleted or replaced, and another process still reads what was there"
+                raise sqlite3.OperationalError(msg)
+        if moved and found.log == self._known.log:
+            Path(f"{self._path}-wal").unlink()
+            Path(f"{self._path}-shm").unlink(missing_ok=True)
 
     def close(self) -> None:
         with suppress(OSError, sqlite3.Error):
-            self._part_if_moved()
+            self.let_go()
         super().close()
         if self._path:
-            with _counting:
-                _open[self._path, self._process] -= 1
+            _open.remove((self._path, self._process))
             self._path = None
 
     def _check_in_place(self) -> None:
-        if self._path:
-            log = _identity(self._path + "-wal")
-            self._log = self._log or log
-            if (_identity(self._path), log) != (self._file, self._log):
-                msg = "it, or its write-ahead log, was deleted or replaced while it was open"
-                raise sqlite3.OperationalError(msg)
+        if self._path and self._known not in (None, _files(self._path)):
+            msg = "it, or a file beside it, was deleted or replaced while it was open"
+            raise sqlite3.OperationalError(msg)
 
-    def _part_if_moved(self) -> None:
-        if self._path and self._log and _identity(self._path) != self._file:
-            busy, *_ = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if not busy and _identity(self._path + "-wal") == self._log:
-                Path(self._path + "-wal").unlink()
-                Path(self._path + "-shm").unlink()
+
+class _Files(NamedTuple):
+    """Which files are at a database's path: device and inode, or None where there is none."""
+
+    main: _Identity | None
+    log: _Identity | None
+    shared: _Identity | None
+
+
+def _files(path: str) -> _Files:
+    return _Files(_identity(path), _identity(f"{path}-wal"), _identity(f"{path}-shm"))
 
 
 @final

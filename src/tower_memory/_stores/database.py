@@ -12,18 +12,18 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar, final
 
-from anyio import Lock, fail_after, sleep
+from anyio import Event, Lock, WouldBlock, fail_after, sleep
 from anyio.lowlevel import RunVar
 
 from tower_memory._errors import SessionError
 from tower_memory._stores import operations, schema
-from tower_memory._stores.connection import holds_something
-from tower_memory._stores.operations import Caller, PendingTurn, TurnQueue
+from tower_memory._stores.connection import Connection, holds_something
+from tower_memory._stores.operations import Caller, Write, WriteQueue
 from tower_memory._stores.worker import Worker, crossing, start_worker
 
 Synchronous: TypeAlias = Literal["extra", "full", "normal", "off"]
@@ -59,12 +59,17 @@ class DatabaseFile:
 @final
 @dataclass(slots=True)
 class _Workers:
-    """The connections to one file, and whether they met a fault."""
+    """The connections to one file, whether they met a fault, and whether they are closed."""
 
     writer: Worker
     reader: Worker
     opened: AsyncExitStack
     in_doubt: bool = False
+    ended: bool = False
+
+    async def end(self) -> None:
+        await self.opened.aclose()
+        self.ended = True
 
 
 @final
@@ -76,8 +81,10 @@ class Database:
         self.synchronous: Synchronous = synchronous
         self._shared = shared
         self._workers = workers
-        self._queue: TurnQueue = deque()
+        self._queue: WriteQueue = deque()
         self._process = os.getpid()
+        self._under_way = 0
+        self._idle = Event()
 
     def check(self) -> None:
         """Refuse to be used from where it was not opened."""
@@ -96,19 +103,20 @@ class Database:
         return await self._work("reader", caller, session_id, operation, caller, *arguments)
 
     async def write(
-        self, patience: float, session_id: str, operation: Callable[..., T], *arguments: object
+        self, session_id: str, operation: Callable[[sqlite3.Connection], T], patience: float
     ) -> T:
-        """Run *operation* on the connection that writes, if it is free in *patience* seconds."""
-        caller = Caller(patience)
-        return await self._work("writer", caller, session_id, operation, caller, *arguments)
-
-    async def commit(self, pending: PendingTurn) -> int:
-        """Queue *pending* and have it settled."""
-        self._queue.append(pending)
-        session_id = pending.turn.session_id
-        return await self._work(
-            "writer", pending.caller, session_id, operations.settle, self._queue, pending
-        )
+        """Commit *operation*, if the file is free in *patience* seconds."""
+        write = Write(operation, patience)
+        self._queue.append(write)
+        try:
+            result: T = await self._work(
+                "writer", write.caller, session_id, operations.settle, self._queue, write
+            )
+        except BaseException:
+            with suppress(ValueError, IndexError):  # it is not there, or the thread takes it now
+                self._queue.remove(write)
+            raise
+        return result
 
     async def _work(
         self,
@@ -118,40 +126,43 @@ class Database:
         operation: Callable[..., T],
         *arguments: object,
     ) -> T:
-        workers = self._workers
+        self._under_way += 1
         try:
             while True:
-                workers = self._workers
-                if workers.in_doubt:
-                    workers = await self._renewed(caller)
+                workers = await self._sound(caller)
                 worker = workers.reader if which == "reader" else workers.writer
                 try:
                     return await worker.run(operation, *arguments)
                 except operations.Locked:
                     await sleep(_ASK_AGAIN)
+                except _FAULTS as error:
+                    if self._leaves_doubt(error):
+                        workers.in_doubt = True
+                    raise
         except _FAULTS as error:
-            workers.in_doubt = workers.in_doubt or self._leaves_doubt(error)
             msg = f"{self.file.path}: {_reason(error)}"
             raise SessionError(msg, session_id=session_id) from error
-        except BaseException:
-            caller.gone = True
-            raise
+        finally:
+            caller.gone = True  # what is still queued is not done once its caller was told
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     def _leaves_doubt(self, error: Exception) -> bool:
         """Whether what failed with *error* may fail for ever on this connection."""
-        code = getattr(error, "sqlite_errorcode", None)
-        return self.file.private is None and (code is None or code & 0xFF not in _PASSING)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return self.file.private is None and code not in _PASSING
 
-    async def _renewed(self, caller: Caller) -> _Workers:
-        """New workers in place of those in doubt."""
-        async with self._shared.opening:
+    async def _sound(self, caller: Caller) -> _Workers:
+        """The workers; new ones in place of those in doubt."""
+        if not self._workers.in_doubt:
+            return self._workers
+        async with self._shared.alone(caller):
             if self._workers.in_doubt:
-                await self._workers.opened.aclose()
+                if not self._workers.ended:
+                    await self._workers.writer.run(Connection.let_go)
+                    await self._workers.end()
                 self._workers = await _open(self.file, self.synchronous, caller, again=True)
-                if not self._shared.users:
-                    await self._workers.opened.aclose()
-                    msg = "the store was closed while it opened the file again"
-                    raise schema.Refused(msg)
             return self._workers
 
     async def give_back(self) -> None:
@@ -160,8 +171,13 @@ class Database:
             await self._shared.leave()
 
     async def close(self) -> None:
-        """End the workers."""
-        await self._workers.opened.aclose()
+        """End the workers, after what was asked of them before."""
+        try:
+            while self._under_way:
+                self._idle = Event()
+                await self._idle.wait()
+        finally:
+            await self._workers.end()
 
 
 @final
@@ -173,6 +189,23 @@ class _Shared:
         self.database: Database | None = None
         self.users = 0
         self.file = file
+
+    @asynccontextmanager
+    async def alone(self, caller: Caller) -> AsyncGenerator[None]:
+        """Open the file, which one does at a time; *caller* waits for it as for a lock."""
+        try:
+            self.opening.acquire_nowait()  # also when there is no time to wait
+        except WouldBlock:
+            try:
+                with fail_after(caller.left()):
+                    await self.opening.acquire()
+            except TimeoutError:
+                msg = "others are still opening it, as it is locked"
+                raise schema.Refused(msg) from None
+        try:
+            yield
+        finally:
+            self.opening.release()
 
     async def leave(self) -> None:
         """Be used by one less; the last one closes the file."""
@@ -195,19 +228,19 @@ def _open_here() -> dict[DatabaseFile, _Shared]:
     return files
 
 
-async def share(file: DatabaseFile, synchronous: Synchronous, patience: float) -> Database:
+async def share(file: DatabaseFile, synchronous: Synchronous, caller: Caller) -> Database:
     """Open *file*, or share it with those who have it open in this event loop.
 
     Raises:
-        SessionError: It cannot be opened in *patience* seconds, is not ours, or is open with
+        SessionError: It cannot be opened while *caller* waits, is not ours, or is open with
             another value of *synchronous*.
     """
     shared = _open_here().setdefault(file, _Shared(file))
     shared.users += 1
     try:
-        async with shared.opening:
+        async with shared.alone(caller):
             database = shared.database or Database(
-                shared, synchronous, await _open(file, synchronous, Caller(patience))
+                shared, synchronous, await _open(file, synchronous, caller)
             )
             shared.database = database
         _check_synchronous(database, synchronous)
@@ -236,12 +269,14 @@ async def _open(
         raise schema.Refused(msg)
     async with AsyncExitStack() as opened:
         cross = crossing(opened)
-        writer = await start_worker(cross, file.path, operations.LOCK_SLICE, opened)
+        writer = await start_worker(
+            cross, file.path, operations.LOCK_SLICE, opened, create=not again
+        )
         await _prepare(writer, caller)
         await writer.run(schema.set_synchronous, synchronous)
         reader = writer  # an in-memory database belongs to its connection
         if file.private is None:
-            reader = await start_worker(cross, file.path, _READ_PATIENCE, opened)
+            reader = await start_worker(cross, file.path, _READ_PATIENCE, opened, create=False)
             await reader.run(schema.only_read)
         return _Workers(writer, reader, opened.pop_all())
 
@@ -255,4 +290,4 @@ async def _prepare(writer: Worker, caller: Caller) -> None:
 
 
 def _reason(error: BaseException) -> object:
-    return error.strerror if isinstance(error, OSError) else error
+    return getattr(error, "strerror", None) or error

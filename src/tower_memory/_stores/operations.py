@@ -1,6 +1,7 @@
 """The store's operations, each one function that runs whole on its connection's thread.
 
-1. One operation is one transaction: nothing that happens to its caller can cut it in half.
+1. One operation is whole within one transaction, which it may share with others: nothing that
+   happens to its caller can cut it in half, and none fails for what another did.
 2. Nothing here awaits, and nothing here knows of event loops.
 3. A caller that is gone is not worked for: what has not begun is dropped, a load stops.
 4. Nobody waits here for another process's lock: who finds the file locked is told to ask again, so
@@ -18,7 +19,7 @@ from contextlib import closing, contextmanager
 from typing import Any, cast, final
 
 from tower_memory._codec import ItemCodec
-from tower_memory._errors import CorruptSessionError, SessionConflict
+from tower_memory._errors import CorruptSessionError, SessionConflict, SessionError
 from tower_memory._items import Item
 from tower_memory._sessions import History, Turn, turn_starts
 from tower_memory._stores.schema import is_busy
@@ -44,25 +45,34 @@ class Caller:
         self._deadline = time.monotonic() + patience
         self.gone = False
 
+    def left(self) -> float:
+        """Seconds that are left."""
+        return max(0.0, self._deadline - time.monotonic())
+
     def waits(self) -> bool:
         """Whether the lock is still worth waiting for."""
-        return not self.gone and time.monotonic() < self._deadline
+        return not self.gone and self.left() > 0
 
 
 @final
-class PendingTurn:
-    """A turn in the queue: what to write, for whom, and in the end what came of it."""
+class Write:
+    """Something to write, in the queue: what, for whom, and in the end what came of it."""
 
-    __slots__ = ("caller", "encoded", "outcome", "turn")
+    __slots__ = ("caller", "operation", "outcome", "settled")
 
-    def __init__(self, turn: Turn[Any], encoded: Sequence[bytes], patience: float) -> None:
-        self.turn = turn
-        self.encoded = encoded
+    def __init__(self, operation: Callable[[sqlite3.Connection], Any], patience: float) -> None:
+        self.operation = operation
         self.caller = Caller(patience)
-        self.outcome: int | Exception | None = None
+        self.outcome: Any = None
+        self.settled = False
+
+    def settle(self, outcome: Any) -> None:
+        """Note what came of it: what it returns, or an exception that it raises."""
+        self.outcome = outcome
+        self.settled = True
 
 
-TurnQueue = deque[PendingTurn]
+WriteQueue = deque[Write]
 
 
 @final
@@ -98,115 +108,8 @@ def load(
     )
 
 
-def settle(connection: sqlite3.Connection, queue: TurnQueue, pending: PendingTurn) -> int:
-    """Commit all that is queued in one transaction, then say what came of *pending*.
-
-    Every caller puts its turn into the queue and asks for this. Whichever comes first commits for
-    all, so turns that arrive while a commit runs share the next one; no caller leads, so none
-    can be waited for.
-    """
-    if pending.outcome is None:
-        _commit(connection, queue)
-    if pending.outcome is None:
-        raise Locked
-    if isinstance(pending.outcome, Exception):
-        raise pending.outcome
-    return pending.outcome
-
-
-def pop(
-    connection: sqlite3.Connection,
-    caller: Caller,
-    session_id: str,
-    codec: ItemCodec[Item],
-) -> Item | None:
-    """Take the session's newest item."""
-    with _transaction(connection, caller.waits):
-        newest = connection.execute(_NEWEST, (session_id, 1)).fetchone()
-        if newest is None or caller.gone:
-            return None
-        row, _, item = newest
-        popped = _decode(codec, session_id, row, item)
-        connection.execute("DELETE FROM memory_item WHERE id = ?", (row,))
-        return popped
-
-
-def clear(connection: sqlite3.Connection, caller: Caller, session_id: str) -> None:
-    """Take everything out of the session."""
-    with _transaction(connection, caller.waits):
-        if caller.gone:
-            return
-        connection.execute(
-            "DELETE FROM memory_item"
-            " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)",
-            (session_id,),
-        )
-        connection.execute("DELETE FROM memory_session WHERE session_id = ?", (session_id,))
-
-
-@contextmanager
-def _transaction(
-    connection: sqlite3.Connection, ask_again: Callable[[], bool] = lambda: False
-) -> Generator[None]:
-    """One write transaction. Where the file is locked, *ask_again* tells `Locked` from a fault."""
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")  # of an earlier one, which failed when it was due
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if is_busy(error) and ask_again():
-            raise Locked from error
-        raise
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _commit(connection: sqlite3.Connection, queue: TurnQueue) -> None:
-    """Write all that is queued in one transaction and give each turn its own outcome.
-
-    Where the file is locked, those who wait for it stay in the queue.
-    """
-    batch = _take(queue)
-    if not batch:
-        return
-    try:
-        with _transaction(connection):
-            batch = [pending for pending in batch if not pending.caller.gone]
-            outcomes = [_write(connection, pending.turn, pending.encoded) for pending in batch]
-    except Exception as error:  # noqa: BLE001 - it becomes the outcome, which settle raises
-        if isinstance(error, sqlite3.Error) and is_busy(error):
-            for pending in reversed(batch):
-                if pending.caller.waits():
-                    queue.appendleft(pending)
-                else:
-                    pending.outcome = error
-        elif len(batch) == 1:
-            batch[0].outcome = error
-        else:  # one turn's fault is not its neighbours'
-            for pending in batch:
-                _commit(connection, deque([pending]))
-    else:
-        for pending, outcome in zip(batch, outcomes, strict=True):
-            pending.outcome = outcome
-
-
-def _take(queue: TurnQueue) -> list[PendingTurn]:
-    taken: list[PendingTurn] = []
-    while queue:
-        pending = queue.popleft()
-        if not pending.caller.gone:
-            taken.append(pending)
-    return taken
-
-
-def _write(
-    connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[bytes]
-) -> int | SessionConflict:
-    """Write *turn* in the open transaction; the revision after it, or why it was not written."""
+def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[bytes]) -> int:
+    """Add the turn to its session, in the open transaction; the revision after it."""
     session: int | None
     revision: int
     session, revision = connection.execute(
@@ -220,7 +123,7 @@ def _write(
     ).fetchone():
         return revision
     if turn.expected_revision not in (None, revision):
-        return SessionConflict(turn.session_id, expected=turn.expected_revision, actual=revision)
+        raise SessionConflict(turn.session_id, expected=turn.expected_revision, actual=revision)
     if session is None and encoded:
         session = _insert(
             connection, "INSERT INTO memory_session (session_id) VALUES (?)", turn.session_id
@@ -234,6 +137,101 @@ def _write(
         )
         turn_id = None  # on the first row only
     return revision
+
+
+def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item]) -> Item | None:
+    """Take the session's newest item, in the open transaction."""
+    newest = connection.execute(_NEWEST, (session_id, 1)).fetchone()
+    if newest is None:
+        return None
+    row, _, item = newest
+    popped = _decode(codec, session_id, row, item)
+    connection.execute("DELETE FROM memory_item WHERE id = ?", (row,))
+    return popped
+
+
+def clear(connection: sqlite3.Connection, session_id: str) -> None:
+    """Take everything out of the session, in the open transaction."""
+    connection.execute(
+        "DELETE FROM memory_item"
+        " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)",
+        (session_id,),
+    )
+    connection.execute("DELETE FROM memory_session WHERE session_id = ?", (session_id,))
+
+
+def settle(connection: sqlite3.Connection, queue: WriteQueue, write: Write) -> Any:
+    """Commit all that is queued in one transaction, then say what came of *write*.
+
+    Every caller puts its own into the queue and asks for this. Whichever comes first commits for
+    all, so what arrives while a commit runs shares the next one; no caller leads, so none can be
+    waited for.
+    """
+    if not write.settled:
+        _commit(connection, queue)
+    if not write.settled:
+        raise Locked
+    if isinstance(write.outcome, Exception):
+        raise write.outcome
+    return write.outcome
+
+
+def _commit(connection: sqlite3.Connection, queue: WriteQueue) -> None:
+    """Write all that is queued in one transaction and give each its own outcome.
+
+    Where the file is locked, those who wait for it stay in the queue.
+    """
+    batch = _take(queue)
+    if not batch:
+        return
+    try:
+        with _transaction(connection):
+            batch = [write for write in batch if not write.caller.gone]
+            outcomes = [_outcome(connection, write) for write in batch]
+    except Exception as error:  # noqa: BLE001 - it becomes the outcome, which settle raises
+        if isinstance(error, sqlite3.Error) and is_busy(error):
+            for write in reversed(batch):
+                if write.caller.waits():
+                    queue.appendleft(write)
+                else:
+                    write.settle(error)
+        elif len(batch) == 1:
+            batch[0].settle(error)
+        else:  # one's fault is not its neighbours'
+            for write in batch:
+                _commit(connection, deque([write]))
+    else:
+        for write, outcome in zip(batch, outcomes, strict=True):
+            write.settle(outcome)
+
+
+def _outcome(connection: sqlite3.Connection, write: Write) -> Any:
+    try:
+        return write.operation(connection)
+    except SessionError as error:  # before anything was written
+        return error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Generator[None]:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")  # of an earlier one, which failed when it was due
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _take(queue: WriteQueue) -> list[Write]:
+    taken: list[Write] = []
+    while queue:
+        write = queue.popleft()
+        if not write.caller.gone:
+            taken.append(write)
+    return taken
 
 
 def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:

@@ -183,6 +183,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
     if mode not in ("wal", "memory"):
         msg = f"its file system does not allow a write-ahead log (journal mode {mode!r})"
         raise Refused(msg)
+    _open_log(connection)
 
 
 def set_synchronous(connection: sqlite3.Connection, synchronous: str) -> None:
@@ -191,9 +192,14 @@ def set_synchronous(connection: sqlite3.Connection, synchronous: str) -> None:
 
 
 def only_read(connection: sqlite3.Connection) -> None:
-    """Let this connection write nothing; and read once, so that it has its file's log open."""
+    """Let this connection write nothing."""
     connection.execute("PRAGMA query_only = on")
-    _recognise(connection)
+    _open_log(connection)
+
+
+def _open_log(connection: sqlite3.Connection) -> None:
+    """Have the connection open its write-ahead log now, which SQLite does for the first read."""
+    _value(connection, "PRAGMA user_version")
 
 
 def _value(connection: sqlite3.Connection, sql: str) -> Any:

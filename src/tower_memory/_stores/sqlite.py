@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Generic, Self, final, get_args, overload
 
 from anyio import Event, fail_after
@@ -16,7 +17,7 @@ from tower_memory._sessions import History, Turn, check_items, check_load
 from tower_memory._stores import operations
 from tower_memory._stores.connection import IN_MEMORY
 from tower_memory._stores.database import Database, DatabaseFile, Synchronous, share
-from tower_memory._stores.operations import PendingTurn
+from tower_memory._stores.operations import Caller
 
 
 @final
@@ -123,9 +124,9 @@ class SqliteSessionStore(Generic[Item]):
     async def append(self, turn: Turn[Item]) -> int:
         """See `SessionStore.append`."""
         encoded = self._codec.encode(turn.items, turn.session_id)
-        pending = PendingTurn(turn, encoded, self.busy_timeout)
+        append = partial(operations.append, turn=turn, encoded=encoded)
         database = await self._opened()
-        return await database.commit(pending)
+        return await database.write(turn.session_id, append, self.busy_timeout)
 
     async def pop(self, session_id: str) -> Item | None:
         """See `SessionStore.pop`.
@@ -134,17 +135,17 @@ class SqliteSessionStore(Generic[Item]):
         natively on asyncio.
         """
         check_text("session_id", session_id)
+        pop = partial(operations.pop, session_id=session_id, codec=self._codec)
         database = await self._opened()
         with fail_after(None, shield=True):
-            return await database.write(
-                self.busy_timeout, session_id, operations.pop, session_id, self._codec
-            )
+            return await database.write(session_id, pop, self.busy_timeout)
 
     async def clear(self, session_id: str) -> None:
         """See `SessionStore.clear`."""
         check_text("session_id", session_id)
+        clear = partial(operations.clear, session_id=session_id)
         database = await self._opened()
-        await database.write(self.busy_timeout, session_id, operations.clear, session_id)
+        await database.write(session_id, clear, self.busy_timeout)
 
     async def aclose(self) -> None:
         """Close the store, after what was asked of it before; closing twice is closing once."""
@@ -166,13 +167,14 @@ class SqliteSessionStore(Generic[Item]):
         if self._database is not None:
             self._database.check()
         await checkpoint_if_cancelled()  # whoever is cancelled by now has done nothing
+        caller = Caller(self.busy_timeout)
         while (database := self._database) is None:
             if self._opening is not None:  # by another task
                 await self._opening.wait()
                 continue
             opening = self._opening = Event()
             try:
-                self._database = await share(self._file, self._synchronous, self.busy_timeout)
+                self._database = await share(self._file, self._synchronous, caller)
             finally:
                 self._opening = None
                 opening.set()

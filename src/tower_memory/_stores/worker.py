@@ -70,9 +70,9 @@ def crossing(opened: AsyncExitStack) -> Cross:
 
 
 async def start_worker(
-    cross: Cross, path: str, busy_timeout: float, opened: AsyncExitStack
+    cross: Cross, path: str, busy_timeout: float, opened: AsyncExitStack, *, create: bool
 ) -> Worker:
-    """Connect to the file at *path*, and leave to *opened* to end it.
+    """Connect to the file at *path*, made if *create* and need be; *opened* is left to end it.
 
     Raises:
         OSError: The file cannot be created.
@@ -84,7 +84,7 @@ async def start_worker(
     def factory(path: str, **settings: Any) -> sqlite3.Connection:
         # aiosqlite does not wait for its thread when this raises, so it never does.
         try:
-            return Connection(path, **settings)
+            return Connection(path, create=create, **settings)
         except (OSError, sqlite3.Error) as error:
             failures.append(error)
             return Connection(IN_MEMORY)
