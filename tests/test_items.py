@@ -215,3 +215,10 @@ def test_messages_are_found_among_chat_messages_and_run_items():
         Message("assistant", tool_calls=[add]),
         Message("user", [{"type": "text", "text": "Hi"}]),
     ]
+
+
+@pytest.mark.parametrize("name", ["key", "monkey"])
+def test_a_field_of_any_name_is_not_taken_for_a_fault(name):
+    with pytest.raises(UnencodableItemError) as caught:
+        ItemCodec(Any).encode([{name: 1, "b": float("nan")}], "s")
+    assert caught.value.where == "items[0].b"

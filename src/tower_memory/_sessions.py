@@ -165,7 +165,8 @@ class SessionStore(Protocol[Item]):
         """Add the turn's items and return the session's revision.
 
         Checked in this order: a turn already held writes nothing and returns the current
-        revision; an outdated ``expected_revision`` raises. A turn without items writes nothing.
+        revision; an outdated ``expected_revision`` raises, for a turn without items too. A turn
+        without items writes nothing, nor does a turn that is refused: it may be made again.
 
         When it is cancelled, the turn is wholly saved or wholly absent; appending it again
         settles which.

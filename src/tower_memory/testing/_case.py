@@ -5,7 +5,6 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from math import inf, nan
 from secrets import token_hex
 from typing import Any, TypeAlias, final
@@ -20,25 +19,31 @@ ITEMS = (
 """Items that any store of JSON values keeps."""
 
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 1.0, -0.0, 0.1, 1e300, 5e-324),
-    *(2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**40),
-    *("", " ", "null", "\0", "\x1f\x7f", "\u2028", "\ufeff", "\U0001f600", "e\u0301", "\\\"'%?"),
-    *([], {}, [[]], [{}], [None], {"": None}, {"\0": "\0"}, {"a.b": {"$ref": 1, "__class__": "x"}}),
+    *(None, True, False, 0, 1, -1, 1.0, -0.0, 0.1 + 0.2, 1.7976931348623157e308, 5e-324),
+    *(2**53 + 1, 2**63 - 1, -(2**63), "", " ", "null", "\u2028", "\ufeff", "\U0001f600"),
+    *("\u00e9", "e\u0301", "\\\"'%?", [], {}, [[]], [{}], [None], {"": None}, {"a": None}),
+    {"a.b": {"$ref": 1, "__class__": "x"}},
     {"type": "never heard of", "unknown": {"deep": [1, [2.5, ["three"]]]}},
     {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "arguments": '{"a": 1.0}'}]},
     "long " * 20_000,
 )
 """What JSON can hold, and what a store may be tempted to change."""
 
-IDS = (
-    *("a", " ", "\0", "\n", "'", '"', "%", "_", "/", "..", ":", "\\", "null", "0", "-1"),
-    *("\U0001f600", "\u00e9", "e\u0301", "\ufeff", "ab" * 16, "AB" * 16, "long" * 200),
-)
-"""What may be an id, or a part of one."""
+EXOTIC: tuple[Any, ...] = ("\0", {"\0": "\0"}, "\x1f\x7f", 2**63, -(2**63) - 1, 2**64, 10**40)
+"""What JSON can hold and some databases cannot: a store may refuse it."""
 
+IDS = (
+    *("a", "A", " ", "a ", "\0", "\n", "'", '"', "%", "_", "/", "..", ":", "\\", "null", "0", "-1"),
+    *("\U0001f600", "\u00e9", "e\u0301", "\ufeff", "ab" * 16, "AB" * 16),
+    *("long" * 200, "long" * 200 + "er"),
+)
+"""What may be an id, or a part of one; some alike."""
 
 BAD_IDS: tuple[Any, ...] = ("", "\ud800", None, 3)
+"""What is no id."""
+
 BAD_LIMITS: tuple[Any, ...] = (-1, "1", 1.0, True)
+"""What is no limit."""
 
 
 def unencodable() -> Iterator[Any]:
@@ -59,14 +64,9 @@ class Case:
     items: Sequence[Any]
     values: Sequence[Any]
 
-    def sessions(self) -> Iterator[str]:
-        """Ids of sessions that were never used."""
-        prefix = f"check-{token_hex(8)}"
-        return (f"{prefix}-{n}" for n in count())
-
     def session(self) -> str:
-        """One of them."""
-        return next(self.sessions())
+        """The id of a session that was never used."""
+        return f"check-{token_hex(8)}"
 
     async def loaded(self, session: str, limit: int | None = None) -> list[Any]:
         """The items of *session*."""

@@ -6,9 +6,10 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Any, final
 
-from anyio import fail_after
+from anyio import move_on_after
 
 from tower_memory._arguments import check_seconds
 from tower_memory._sessions import SessionStore, check_items, check_store
@@ -67,7 +68,7 @@ async def check_session_store(
     >>> from tower_memory import InMemorySessionStore
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
     >>> print(str(report).splitlines()[0])
-    23 of 23 rules held.
+    24 of 24 rules held.
 
     Args:
         make_store: Makes a store, or an async context manager of one; called for each rule. The
@@ -80,6 +81,9 @@ async def check_session_store(
         TypeError: A parameter is of another type.
         ValueError: *items* are not three different ones, or *patience* is negative.
     """
+    if not callable(make_store) or iscoroutinefunction(make_store):
+        msg = f"make_store must be a plain function that makes a store, got {make_store!r}"
+        raise TypeError(msg)
     check_seconds("patience", patience)
     if items is not None:
         check_items(items)
@@ -92,12 +96,16 @@ async def check_session_store(
     for rule in (*RULES, *RULES_AT_ONCE):
         sentence = str(rule.__doc__)
         try:
-            with fail_after(patience):
+            with move_on_after(patience) as scope:
                 await _try(rule, make_store, items)
         except Exception as error:  # noqa: BLE001 - it is what the report is about
             broken[sentence] = error
         else:
-            held.append(sentence)
+            if scope.cancelled_caught:
+                msg = f"it took more than {patience} seconds; give it more patience, or look why"
+                broken[sentence] = TimeoutError(msg)
+            else:
+                held.append(sentence)
     report = StoreReport(held, broken)
     if broken:
         raise StoreBroken(report) from next(iter(broken.values()))

@@ -7,9 +7,10 @@ one of them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from secrets import token_hex
 from typing import Any
 
@@ -18,6 +19,7 @@ from tower_memory._sessions import Turn
 from tower_memory.testing._case import (
     BAD_IDS,
     BAD_LIMITS,
+    EXOTIC,
     IDS,
     Case,
     Rule,
@@ -30,7 +32,7 @@ from tower_memory.testing._case import (
 
 async def empty_at_zero(case: Case) -> None:
     """A session that holds nothing is empty and at revision 0."""
-    never, popped, cleared = islice(case.sessions(), 3)
+    never, popped, cleared = (case.session() for _ in range(3))
     await case.store.append(Turn(popped, case.items[:1]))
     await case.store.pop(popped)
     await case.store.append(Turn(cleared, case.items[:1]))
@@ -68,52 +70,58 @@ async def lossless(case: Case) -> None:
     expect("the number of items", len(loaded), len(case.values))
     for given, found in zip(case.values, loaded, strict=True):
         expect_same("an item", found, given)
+    long = [case.items[n % 3] for n in range(250)]
+    await case.store.append(Turn(session, long))
+    expect("a long turn", (await case.loaded(session))[len(loaded) :], long)
 
 
 async def refused(case: Case) -> None:
-    """What would come back changed is refused, and its turn with it."""
-    for session, bad in zip(case.sessions(), unencodable(), strict=False):
-        items = [case.items[0], bad]
+    """What would come back changed is refused, and its turn with it, which may then be another."""
+    for bad in (*EXOTIC, *unencodable()):
+        session = case.session()
+        turn = Turn(session, [case.items[0], bad])
+        kept = list(turn.items)
         try:
-            await case.store.append(Turn(session, items))
+            await case.store.append(turn)
         except UnencodableItemError:
-            items = []
-        loaded = await case.loaded(session)
-        expect_same(f"a session given {bad!r}", loaded, items)
+            kept = []
+        expect_same(f"a session given {bad!r}", await case.loaded(session), kept)
+        if not kept:
+            await case.store.append(replace(turn, items=case.items))
+            expect("the turn without it", await case.loaded(session), list(case.items))
 
 
 async def any_id(case: Case) -> None:
     """Any text but the empty one is an id, of a session and of a turn."""
-    suffix = token_hex(8)
+    suffix, one = token_hex(8), case.session()
     for name in IDS:
         session = name + suffix
-        turn = Turn(session, case.items[:1], turn_id=name)
-        await case.store.append(turn)
+        await case.store.append(Turn(session, case.items[:1], turn_id=name))
         history = await case.store.load(session)
         expect(f"session {session!r}", list(history), list(case.items[:1]))
         expect(f"turn {name!r}", history.turn(name), tuple(case.items[:1]))
+        await case.store.append(Turn(one, case.items[:1], turn_id=suffix + name))
+    expect("turns of which some are alike", len(await case.loaded(one)), len(IDS))
 
 
 async def apart(case: Case) -> None:
     """A session holds its own turns only, however like another's its id, or theirs, may be."""
-    base = f"Check-{token_hex(8)}"
-    alike = [base, base.lower(), base.upper(), f"{base} ", f" {base}", f"{base}\0", f"{base}%"]
-    for session in alike:
+    for session in (sessions := _alike(case)):
         await case.store.append(Turn(session, case.items[:1], turn_id="the same"))
         await case.store.append(Turn(session, case.items[1:]))
-    for session in alike:
+    for session in sessions:
         expect(f"session {session!r}", await case.loaded(session), list(case.items))
 
 
 async def limited(case: Case) -> None:
     """A limit keeps the newest items, the turns that start among them, and the true revision."""
     session = case.session()
-    items = list(case.items)
-    one, two = Turn(session, items[:2]), Turn(session, items[2:])
+    items = [case.items[n % 3] for n in range(150)]
+    one, two = Turn(session, items[:100]), Turn(session, items[100:])
     await case.store.append(one)
     revision = await case.store.append(two)
-    starts = [(one.turn_id, 3), (two.turn_id, 1)]  # so far from the end
-    for limit in (0, 1, 2, 3, 2**70):
+    starts = [(one.turn_id, 150), (two.turn_id, 50)]  # so far from the end
+    for limit in (0, 1, 2, 49, 50, 51, 149, 150, 151, 2**70):
         kept = items[max(0, len(items) - limit) :]
         turns = [(len(kept) - back, turn) for turn, back in starts if back <= len(kept)]
         history = await case.store.load(session, limit=limit)
@@ -125,11 +133,13 @@ async def limited(case: Case) -> None:
 async def saved_once(case: Case) -> None:
     """A turn that is held is not saved again, and the current revision is returned."""
     session = case.session()
-    turn = Turn(session, case.items[:2])
-    await case.store.append(turn)
-    current = await case.store.append(Turn(session, case.items[2:]))
-    expect("the revision returned for a turn held", await case.store.append(turn), current)
-    expect("the session", await case.loaded(session), list(case.items))
+    turns = [Turn(session, case.items) for _ in range(20)]
+    for turn in turns:
+        await case.store.append(turn)
+    current = (await case.store.load(session)).revision
+    for turn in turns:
+        expect("the revision returned for a turn held", await case.store.append(turn), current)
+    expect("the session", await case.loaded(session), list(case.items) * len(turns))
 
 
 async def held_first(case: Case) -> None:
@@ -151,17 +161,21 @@ async def conflict(case: Case) -> None:
     seen = await case.store.append(Turn(session, case.items[:1]))
     actual = await case.store.append(Turn(session, case.items[1:2]))
     for outdated in (0, seen, -1, 2**63 - 1):
-        try:
-            await case.store.append(Turn(session, case.items[2:], expected_revision=outdated))
-        except SessionConflict as error:
-            expect("the revisions named", (error.expected, error.actual), (outdated, actual))
-            expect("the session named", error.session_id, session)
-        else:
-            msg = f"expected_revision={outdated} at revision {actual} raised nothing"
-            raise AssertionError(msg)
+        for items in (case.items[2:], []):
+            try:
+                await case.store.append(Turn(session, items, expected_revision=outdated))
+            except SessionConflict as error:
+                expect("the revisions named", (error.expected, error.actual), (outdated, actual))
+                expect("the session named", error.session_id, session)
+            else:
+                msg = f"expected_revision={outdated} at revision {actual} raised nothing"
+                raise AssertionError(msg)
     expect("the session", len(await case.loaded(session)), 2)
-    await case.store.append(Turn(session, case.items[2:], expected_revision=actual))
-    expect("the session after a turn with its revision", len(await case.loaded(session)), 3)
+    late = Turn(session, case.items[2:], expected_revision=seen)
+    with suppress(SessionConflict):
+        await case.store.append(late)
+    await case.store.append(replace(late, expected_revision=actual))
+    expect("the session after it was made again", len(await case.loaded(session)), 3)
 
 
 async def nothing_of_nothing(case: Case) -> None:
@@ -172,6 +186,10 @@ async def nothing_of_nothing(case: Case) -> None:
     expect("the revision for no items", await case.store.append(Turn(session, [])), revision)
     history = await case.store.load(session)
     expect("items and turns", (len(history), len(history.turns)), (1, 1))
+    empty: Turn[Any] = Turn(session, [])
+    await case.store.append(empty)
+    await case.store.append(replace(empty, items=case.items[1:]))
+    expect("the session", await case.loaded(session), list(case.items))
 
 
 async def popped(case: Case) -> None:
@@ -184,14 +202,17 @@ async def popped(case: Case) -> None:
 
 
 async def cleared(case: Case) -> None:
-    """clear takes all items of its session, and of no other."""
-    session, other, never = islice(case.sessions(), 3)
-    await case.store.append(Turn(session, case.items))
-    await case.store.append(Turn(other, case.items[:1]))
-    await case.store.clear(session)
-    await case.store.clear(never)
-    expect("the session", await case.loaded(session), [])
-    expect("another session", await case.loaded(other), list(case.items[:1]))
+    """clear takes all items of its session, and of no other, however like its id may be."""
+    sessions = _alike(case)[:4]
+    for session in sessions:
+        await case.store.append(Turn(session, case.items))
+    for never in ("%", "_", "*", sessions[0][:-1], sessions[0][:-1] + "_"):
+        await case.store.clear(never)
+    for count, session in enumerate(sessions):
+        left = [len(await case.loaded(other)) for other in sessions]
+        expect(f"before {session!r}", left, [0] * count + [3] * (len(sessions) - count))
+        await case.store.clear(session)
+    expect("the last session", await case.loaded(sessions[-1]), [])
 
 
 async def forgotten(case: Case) -> None:
@@ -252,6 +273,12 @@ async def bad_arguments(case: Case) -> None:
             continue
         msg = f"{call.func.__name__}{call.args} {call.keywords} raised nothing"
         raise AssertionError(msg)
+
+
+def _alike(case: Case) -> list[str]:
+    """Ids of sessions that only their exact text tells apart."""
+    base = f"Session-{'long' * 50}-{case.session()}"
+    return [base, base.lower(), base.upper(), f"{base}er", f"{base} ", f" {base}", f"{base}\0"]
 
 
 RULES: tuple[Rule, ...] = (

@@ -68,8 +68,26 @@ async def one_wins(case: Case) -> None:
     expect("the session", await case.loaded(session), list(case.items))
 
 
+async def popped_once(case: Case) -> None:
+    """Items that several pop at once are each given once."""
+    session = case.session()
+    await case.store.append(Turn(session, [*case.items] * MANY))
+    given: list[Any] = []
+
+    async def pop() -> None:
+        given.append(await case.store.pop(session))
+
+    async with create_task_group() as tasks:
+        for _ in range(MANY):
+            tasks.start_soon(pop)
+    left = await case.loaded(session)
+    expect("the number of items left", len(left), MANY * len(case.items) - MANY)
+    for item in case.items:
+        expect("how often an item is there", left.count(item) + given.count(item), MANY)
+
+
 async def seen_whole(case: Case) -> None:
-    """A load while turns are appended sees whole turns only."""
+    """A load while turns are appended and cleared sees whole turns only."""
     session = case.session()
     whole = list(case.items)
     left = MANY
@@ -80,6 +98,8 @@ async def seen_whole(case: Case) -> None:
             await case.store.append(Turn(session, whole))
             left -= 1
             await checkpoint()
+            if left % 5 == 0:
+                await case.store.clear(session)
 
     async with create_task_group() as tasks:
         tasks.start_soon(append)
@@ -91,24 +111,29 @@ async def seen_whole(case: Case) -> None:
 
 async def cancelled(case: Case) -> None:
     """An append cancelled at any point saves all or nothing; made again, it is there once."""
+    many = [case.items[n % 3] for n in range(120)]
     for cancel in ways_to_cancel():
         nth, more = 0, True
         while more:
             nth += 1
-            session = case.session()
-            turn = Turn(session, case.items)
-            more = await cancel(case.store.append(turn), nth)
+            session, other = case.session(), case.session()
+            turn = Turn(session, many)
+            async with create_task_group() as tasks:
+                tasks.start_soon(case.store.append, Turn(other, case.items))
+                more = await cancel(case.store.append(turn), nth)
+            expect("a turn appended meanwhile", await case.loaded(other), list(case.items))
             loaded = await case.loaded(session)
             if loaded:
-                expect("the session", loaded, list(case.items))
+                expect("the session", loaded, many)
             await case.store.append(turn)
-            expect("the session, saved again", await case.loaded(session), list(case.items))
+            expect("the session, saved again", await case.loaded(session), many)
 
 
 RULES_AT_ONCE: tuple[Rule, ...] = (
     all_kept,
     at_once_once,
     one_wins,
+    popped_once,
     seen_whole,
     cancelled,
 )

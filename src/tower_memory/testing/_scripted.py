@@ -15,8 +15,8 @@ from tower_memory._service import describe
 class ScriptedService:
     """A service that gives one answer after another, and keeps the requests it was given.
 
-    An answer is what it returns; an exception is raised instead; a function is called with the
-    request, awaited if it is a coroutine function, and what it gives is returned.
+    An answer is what it returns; a function is called with the request, and awaited if it gives an
+    awaitable; an exception, given or returned, is raised.
 
     >>> import anyio
     >>> service = ScriptedService("Hello", ConnectionError("reset"), lambda request: request * 2)
@@ -49,11 +49,12 @@ class ScriptedService:
             msg = f"there is no answer left for request {len(self.requests)}: {request!r}"
             raise AssertionError(msg)
         answer = self._answers.popleft()
-        if isinstance(answer, BaseException):
-            raise answer
         if callable(answer):
             answer = answer(request)
-            return await answer if isawaitable(answer) else answer
+            if isawaitable(answer):
+                answer = await answer
+        if isinstance(answer, BaseException):
+            raise answer
         return answer
 
     def __repr__(self) -> str:
