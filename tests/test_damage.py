@@ -19,7 +19,7 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from tower_memory import SessionError, SqliteSessionStore, Turn
-from tower_memory._stores import connection
+from tower_memory._stores import connection, database, schema
 
 TURNS = [Turn("s", [{"n": n, "text": "x" * 500}]) for n in range(60)]
 ITEMS = [turn.items[0] for turn in TURNS]
@@ -232,6 +232,27 @@ async def test_what_was_refused_is_not_saved_later(tmp_path):
         assert await store.load("s") == ["backup"]
 
 
+async def test_a_log_deleted_under_two_processes_costs_neither_a_turn(tmp_path):
+    path = tmp_path / "sessions.db"
+    async with SqliteSessionStore(path) as store:
+        await store.append(TURNS[0])
+        command = [sys.executable, "-c", ANOTHER_PROCESS, path]
+        async with await anyio.open_process(command, stderr=None) as other:
+            said = BufferedByteReceiveStream(other.stdout)
+            assert await said.receive_until(b"\n", 100) == b"saved"
+            await store.append(TURNS[1])
+            Path(f"{path}-wal").unlink()  # noqa: ASYNC240 - that is what happens
+            with pytest.raises(SessionError, match="was deleted or replaced"):
+                await store.append(TURNS[2])
+            await store.append(TURNS[2])
+            await other.stdin.send(b"\n")
+            assert b"was deleted or replaced" in await said.receive_until(b"\n", 1000)
+            await store.append(TURNS[3])
+        expected = [ITEMS[0], "of another process", *ITEMS[1:4]]
+        assert await store.load("s") == expected
+    assert integrity(path) == [("ok",)]
+
+
 READER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
@@ -299,6 +320,27 @@ def test_a_connection_that_never_used_a_replaced_file_leaves_the_new_one_alone(t
         assert Path(f"{path}-wal").read_bytes() == written != b""
 
 
+def test_a_file_replaced_before_a_connection_used_it_is_seen(tmp_path):
+    path, new = tmp_path / "sessions.db", tmp_path / "new.db"
+    new.touch()
+    with closing(connection.Connection(str(path), isolation_level=None)) as opened:
+        new.rename(path)
+        opened.execute(schema.only_read)
+        with pytest.raises(sqlite3.OperationalError, match="was deleted or replaced"):
+            opened.execute(schema.only_read)
+
+
+async def test_a_file_deleted_just_as_it_is_opened_again_is_not_made_anew(tmp_path, monkeypatch):
+    path = tmp_path / "sessions.db"
+    async with SqliteSessionStore(path) as store:
+        await in_doubt(store, path)
+        path.unlink()
+        monkeypatch.setattr(database, "holds_something", lambda path: True)
+        with pytest.raises(SessionError, match=str(path)):
+            await store.load("s")
+        assert not path.exists()
+
+
 async def test_a_fault_in_a_database_in_memory_does_not_cost_what_it_holds():
     def fail(connection):
         msg = "a fault"
@@ -314,7 +356,7 @@ async def test_a_fault_in_a_database_in_memory_does_not_cost_what_it_holds():
 ANOTHER_PROCESS = """
 import sys, anyio
 from tower_memory import SessionError, SqliteSessionStore, Turn
-from tower_memory._stores import connection
+from tower_memory._stores import connection, database, schema
 
 async def main():
     async with SqliteSessionStore(sys.argv[1]) as store:

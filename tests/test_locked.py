@@ -208,6 +208,22 @@ async def test_all_who_wait_to_open_a_locked_file_give_up_in_their_own_time(path
         assert await one.load("s") == []
 
 
+async def test_who_waits_to_open_a_file_behind_a_more_patient_one_gives_up_in_its_own_time(path):
+    hasty = SqliteSessionStore(path, busy_timeout=0.1)
+    patient = SqliteSessionStore(path, busy_timeout=LONG)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(patient.append, Turn("s", ["patient"]))
+            while patient._opening is None:
+                await anyio.lowlevel.checkpoint()
+            with pytest.raises(SessionError, match="others are still opening it"):
+                await hasty.load("s")
+            other.execute("ROLLBACK")
+    assert await patient.load("s") == ["patient"]
+    await patient.aclose()
+
+
 async def test_many_who_wait_for_a_lock_do_not_hold_each_other_up(path):
     async with SqliteSessionStore(path, busy_timeout=0.2) as store:
         await store.append(Turn("s", ["first"]))

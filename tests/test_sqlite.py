@@ -23,6 +23,7 @@ from tower_memory import (
     MessageItem,
     Role,
     RunItem,
+    SessionConflict,
     SessionError,
     SqliteSessionStore,
     Turn,
@@ -607,6 +608,25 @@ def test_a_fault_in_one_turn_of_a_commit_is_not_its_neighbours(path):
     assert operations.settle(connection, queue, two) > 1
     history = operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any))
     assert history == ["one", "two"]
+    connection.close()
+
+
+def test_a_conflict_among_the_turns_of_a_commit_costs_no_commit_of_its_own(path):
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.prepare(connection, lambda: False)
+    statements = []
+    connection.set_trace_callback(statements.append)
+    writes = [appending(Turn("s", [n], expected_revision=n % 2 or None)) for n in range(4)]
+    queue = deque(writes)
+    for write in writes:
+        if write is not writes[3]:
+            operations.settle(connection, queue, write)
+        else:
+            with pytest.raises(SessionConflict):
+                operations.settle(connection, queue, write)
+    assert statements.count("COMMIT") == 1
+    history = operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any))
+    assert history == [0, 1, 2]
     connection.close()
 
 

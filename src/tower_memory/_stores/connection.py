@@ -137,7 +137,9 @@ def _create_private(path: str) -> None:
 
 def _check_writable(path: str) -> None:
     """Refuse a file that SQLite would open for reading only, and keep so once it may be written."""
-    if not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+    if _identity(path) and not os.access(
+        path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
+    ):
         raise PermissionError(EACCES, os.strerror(EACCES), path)
 
 
