@@ -225,17 +225,18 @@ async def test_who_waits_to_open_a_file_behind_a_more_patient_one_gives_up_in_it
 
 
 async def test_many_who_wait_for_a_lock_do_not_hold_each_other_up(path):
-    async with SqliteSessionStore(path, busy_timeout=0.2) as store:
-        await store.append(Turn("s", ["first"]))
-
-        async def give_up(operation):
-            with pytest.raises(SessionError, match="locked"):
-                await operation("s")
-
-        with locked(path):
-            began = anyio.current_time()
-            async with anyio.create_task_group() as tasks:
-                for number in range(200):
-                    tasks.start_soon(give_up, (store.pop, store.clear)[number % 2])
-            assert anyio.current_time() - began < 1.2
-        assert await store.load("s") == ["first"]
+    async with (
+        SqliteSessionStore(path, busy_timeout=0.1) as hasty,
+        SqliteSessionStore(path, busy_timeout=LONG) as patient,
+    ):
+        await patient.append(Turn("s", ["first"]))
+        async with anyio.create_task_group() as tasks:
+            with locked(path):
+                for number in range(400):
+                    tasks.start_soon((patient.pop, patient.clear)[number % 2], "other")
+                for _ in range(5):
+                    began = anyio.current_time()
+                    with pytest.raises(SessionError, match="database is locked"):
+                        await hasty.append(Turn("s", ["never"]))
+                    assert anyio.current_time() - began < 1  # 400 tries would take two
+        assert await hasty.load("s") == ["first"]

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-from collections import deque
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -485,7 +484,7 @@ def appending(turn):
 
 def settle(connection, *writes):
     """The outcome of each of *writes*, which are queued together."""
-    queue = deque(writes)
+    queue = operations.WriteQueue(writes)
     return [operations.settle(connection, queue, write) for write in writes]
 
 
@@ -601,7 +600,7 @@ def test_a_fault_in_one_turn_of_a_commit_is_not_its_neighbours(path):
         " BEGIN SELECT RAISE(ABORT, 'a fault'); END"
     )
     one, bad, two = (appending(Turn("s", items)) for items in (["one"], ["half", "bad"], ["two"]))
-    queue = deque([one, bad, two])
+    queue = operations.WriteQueue([one, bad, two])
     assert operations.settle(connection, queue, one) == 1
     with pytest.raises(sqlite3.IntegrityError, match="a fault"):
         operations.settle(connection, queue, bad)
@@ -617,7 +616,7 @@ def test_a_conflict_among_the_turns_of_a_commit_costs_no_commit_of_its_own(path)
     statements = []
     connection.set_trace_callback(statements.append)
     writes = [appending(Turn("s", [n], expected_revision=n % 2 or None)) for n in range(4)]
-    queue = deque(writes)
+    queue = operations.WriteQueue(writes)
     for write in writes:
         if write is not writes[3]:
             operations.settle(connection, queue, write)
@@ -652,7 +651,7 @@ def test_a_turn_whose_caller_is_gone_before_its_commit_is_not_written(path):
     with pytest.raises(operations.Locked):  # which nobody hears
         settle(connection, gone)
     assert operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any)) == []
-    queue = deque([gone, here])
+    queue = operations.WriteQueue([gone, here])
     assert operations.settle(connection, queue, here) == 1
     history = operations.load(connection, here.caller, "s", None, ItemCodec(Any))
     assert (list(history), history.revision) == ([1], 1)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ class Database:
         self.synchronous: Synchronous = synchronous
         self._shared = shared
         self._workers = workers
-        self._queue: WriteQueue = deque()
+        self._queue = WriteQueue()
         self._process = os.getpid()
         self._under_way = 0
         self._idle = Event()

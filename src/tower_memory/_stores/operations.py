@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
+from math import inf
 from typing import Any, cast, final
 
 from tower_memory._codec import ItemCodec
@@ -25,7 +26,8 @@ from tower_memory._sessions import History, Turn, turn_starts
 from tower_memory._stores.schema import is_busy
 
 LOCK_SLICE = 0.005
-"""Seconds that a connection waits for the lock before its caller is told to ask again."""
+"""Seconds that a connection waits for the lock before its caller is told to ask again, and after
+which it tries again: each of many callers would otherwise wait for all others' tries."""
 
 _NEWEST = (
     "SELECT id, turn_id, CAST(item AS BLOB) FROM memory_item"
@@ -72,7 +74,11 @@ class Write:
         self.settled = True
 
 
-WriteQueue = deque[Write]
+@final
+class WriteQueue(deque[Write]):
+    """What is to be written, and when the file was last found locked."""
+
+    locked_at = -inf
 
 
 @final
@@ -167,7 +173,7 @@ def settle(connection: sqlite3.Connection, queue: WriteQueue, write: Write) -> A
     all, so what arrives while a commit runs shares the next one; no caller leads, so none can be
     waited for.
     """
-    if not write.settled:
+    if not write.settled and time.monotonic() > queue.locked_at + LOCK_SLICE:
         _commit(connection, queue)
     if not write.settled:
         raise Locked
@@ -190,6 +196,7 @@ def _commit(connection: sqlite3.Connection, queue: WriteQueue) -> None:
             outcomes = [_outcome(connection, write) for write in batch]
     except Exception as error:  # noqa: BLE001 - it becomes the outcome, which settle raises
         if isinstance(error, sqlite3.Error) and is_busy(error):
+            queue.locked_at = time.monotonic()
             for write in reversed(batch):
                 if write.caller.waits():
                     queue.appendleft(write)
@@ -199,7 +206,7 @@ def _commit(connection: sqlite3.Connection, queue: WriteQueue) -> None:
             batch[0].settle(error)
         else:  # one's fault is not its neighbours'
             for write in batch:
-                _commit(connection, deque([write]))
+                _commit(connection, WriteQueue([write]))
     else:
         for write, outcome in zip(batch, outcomes, strict=True):
             write.settle(outcome)
