@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from tower_memory import LoadSession, MemoryLayer, SaveSession, SqliteSessionStore, Turn
-from tower_memory._overlap import _locks
+from tower_memory._overlap import _all_locks
 from tower_memory._stores import connection
 from tower_memory._stores.database import _open_files
 from tower_memory.testing._cancelling import Suspended
@@ -62,7 +62,7 @@ async def sweep(make_operation, cancelled, check):
 
 async def still_works(store):
     """The store opens no transaction, holds no lock, and does what it is asked."""
-    assert not _locks.get({})
+    assert not _all_locks.get({})
     revision = await store.append(Turn("other", ITEMS))
     assert (await store.load("other", limit=0)).revision == revision
     assert not await store._database._workers.writer.run(

@@ -18,7 +18,7 @@ from tower_memory import (
     SqliteSessionStore,
     Turn,
 )
-from tower_memory._overlap import _locks, _part_of
+from tower_memory._overlap import _all_locks, _part_of
 
 
 def user(text):
@@ -32,7 +32,7 @@ def remembering(store, session_id="s", **parameters):
 @pytest.fixture(autouse=True)
 async def no_lock_is_left_behind(anyio_backend):
     yield
-    assert not _locks.get({})
+    assert not _all_locks.get({})
 
 
 class Model:
@@ -91,7 +91,7 @@ async def test_serialized_turns_run_one_after_another_in_order_through_whatever_
 
 def waiting():
     """How many turns wait for a lock."""
-    return sum(lock.users - 1 for lock in _locks.get({}).values())
+    return sum(lock.users - 1 for lock in _all_locks.get({}).values())
 
 
 async def test_stores_on_one_file_are_one_store(tmp_path):

@@ -69,7 +69,7 @@ async def main():
             blocks.append(sys.getallocatedblocks())
             with open("/proc/self/statm") as statm:
                 resident.append(int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
-        locks = len(_overlap._locks.get())
+        locks = len(_overlap._all_locks.get())
     taken = {"threads": [*threads], "files": [*files], "blocks": blocks, "bytes": resident}
     print(json.dumps({**taken, "locks": locks}))
 

@@ -40,7 +40,7 @@ from tower_memory import (
     TurnExists,
     UnencodableItemError,
 )
-from tower_memory._overlap import _locks
+from tower_memory._overlap import _all_locks
 
 
 def sizes(default, long):
@@ -470,7 +470,7 @@ class MemoryLife(Life):
 
     def check_in_the_end(self):
         self.portal.call(self.finished)
-        assert not self.portal.call(_locks.get, {})
+        assert not self.portal.call(_all_locks.get, {})
         for session_id in dict(USES):
             turns = [turn for turn in self.taken if turn.session_id == session_id]
             check(turns, self.portal.call(self.stores[0].load, session_id))

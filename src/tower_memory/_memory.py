@@ -19,7 +19,7 @@ from msgspec import json
 from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
-from tower_memory._overlap import session_turn
+from tower_memory._overlap import begin_turn
 from tower_memory._service import Req, Res, Service, attribute, describe, inner_of, stack
 from tower_memory._sessions import History, SessionStore, Turn
 from tower_memory.dialects import ChatCompletions, Dialect
@@ -153,8 +153,11 @@ class Memory(Generic[Req, Res]):
             turn = replace(turn, turn_id=layer.turn_id(request))
         if layer.overlap == "append":
             return await self._take(turn, request)
-        async with session_turn(layer.store, session_id, wait=layer.overlap == "serialize"):
+        opened = await begin_turn(layer.store, session_id, wait=layer.overlap == "serialize")
+        try:
             return await self._take(turn, request)
+        finally:
+            opened.end()
 
     async def _take(self, turn: Turn[Any], request: Req) -> Res:
         layer = self.layer

@@ -6,12 +6,12 @@
    or by one that waits, in turn, for that one. A task that merely inherited its context from a
    turn that is over waits for nobody but those ahead of it.
 3. A lock exists while a turn holds it or waits for it, and leaves nothing behind.
+4. Any task may end a turn: a stream is often finished by another than began it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import final
@@ -21,17 +21,19 @@ from anyio.lowlevel import RunVar
 
 from tower_memory._errors import SessionConflict, SessionError
 
+_Key = tuple[Hashable, str]
+
 
 @final
 @dataclass(eq=False, slots=True)
 class _Lock:
-    """The lock of one session; not anyio's, which takes a second turn of one task for a mistake."""
+    """The lock of one session; not anyio's, which belongs to a task, and is ended by that only."""
 
     semaphore: Semaphore = field(default_factory=lambda: Semaphore(1))
-    holder: _Turn | None = None
+    holder: OpenTurn | None = None
     users: int = 0
 
-    def waits_for(self, turns: tuple[_Turn, ...]) -> bool:
+    def waits_for(self, turns: tuple[OpenTurn, ...]) -> bool:
         """Whether getting this lock takes one of *turns* to be over first."""
         if self.holder is None:
             return False
@@ -40,48 +42,64 @@ class _Lock:
 
 @final
 @dataclass(eq=False, slots=True)
-class _Turn:
-    """A turn that holds its session, and the locks that whatever is part of it waits for."""
+class OpenTurn:
+    """A turn that holds its session until it is ended; to be had from `begin_turn`."""
 
+    _key: _Key
+    _locks: dict[_Key, _Lock]
     awaited: list[_Lock] = field(default_factory=list[_Lock])
     over: bool = False
 
+    def end(self) -> None:
+        """Let the next turn of the session run. Ending twice is ending once."""
+        if not self.over:
+            self.over = True
+            lock = self._locks[self._key]
+            lock.holder = None
+            lock.semaphore.release()
+            _leave(self._locks, self._key)
 
-_locks: RunVar[dict[tuple[Hashable, str], _Lock]] = RunVar("tower_memory_locks")
-_part_of: ContextVar[tuple[_Turn, ...]] = ContextVar("tower_memory_turns", default=())
+    def enter(self) -> None:
+        """Make what runs in this context from now on part of this turn, until it is over."""
+        turns = tuple(turn for turn in _part_of.get() if not turn.over)
+        _part_of.set(turns if self in turns else (*turns, self))
 
 
-@asynccontextmanager
-async def session_turn(store: object, session_id: str, *, wait: bool) -> AsyncGenerator[None]:
+_all_locks: RunVar[dict[_Key, _Lock]] = RunVar("tower_memory_locks")
+_part_of: ContextVar[tuple[OpenTurn, ...]] = ContextVar("tower_memory_turns", default=())
+
+
+async def begin_turn(store: object, session_id: str, *, wait: bool) -> OpenTurn:
     """Hold the session *session_id* of *store*; what is equal to *store* is the same store.
+
+    What runs in this context from now on is part of the turn, until it is over.
 
     Raises:
         SessionConflict: Without *wait*: another turn holds the session.
         SessionError: With *wait*: the turn would wait for itself.
     """
-    locks = _locks.get(None)
+    locks = _all_locks.get(None)
     if locks is None:
         locks = {}
-        _locks.set(locks)
+        _all_locks.set(locks)
     key = (_identity(store), session_id)
     lock = locks.setdefault(key, _Lock())
     lock.users += 1
     try:
         outer = tuple(turn for turn in _part_of.get() if not turn.over)
         await _acquire(lock, session_id, outer, wait=wait)
-        turn = lock.holder = _Turn()
-        before = _part_of.set((*outer, turn))
-        try:
-            yield
-        finally:
-            _part_of.reset(before)
-            turn.over = True
-            lock.holder = None
-            lock.semaphore.release()
-    finally:
-        lock.users -= 1
-        if lock.users == 0:
-            del locks[key]
+    except BaseException:
+        _leave(locks, key)
+        raise
+    turn = lock.holder = OpenTurn(key, locks)
+    turn.enter()
+    return turn
+
+
+def _leave(locks: dict[_Key, _Lock], key: _Key) -> None:
+    locks[key].users -= 1
+    if locks[key].users == 0:
+        del locks[key]
 
 
 def _identity(store: object) -> Hashable:
@@ -92,7 +110,9 @@ def _identity(store: object) -> Hashable:
     return store
 
 
-async def _acquire(lock: _Lock, session_id: str, outer: tuple[_Turn, ...], *, wait: bool) -> None:
+async def _acquire(
+    lock: _Lock, session_id: str, outer: tuple[OpenTurn, ...], *, wait: bool
+) -> None:
     if not wait:
         try:
             lock.semaphore.acquire_nowait()
