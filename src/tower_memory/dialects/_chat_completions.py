@@ -5,17 +5,17 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from functools import partial
 from typing import Any, Final, final
 
 import msgspec
 
 from tower_memory._items import as_chat
-from tower_memory.dialects._plain import MISSING, field, like, plain, replaced
+from tower_memory._shapes import MISSING, field
+from tower_memory.dialects._mending import INTERRUPTED, mended
+from tower_memory.dialects._plain import like, plain, replaced
 
 INSTRUCTIONS: Final = frozenset({"system", "developer"})
-INTERRUPTED: Final = "(interrupted: this call has no result)"
 
 
 @final
@@ -60,7 +60,15 @@ class ChatCompletions:
         kinds = {type(message) for message in messages}
         if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
             spell = partial(like, kind=kind)
-        hydrated = [*instructions, *_mended(list(map(spell, past)), new, spell)]
+
+        def interrupted(calls: list[str]) -> list[Any]:
+            results = ({"role": "tool", "tool_call_id": call} for call in calls)
+            return [spell({**result, "content": INTERRUPTED}) for result in results]
+
+        conversation = mended(
+            list(map(spell, past)), new, interrupted=interrupted, without=_nothing_left
+        )
+        hydrated = [*instructions, *conversation]
         return hydrated if messages is request else replaced(request, "messages", hydrated)
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
@@ -110,6 +118,10 @@ def _as_it_is(message: Any) -> Any:
     return message
 
 
+def _nothing_left(_message: Any, _calls: set[str]) -> None:
+    """A message that holds a result holds nothing else."""
+
+
 def _role(message: Any) -> Any:
     return field(message, "role")
 
@@ -144,60 +156,3 @@ def _after(new: list[Any], conversation: list[Any]) -> list[Any]:
 def _says(message: Any, item: Any) -> bool:
     """Whether *message* is *item*, perhaps with something added, such as an id."""
     return bool({**message, **item} == message)
-
-
-def _mended(history: Sequence[Any], new: Sequence[Any], spell: Callable[[Any], Any]) -> list[Any]:
-    """The history and the new messages as they can follow each other (rule 3)."""
-    spoken: list[_Spoken] = []
-    for number, message in enumerate([*history, *new]):
-        old = number < len(history)
-        if (call := _answered(message)) is None:
-            spoken.append(_Spoken(message, _calls(message), old))
-        elif (caller := _caller(spoken, call)) is not None:
-            caller.unanswered.remove(call)
-            caller.results.append(message)
-        elif not old:
-            msg = (
-                f"request.messages has a result of the tool call {call!r}, for which no call in "
-                "the loaded history waits; load more of it, or send the call along"
-            )
-            raise ValueError(msg)
-    return [message for each in spoken for message in each.messages(spell)]
-
-
-@dataclass(slots=True)
-class _Spoken:
-    """A message that is no tool's result, the calls it makes, and their results."""
-
-    message: Any
-    unanswered: list[str]
-    old: bool
-    results: list[Any] = dataclass_field(default_factory=list[Any])
-
-    def messages(self, spell: Callable[[Any], Any]) -> list[Any]:
-        """Itself and a result of each of its calls, made up where an old one has none."""
-        interrupted = [
-            spell({"role": "tool", "tool_call_id": call, "content": INTERRUPTED})
-            for call in self.unanswered
-            if self.old
-        ]
-        return [self.message, *self.results, *interrupted]
-
-
-def _caller(spoken: list[_Spoken], call: str) -> _Spoken | None:
-    """The last to make *call*, if it is unanswered."""
-    return next((each for each in reversed(spoken) if call in each.unanswered), None)
-
-
-def _answered(message: Any) -> str | None:
-    """The call that *message* is a result of, or None; a result that does not say is no result."""
-    call = field(message, "tool_call_id") if _role(message) == "tool" else None
-    return call if isinstance(call, str) else None
-
-
-def _calls(message: Any) -> list[str]:
-    """The ids of the calls that *message* makes. Some servers give none, so nothing can refer."""
-    calls = field(message, "tool_calls")
-    if not isinstance(calls, (list, tuple)):
-        return []
-    return [call_id for call in calls if isinstance(call_id := field(call, "id"), str)]

@@ -9,21 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from copy import copy
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from tower_memory._codec import json_of
-
-MISSING: Final = object()
-"""Stands for a field that is not there; None may well be."""
-
-
-def field(value: object, name: str) -> Any:
-    """The field *name* of a mapping or an object, or `MISSING`."""
-    if isinstance(value, Mapping):
-        return value.get(name, MISSING)
-    return getattr(value, name, MISSING)
 
 
 def replaced(request: Any, name: str, value: object) -> Any:

@@ -1,0 +1,101 @@
+"""The shapes of items: what in an item, in whatever dialect it is spelled, belongs to what.
+
+An item may make calls of tools, hold their results, or open an exchange; each dialect spells it
+in its own way, and none can be taken for another's:
+
+1. Chat messages: ``tool_calls`` with an ``id``; messages of the role ``tool``.
+2. OpenAI's Responses: items with a ``call_id``; those of results have a type in ``_output``.
+3. Anthropic's messages: blocks of the types ``tool_use`` and ``tool_result``.
+4. pydantic-ai's messages: parts of the kinds ``tool-call``, ``tool-return`` and ``retry-prompt``.
+5. Run items: ``ToolCall`` and ``ToolOutput``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from tower_memory._items import ToolCallItem, ToolOutputItem
+
+MISSING: Final = object()
+"""Stands for a field that is not there; None may well be."""
+
+
+def field(value: object, name: str) -> Any:
+    """The field *name* of a mapping or an object, or `MISSING`."""
+    if isinstance(value, Mapping):
+        return value.get(name, MISSING)
+    return getattr(value, name, MISSING)
+
+
+def parts_of(value: object, name: str) -> list[Any]:
+    """The list that *value* has under *name*; an empty one where there is none."""
+    found = field(value, name)
+    return list(found) if isinstance(found, (list, tuple)) else []
+
+
+def calls_of(item: Any) -> list[str]:
+    """The ids of the calls that *item* makes, in order; some servers give none."""
+    return [call for call in _calls(item) if isinstance(call, str)]
+
+
+def results_of(item: Any) -> list[str]:
+    """The ids of the calls whose results *item* holds, in order."""
+    return [call for call in _results(item) if isinstance(call, str)]
+
+
+def opens(item: Any) -> bool:
+    """Whether an exchange may begin with *item*: a user's, or of a shape that is not known."""
+    if results_of(item):
+        return False
+    role, kind = field(item, "role"), field(item, "kind")
+    if role is not MISSING:
+        return bool(role == "user")
+    if kind is not MISSING:
+        return any(field(part, "part_kind") == "user-prompt" for part in parts_of(item, "parts"))
+    return field(item, "type") is MISSING and not isinstance(item, (ToolCallItem, ToolOutputItem))
+
+
+def _calls(item: Any) -> Iterator[Any]:
+    if isinstance(item, ToolCallItem) or field(item, "type") == "ToolCall":
+        yield field(item, "id")
+    elif not _is_output(item):
+        yield field(item, "call_id")
+    for call in parts_of(item, "tool_calls"):
+        yield field(call, "id")
+    for block in parts_of(item, "content"):
+        if field(block, "type") == "tool_use":
+            yield field(block, "id")
+    for part in parts_of(item, "parts"):
+        if field(part, "part_kind") == "tool-call":
+            yield field(part, "tool_call_id")
+
+
+def _results(item: Any) -> Iterator[Any]:
+    if (
+        field(item, "role") == "tool"
+        or isinstance(item, ToolOutputItem)
+        or field(item, "type") == "ToolOutput"
+    ):
+        yield field(item, "tool_call_id")
+    elif _is_output(item):
+        yield field(item, "call_id")
+    for block in parts_of(item, "content"):
+        if is_result(block):
+            yield field(block, "tool_use_id")
+    for part in parts_of(item, "parts"):
+        if is_result(part):
+            yield field(part, "tool_call_id")
+
+
+def is_result(part: Any) -> bool:
+    """Whether *part* of an item is a result: a block of Anthropic's, or a part of pydantic-ai's."""
+    kind = field(part, "part_kind")
+    if kind == "retry-prompt":  # of a call, if it names its tool; else of what the model said
+        return isinstance(field(part, "tool_name"), str)
+    return kind == "tool-return" or field(part, "type") == "tool_result"
+
+
+def _is_output(item: Any) -> bool:
+    kind = field(item, "type")
+    return isinstance(kind, str) and kind.endswith("_output")
