@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import tower_memory
-from tower_memory import dialects
+from tower_memory import dialects, testing, windows
 
 NAMES = [
     "Service",
@@ -49,6 +49,13 @@ def test_the_public_names_are_exactly_these():
     assert sorted(tower_memory.__all__) == sorted(NAMES)
     assert all(hasattr(tower_memory, name) for name in NAMES)
     assert set(dialects.__all__) == {"ChatCompletions", "Dialect"}
+    assert set(windows.__all__) == {
+        *("BoundedWindow", "LastItems", "LastTurns", "Shortest", "TokenBudget", "Window"),
+        "estimated_tokens",
+    }
+    assert set(testing.__all__) == {
+        *("ScriptedService", "StoreBroken", "StoreReport", "check_session_store"),
+    }
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"RunItem"}))

@@ -21,8 +21,9 @@ from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
 from tower_memory._overlap import begin_turn
 from tower_memory._service import Req, Res, Service, attribute, describe, inner_of, stack
-from tower_memory._sessions import History, SessionStore, Turn
+from tower_memory._sessions import History, SessionStore, Turn, at_most
 from tower_memory.dialects import ChatCompletions, Dialect
+from tower_memory.windows import BoundedWindow, Window, check_window
 
 Overlap: TypeAlias = Literal["serialize", "append", "reject"]
 
@@ -73,6 +74,9 @@ class MemoryLayer:
             commit. ``"reject"``: the later raises `SessionConflict`.
         turn_id: A function of the request, so that the same request made again is the same turn;
             None for a new turn each time.
+        window: What part of the history the model gets: any service from `History` to items, such
+            as those in `tower_memory.windows`; None for all that *load* gives. It changes nothing
+            stored.
         grace: Seconds that a save may run past the caller's deadline; None for the store's
             ``busy_timeout``.
 
@@ -83,8 +87,8 @@ class MemoryLayer:
         patience: The grace, in seconds.
 
     Raises:
-        TypeError: A parameter, an id that a function gave, the request or the history is of the
-            wrong kind. Nothing was called.
+        TypeError: A parameter, an id that a function gave, the request, the history or what the
+            window gave of it is of the wrong kind. Nothing was called.
         ValueError: The same, of the wrong value.
         UnencodableItemError: A new item of the request cannot be stored. Nothing was called.
         SessionConflict: With ``"reject"``, when the turn overlaps another: before the inner
@@ -101,14 +105,15 @@ class MemoryLayer:
     dialect: Dialect = ChatCompletions()
     overlap: Overlap = "serialize"
     turn_id: Callable[[Any], str] | None = None
+    window: Window | None = None
     grace: float | None = None
     store: object = field(init=False, repr=False, compare=False)
     codec: ItemCodec[Any] | None = field(init=False, repr=False, compare=False)
     patience: float = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_service("load", self.load)
-        _check_service("save", self.save)
+        _check_service("load", self.load, "LoadSession(store)")
+        _check_service("save", self.save, "SaveSession(store)")
         if callable(self.session_id):
             _check_function("session_id", self.session_id)
         else:
@@ -116,6 +121,8 @@ class MemoryLayer:
         if self.turn_id is not None:
             _check_function("turn_id", self.turn_id)
         check_choice("overlap", self.overlap, get_args(Overlap))
+        if self.window is not None:
+            _check_service("window", self.window, "LastTurns(20)")
         if self.grace is not None:
             check_seconds("grace", self.grace)
         store = _store_of(self.save)
@@ -161,15 +168,15 @@ class Memory(Generic[Req, Res]):
 
     async def _take(self, turn: Turn[Any], request: Req) -> Res:
         layer = self.layer
-        history = await layer.load(turn.session_id)
-        if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
-            msg = f"load must give a History, got {type(history).__name__}"
-            raise TypeError(msg)
+        history = await self._load(turn.session_id)
         if layer.turn_id is not None and (held := history.turn(turn.turn_id)) is not None:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held)
         if layer.overlap == "reject":
             turn = replace(turn, expected_revision=history.revision)
-        hydrated = layer.dialect.with_history(request, history)
+        given: Sequence[Any] = history
+        if layer.window is not None:
+            given = check_window(history, await layer.window(history), turn.items)
+        hydrated = layer.dialect.with_history(request, given)
         response = await self.inner(hydrated)
         try:
             reply = tuple(layer.dialect.reply_items(request, response))
@@ -179,6 +186,23 @@ class Memory(Generic[Req, Res]):
             ) from error
         await self._save(replace(turn, items=(*turn.items, *reply)), history, response)
         return response
+
+    async def _load(self, session_id: str) -> History[Any]:
+        """The history, as far back as the window needs it."""
+        window = self.layer.window
+        bounded = window if isinstance(window, BoundedWindow) else None
+        limit = bounded.needs(None) if bounded else None
+        while True:
+            with at_most(limit):
+                history = await self.layer.load(session_id)
+            if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
+                msg = f"load must give a History, got {type(history).__name__}"
+                raise TypeError(msg)
+            if bounded is None or limit is None or len(history) < limit:
+                return history
+            limit = bounded.needs(history)
+            if limit is not None and limit <= len(history):
+                return history
 
     async def _save(self, turn: Turn[Any], history: History[Any], response: Res) -> None:
         try:
@@ -252,9 +276,9 @@ def _store_of(service: object) -> object:
         service = inside
 
 
-def _check_service(name: str, value: object) -> None:
+def _check_service(name: str, value: object, example: str) -> None:
     if not callable(value):
-        msg = f"{name} must be a service, such as LoadSession(store), got {value!r}"
+        msg = f"{name} must be a service, such as {example}, got {value!r}"
         raise TypeError(msg)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar, final, overload, runtime_checkable
 
@@ -222,6 +224,19 @@ class Session(Protocol[SessionItem]):
         ...
 
 
+_at_most: ContextVar[int | None] = ContextVar("tower_memory_at_most", default=None)
+
+
+@contextmanager
+def at_most(limit: int | None) -> Generator[None]:
+    """Have `LoadSession` load at most so many items meanwhile, through whatever layers."""
+    before = _at_most.set(limit)
+    try:
+        yield
+    finally:
+        _at_most.reset(before)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class LoadSession(Generic[Item]):
@@ -243,7 +258,8 @@ class LoadSession(Generic[Item]):
             check_whole("limit", self.limit, least=0)
 
     async def __call__(self, session_id: str, /) -> History[Item]:
-        return await self.store.load(session_id, limit=self.limit)
+        limits = [limit for limit in (self.limit, _at_most.get()) if limit is not None]
+        return await self.store.load(session_id, limit=min(limits, default=None))
 
 
 @final

@@ -93,7 +93,7 @@ def is_result(part: Any) -> bool:
     kind = field(part, "part_kind")
     if kind == "retry-prompt":  # of a call, if it names its tool; else of what the model said
         return isinstance(field(part, "tool_name"), str)
-    return kind == "tool-return" or field(part, "type") == "tool_result"
+    return bool(kind == "tool-return" or field(part, "type") == "tool_result")
 
 
 def _is_output(item: Any) -> bool:
