@@ -247,6 +247,17 @@ async def test_a_window_that_gives_no_valid_conversation_costs_no_call(
     assert len(await store.load("s")) == len(TALK)
 
 
+async def test_a_window_that_leaves_out_the_call_that_the_request_answers_costs_no_call(store):
+    async def window(history):
+        return history[:1]
+
+    service = ScriptedService()
+    await store.append(Turn("s", [user("a"), call("1")]))
+    with pytest.raises(ValueError, match="it tore apart the call '1'"):
+        await remembering(store, window=window)(service)([result("1")])
+    assert service.requests == []
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
