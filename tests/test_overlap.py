@@ -18,7 +18,7 @@ from tower_memory import (
     SqliteSessionStore,
     Turn,
 )
-from tower_memory._overlap import _all_locks, _part_of
+from tower_memory._overlap import _all_locks, _part_of, begin_turn
 
 
 def user(text):
@@ -310,3 +310,13 @@ async def test_a_store_that_cannot_be_hashed_or_is_empty_is_told_by_what_it_is()
         await until(waiting)
         model.go_on.set()
     assert model.most_at_once == 1
+
+
+async def test_a_turn_that_was_ended_does_not_end_the_next_one(store):
+    first = await begin_turn(store, "s", wait=True)
+    first.end()
+    second = await begin_turn(store, "s", wait=True)
+    first.end()
+    with pytest.raises(SessionConflict):
+        await begin_turn(store, "s", wait=False)
+    second.end()
