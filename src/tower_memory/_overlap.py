@@ -59,11 +59,6 @@ class OpenTurn:
             lock.semaphore.release()
             _leave(self._locks, self._key)
 
-    def enter(self) -> None:
-        """Make what runs in this context from now on part of this turn, until it is over."""
-        turns = tuple(turn for turn in _part_of.get() if not turn.over)
-        _part_of.set(turns if self in turns else (*turns, self))
-
 
 _all_locks: RunVar[dict[_Key, _Lock]] = RunVar("tower_memory_locks")
 _part_of: ContextVar[tuple[OpenTurn, ...]] = ContextVar("tower_memory_turns", default=())
@@ -92,7 +87,7 @@ async def begin_turn(store: object, session_id: str, *, wait: bool) -> OpenTurn:
         _leave(locks, key)
         raise
     turn = lock.holder = OpenTurn(key, locks)
-    turn.enter()
+    _part_of.set((*outer, turn))
     return turn
 
 
