@@ -19,11 +19,12 @@ from typing import Literal, TypeAlias, TypeVar, final
 from anyio import Event, Lock, WouldBlock, fail_after, sleep
 from anyio.lowlevel import RunVar
 
+from tower_memory._crossing import crossing
 from tower_memory._errors import SessionError
 from tower_memory._stores import operations, schema
 from tower_memory._stores.connection import Connection, holds_something
 from tower_memory._stores.operations import Caller, Write, WriteQueue
-from tower_memory._stores.worker import Worker, crossing, start_worker
+from tower_memory._stores.worker import Worker, start_worker
 
 Synchronous: TypeAlias = Literal["extra", "full", "normal", "off"]
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """A connection on a thread of its own, to be asked from asyncio and from trio.
 
-1. aiosqlite speaks asyncio. On trio the same calls run in an asyncio loop on one more thread.
+1. aiosqlite speaks asyncio. On trio the same calls cross to an asyncio loop on one more thread.
 2. What is asked of a worker is done in that order, each a whole function on its thread.
 3. A worker left running keeps no process alive.
 """
@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from threading import Thread
-from typing import Any, TypeAlias, TypeVar, final
+from typing import Any, TypeVar, final
 
 import aiosqlite
 import anyio
-from anyio.from_thread import BlockingPortal
-from anyio.lowlevel import current_token
 
+from tower_memory._crossing import Cross
 from tower_memory._stores.connection import IN_MEMORY, Connection
-
-Cross: TypeAlias = Callable[..., Awaitable[Any]]
-"""The way from this event loop to an asyncio loop: takes a coroutine function, and arguments."""
 
 T = TypeVar("T")
 
@@ -46,27 +41,6 @@ class Worker:
         """Close the connection and end the thread, after what was asked for before is done."""
         with anyio.fail_after(None, shield=True):
             await self._cross(_close, self._connection)
-
-
-def crossing(opened: AsyncExitStack) -> Cross:
-    """The way from this event loop to an asyncio loop: none to go on asyncio, else a portal.
-
-    Not anyio's ``start_blocking_portal``: a generator, which left open would wait, as the process
-    exits, for a thread that is no more.
-    """
-    if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
-        return _stay
-    started: Future[BlockingPortal] = Future()
-    thread = Thread(target=_run_portal, args=(started,), daemon=True)
-    thread.start()
-    portal = started.result()
-
-    async def stop() -> None:
-        await portal.call_async(portal.stop)
-        thread.join()
-
-    opened.push_async_callback(stop)
-    return portal.call_async
 
 
 async def start_worker(
@@ -108,22 +82,6 @@ async def start_worker(
     for failure in failures:
         raise failure
     return worker
-
-
-async def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    return await function(*arguments)
-
-
-def _run_portal(started: Future[BlockingPortal]) -> None:
-    async def serve() -> None:
-        async with BlockingPortal() as portal:
-            started.set_result(portal)
-            await portal.sleep_until_stopped()
-
-    try:
-        anyio.run(serve)
-    except OSError as error:  # such as too many open files
-        started.set_exception(error)
 
 
 async def _start(connection: aiosqlite.Connection) -> None:
