@@ -3,6 +3,7 @@
 1. Everything the library raises about a session is a `SessionError`; mistakes in calling it are
    Python's own `TypeError`, `ValueError` and `RuntimeError`.
 2. An error that is raised after a model was paid for carries the response.
+   Of a reply that was streamed that is a `tower_memory.dialects.Streamed`, with its chunks.
 3. Messages name sessions and places; what people said is on the attributes, except for the
    start of a value that cannot be stored or read.
 """
@@ -43,8 +44,8 @@ class SessionConflict(SessionError):
     """Raised when a session is no longer what a turn was made for.
 
     Attributes:
-        expected: The revision that was expected, or None where another turn is under way and no
-            revision was compared.
+        expected: The revision that was expected, or None where none was compared: another turn is
+            under way, or the request's conversation is not the session's.
         actual: The revision that was found, or None likewise.
         response: What the inner service answered, or None when it was not called.
         turn: The turn that was not saved, or None when there was none yet.
@@ -58,13 +59,11 @@ class SessionConflict(SessionError):
         actual: int | None = None,
         response: Any = None,
         turn: Any = None,
+        reason: str = "another turn of it is under way",
     ) -> None:
-        found = (
-            "another turn of it is under way"
-            if expected is None
-            else f"revision {expected} was expected, {actual} was found"
-        )
-        super().__init__(f"{found}; load it again and decide", session_id=session_id)
+        if expected is not None:
+            reason = f"revision {expected} was expected, {actual} was found"
+        super().__init__(f"{reason}; load it again and decide", session_id=session_id)
         self.expected = expected
         self.actual = actual
         self.response = response

@@ -59,7 +59,7 @@ def opens(item: Any) -> bool:
 def _calls(item: Any) -> Iterator[Any]:
     if isinstance(item, ToolCallItem) or field(item, "type") == "ToolCall":
         yield field(item, "id")
-    elif not _is_output(item):
+    elif _is_typed(item) and not _is_output(item):
         yield field(item, "call_id")
     for call in parts_of(item, "tool_calls"):
         yield field(call, "id")
@@ -78,7 +78,7 @@ def _results(item: Any) -> Iterator[Any]:
         or field(item, "type") == "ToolOutput"
     ):
         yield field(item, "tool_call_id")
-    elif _is_output(item):
+    elif _is_typed(item) and _is_output(item):
         yield field(item, "call_id")
     for block in parts_of(item, "content"):
         if is_result(block):
@@ -96,6 +96,10 @@ def is_result(part: Any) -> bool:
     return bool(kind == "tool-return" or field(part, "type") == "tool_result")
 
 
+def _is_typed(item: Any) -> bool:
+    """Whether *item* is one of Responses', which have a type, and no role but for messages."""
+    return isinstance(field(item, "type"), str) and field(item, "role") is MISSING
+
+
 def _is_output(item: Any) -> bool:
-    kind = field(item, "type")
-    return isinstance(kind, str) and kind.endswith("_output")
+    return bool(field(item, "type").endswith("_output"))

@@ -28,7 +28,8 @@ from typing import Any, Protocol, final, runtime_checkable
 from msgspec import json
 
 from tower_memory._arguments import check_whole
-from tower_memory._sessions import History
+from tower_memory._service import Service
+from tower_memory._sessions import History, at_most
 from tower_memory._shapes import calls_of, opens, results_of
 
 __all__ = (
@@ -121,7 +122,7 @@ class LastItems:
         """See `BoundedWindow.needs`."""
         if loaded is None or len(loaded) <= self.items:
             return self.items + 1  # one more tells whether there is a cut
-        return _enough(loaded, done=not _is_open(loaded) or bool(_beginnings(loaded)))
+        return _enough(loaded, done=bool(_beginnings(loaded)))
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
@@ -152,9 +153,8 @@ class TokenBudget:
         """See `BoundedWindow.needs`."""
         if loaded is None:
             return _FIRST_LOOK
-        fitting = self._fitting(loaded)
-        done = fitting < len(loaded) and (not _is_open(loaded) or bool(_beginnings(loaded)))
-        return _enough(loaded, done=done)
+        is_cut = self._fitting(loaded) < len(loaded)
+        return _enough(loaded, done=is_cut and bool(_beginnings(loaded)))
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
@@ -192,6 +192,25 @@ class Shortest:
         return f"Shortest({', '.join(map(repr, self.windows))})"
 
 
+async def load_for(
+    window: Window | None, load: Service[str, History[Any]], session_id: str
+) -> History[Any]:
+    """The session's history, as far back as *window* needs it."""
+    bounded = window if isinstance(window, BoundedWindow) else None
+    limit = bounded.needs(None) if bounded else None
+    while True:
+        with at_most(limit):
+            history = await load(session_id)
+        if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
+            msg = f"load must give a History, got {type(history).__name__}"
+            raise TypeError(msg)
+        if bounded is None or limit is None or len(history) < limit:
+            return history
+        limit = bounded.needs(history)
+        if limit is not None and limit <= len(history):
+            return history
+
+
 def check_window(history: Sequence[Any], items: Any, new: Sequence[Any]) -> Sequence[Any]:
     """*items*, if a window may make them of *history*, given the request's *new* items.
 
@@ -224,6 +243,7 @@ def _ends(items: Sequence[Any]) -> tuple[set[str], set[str]]:
 
 
 def _enough(loaded: History[Any], *, done: bool) -> int:
+    """As many as are *loaded*, if that will do: where the last exchange begins tells what it is."""
     return len(loaded) if done else 4 * max(len(loaded), 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +9,23 @@ from typing import Any, Final, final
 
 import msgspec
 
+from tower_memory._conversations import after
 from tower_memory._items import as_chat
-from tower_memory._shapes import MISSING, field
+from tower_memory._shapes import MISSING, field, parts_of, results_of
+from tower_memory.dialects._carried import carried, carrying, listed, parted, with_roles
+from tower_memory.dialects._chat_chunks import message_of
+from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._mending import INTERRUPTED, mended
-from tower_memory.dialects._plain import like, plain, replaced
+from tower_memory.dialects._plain import like, plain
 
-INSTRUCTIONS: Final = frozenset({"system", "developer"})
+_ADDED_AS_NULL: Final = (
+    "annotations",
+    "audio",
+    "function_call",
+    "provider_specific_fields",
+    "tool_calls",
+)
+"""What client libraries say of each message, though nobody said it."""
 
 
 @final
@@ -25,8 +35,9 @@ class ChatCompletions:
 
     A request is a list of messages, or a mapping or an object (dataclass, msgspec Struct,
     pydantic model) that has ``messages``. A message is a mapping or such an object, with a
-    ``role``. A response is a chat completion (its first choice counts), a message, a string, or
-    has ``messages``: the reply's alone, or the whole conversation, whose new ones are taken.
+    ``role``. A response is a chat completion (its first choice counts), a message or something
+    that has one, a string, or has ``messages``: the reply's alone, or the whole conversation,
+    whose new ones are taken. A stream is one of such completions' chunks, or of strings.
 
     1. System and developer messages are instructions: they stay at the front of the request, and
        are neither stored nor loaded.
@@ -53,82 +64,99 @@ class ChatCompletions:
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
         messages = _messages(request)
-        instructions = [message for message in messages if _role(message) in INSTRUCTIONS]
-        new = [message for message in messages if _role(message) not in INSTRUCTIONS]
-        past = as_chat(history)
+        instructions, new = parted(messages)
         spell: Callable[[Any], Any] = _as_it_is
         kinds = {type(message) for message in messages}
         if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
             spell = partial(like, kind=kind)
 
-        def interrupted(calls: list[str]) -> list[Any]:
+        def answered(run: list[Any], calls: list[str]) -> list[Any]:
             results = ({"role": "tool", "tool_call_id": call} for call in calls)
-            return [spell({**result, "content": INTERRUPTED}) for result in results]
+            return [*run, *(spell({**result, "content": INTERRUPTED}) for result in results)]
 
         conversation = mended(
-            list(map(spell, past)), new, interrupted=interrupted, without=_nothing_left
+            [spell(_sendable(message)) for message in as_chat(history)],
+            new,
+            breaks=_is_no_result,
+            answered=answered,
+            without=_nothing_left,
         )
-        hydrated = [*instructions, *conversation]
-        return hydrated if messages is request else replaced(request, "messages", hydrated)
+        return carrying(request, "messages", [*instructions, *conversation])
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
         """See `Dialect.reply_items`."""
+        if isinstance(response, Streamed):
+            return _replies([message_of(response)])
         if isinstance(response, str):
             return [{"role": "assistant", "content": str(response)}]
         if (choices := field(response, "choices")) is not MISSING:
             if isinstance(choices, (list, tuple)):
                 choices = [field(choice, "message") for choice in choices[:1]]
-            return _conversation(_with_roles(choices, "response.choices"))
+            return _replies(_listed(choices, "response.choices"))
         if (messages := field(response, "messages")) is not MISSING:
-            got = _conversation(_with_roles(messages, "response.messages"))
-            return _after(self.new_items(request), got)
+            got = _replies(_listed(messages, "response.messages"))
+            return list(after(self.new_items(request), got))
+        if (message := field(response, "message")) is not MISSING:
+            return _replies(_listed([message], "response.message"))
         if field(response, "role") is not MISSING:
-            return _conversation([response])
+            return _replies([response])
         msg = (
             "response must be a chat completion, a message, a string or have messages, "
             f"got {type(response).__name__}; write a dialect for it"
         )
         raise TypeError(msg)
 
+    def newest(self, request: Any, count: int, /) -> Any:
+        """See `WholeRequests.newest`."""
+        instructions, said = parted(_messages(request))
+        return carrying(request, "messages", [*instructions, *said[-count:]])
+
 
 def _messages(request: Any) -> Sequence[Any]:
-    messages = request if isinstance(request, (list, tuple)) else field(request, "messages")
-    if messages is MISSING:
-        msg = f"request must be a list of messages or have messages, got {type(request).__name__}"
-        raise TypeError(msg)
-    return _with_roles(messages, "request.messages")
+    return with_roles(carried(request, "messages"), "request.messages")
 
 
-def _with_roles(messages: Any, where: str) -> Sequence[Any]:
-    """*messages*, if they are a list of at least one message."""
-    if not isinstance(messages, (list, tuple)):
-        msg = f"{where} must be a list of messages, got {reprlib.repr(messages)}"
-        raise TypeError(msg)
-    if not messages:
-        msg = f"{where} must have at least one message, got none"
-        raise ValueError(msg)
-    for index, message in enumerate(messages):
-        if not isinstance(_role(message), str):
-            msg = f"{where}[{index}] must be a message with a role, got {reprlib.repr(message)}"
-            raise TypeError(msg)
-    return messages
+def _listed(messages: Any, where: str) -> Sequence[Any]:
+    return with_roles(listed(messages, where), where)
 
 
 def _as_it_is(message: Any) -> Any:
     return message
 
 
+def _sendable(message: Any) -> Any:
+    """*message* as it is sent again: a provider takes back what it spoke by its id only."""
+    audio = message.get("audio") if isinstance(message, dict) else None
+    if isinstance(audio, dict) and "id" in audio:
+        return {**message, "audio": {"id": audio["id"]}}
+    return message
+
+
+def _is_no_result(message: Any) -> bool:
+    return not results_of(message)
+
+
 def _nothing_left(_message: Any, _calls: set[str]) -> None:
     """A message that holds a result holds nothing else."""
 
 
-def _role(message: Any) -> Any:
-    return field(message, "role")
-
-
 def _conversation(messages: Iterable[Any]) -> list[Any]:
     """*messages* as items to store: all but the instructions."""
-    return [_item(message) for message in messages if _role(message) not in INSTRUCTIONS]
+    _, said = parted(messages)
+    return [_item(message) for message in said]
+
+
+def _replies(messages: Iterable[Any]) -> list[Any]:
+    """*messages* of a response as items, without what a provider does not want back."""
+    items = _conversation(messages)
+    for item in items:
+        for call in parts_of(item, "tool_calls"):
+            if isinstance(call, dict):
+                call.pop("index", None)  # of a copy, which plain() made
+        for name in _ADDED_AS_NULL:
+            if item.get(name, MISSING) is None:
+                del item[name]
+    return items
 
 
 def _item(message: Any) -> Any:
@@ -142,17 +170,4 @@ def _item(message: Any) -> Any:
         kind = type(message).__name__
         msg = f"a message must be a mapping, dataclass, Struct or pydantic model, got {kind}"
         raise TypeError(msg)
-    return item if "role" in item else {"role": _role(message), **item}  # a default left out
-
-
-def _after(new: list[Any], conversation: list[Any]) -> list[Any]:
-    """What *conversation* has after the request's own *new* items; all of it, if it lacks them."""
-    for start in range(len(conversation) - len(new), -1, -1) if new else ():
-        if all(map(_says, conversation[start:], new)):
-            return conversation[start + len(new) :]
-    return conversation
-
-
-def _says(message: Any, item: Any) -> bool:
-    """Whether *message* is *item*, perhaps with something added, such as an id."""
-    return bool({**message, **item} == message)
+    return item if "role" in item else {"role": field(message, "role"), **item}  # a default

@@ -3,36 +3,44 @@
 1. A result whose call is not there is left out, if it is old; a new one is an error.
 2. A call without its result is answered as interrupted, if it is old: it will never be answered
    otherwise. Calls that the request itself makes or answers are left alone.
-3. What is valid stays as it is, in its order.
+3. A result that is too far from its call goes to it.
+4. What is valid stays as it is, in its order; what was mended is valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
+from itertools import groupby
 from typing import Any, Final
 
 from tower_memory._shapes import calls_of, results_of
 
 INTERRUPTED: Final = "(interrupted: this call has no result)"
 
+INTERRUPTED_REPLY: Final = "(interrupted: this reply is not complete)"
+
 
 @dataclass(slots=True)
 class _Said:
-    """An item, those of its calls that are unanswered, and what was said to answer the others."""
+    """An item, and those of its calls that are unanswered."""
 
     item: Any
-    unanswered: list[str]
     old: bool
-    results: list[Any] = dataclass_field(default_factory=list[Any])
+    linked: bool  # makes calls, or holds results
+    unanswered: list[str]
+
+
+_Stretch = list[_Said]
+"""Items within which calls may have their results: what follows each other without a break."""
 
 
 def mended(
     history: Sequence[Any],
     new: Sequence[Any],
     *,
-    interrupted: Callable[[list[str]], Sequence[Any]],
+    breaks: Callable[[Any], bool],
+    answered: Callable[[list[Any], list[str]], Sequence[Any]],
     without: Callable[[Any, set[str]], Any | None],
 ) -> list[Any]:
     """The history and the new items as they can follow each other.
@@ -40,17 +48,20 @@ def mended(
     Args:
         history: The old items.
         new: Those of the request.
-        interrupted: Makes the items that answer these calls as interrupted.
+        breaks: Whether an item may not stand between a call and its result.
+        answered: Given a run of calls and results, and which of the calls are unanswered, the run
+            with these answered as interrupted.
         without: An item without its results of these calls; None where nothing of it is left.
 
     Raises:
         ValueError: A new result is of a call that nobody waits for.
     """
-    said: list[_Said] = []
+    stretches: list[_Stretch] = []
     for number, item in enumerate([*history, *new]):
         old = number < len(history)
-        callers = {call: _caller(said, call) for call in results_of(item)}
-        orphans = {call for call, caller in callers.items() if caller is None}
+        results = results_of(item)
+        waiting = {call: _waiting(stretches, call) for call in results}
+        orphans = {call for call, found in waiting.items() if found is None}
         if orphans and not old:
             msg = (
                 f"the request has a result of the tool call {min(orphans)!r}, for which no call in "
@@ -58,25 +69,39 @@ def mended(
             )
             raise ValueError(msg)
         kept = without(item, orphans) if orphans else item
-        answered = None
-        for call, caller in callers.items():
-            if caller is not None:
-                caller.unanswered.remove(call)
-                answered = caller
         if kept is None:
             continue
-        if answered is None:
-            said.append(_Said(kept, calls_of(kept), old))
+        calls = calls_of(kept)
+        said = _Said(kept, old, bool(calls or results), calls)
+        home: _Stretch | None = None
+        for call, found in waiting.items():
+            if found is not None:
+                home, caller = found
+                caller.unanswered.remove(call)
+        if home is not None:
+            home.append(said)
+        elif stretches and not breaks(kept):
+            stretches[-1].append(said)
         else:
-            answered.results.append(kept)
-    conversation: list[Any] = []
-    for each in said:
-        conversation += [each.item, *each.results]
-        if each.old and each.unanswered:
-            conversation += interrupted(each.unanswered)
-    return conversation
+            stretches.append([said])
+    return [item for stretch in stretches for item in _settled(stretch, answered)]
 
 
-def _caller(said: list[_Said], call: str) -> _Said | None:
-    """The last to make *call*, if it is unanswered."""
-    return next((each for each in reversed(said) if call in each.unanswered), None)
+def _waiting(stretches: list[_Stretch], call: str) -> tuple[_Stretch, _Said] | None:
+    """Who made *call* last, if it is unanswered, and where."""
+    for stretch in reversed(stretches):
+        for said in reversed(stretch):
+            if call in said.unanswered:
+                return stretch, said
+    return None
+
+
+def _settled(
+    stretch: _Stretch, answered: Callable[[list[Any], list[str]], Sequence[Any]]
+) -> Iterator[Any]:
+    """The items of *stretch*, and what answers those of its calls that are old and unanswered."""
+    for linked, group in groupby(stretch, key=lambda said: said.linked):
+        run = list(group)
+        items = [said.item for said in run]
+        unanswered = [call for said in run if said.old for call in said.unanswered]
+        yield from answered(items, unanswered) if linked else items

@@ -7,26 +7,15 @@ fields of a dataclass or a Struct. No client library is imported.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from copy import copy
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from tower_memory._codec import json_of
 
-
-def replaced(request: Any, name: str, value: object) -> Any:
-    """A copy of *request* in which only the field *name* differs."""
-    if isinstance(request, Mapping):
-        return {**request, name: value}
-    if isinstance(request, msgspec.Struct):
-        return msgspec.structs.replace(request, **{name: value})
-    if hasattr(request, "model_copy"):
-        return request.model_copy(update={name: value})
-    other = copy(request)
-    object.__setattr__(other, name, value)  # dataclasses may be frozen
-    return other
+_ADDED: Final = ("parsed", "parsed_arguments", "parsed_output")
+"""Fields that client libraries add to what a provider said, of types for parsed replies."""
 
 
 def plain(value: Any) -> Any:
@@ -54,11 +43,34 @@ def _dump(model: Any) -> Any:
 
     Its values are left as they are, so that what JSON cannot hold is refused, not made to fit.
     """
-    # What the openai client adds to a parsed message, and itself does not send.
-    exclude = getattr(model, "__api_exclude__", None)
+    exclude = _additions(model) or None
     was_set = model.model_dump(by_alias=True, exclude=exclude, exclude_unset=True, warnings=False)
     has_value = model.model_dump(by_alias=True, exclude=exclude, exclude_none=True, warnings=False)
     return _united(was_set, has_value)
+
+
+def _additions(value: Any) -> dict[Any, Any]:
+    """What in a model, or in a list, its client library added; in pydantic's terms of exclusion."""
+    if isinstance(value, list):
+        return _nested(enumerate(value))
+    fields = _fields_of(type(value))
+    if not isinstance(fields, Mapping):
+        return {}
+    added = {name: True for name in _ADDED if name in fields and _was_added(type(value), name)}
+    return {**_nested((name, getattr(value, name, None)) for name in fields), **added}
+
+
+def _nested(parts: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    return {place: found for place, part in parts if (found := _additions(part))}
+
+
+def _was_added(kind: type, name: str) -> bool:
+    """Whether *kind* is a model that has the field *name* in addition to those of another."""
+    return any(name not in fields for base in kind.__mro__ if (fields := _fields_of(base)))
+
+
+def _fields_of(kind: type) -> Any:
+    return getattr(kind, "model_fields", None)
 
 
 def _united(one: Any, other: Any) -> Any:

@@ -1,0 +1,66 @@
+"""The messages that a request carries: it is a list of them, or has one."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from typing import Any
+
+import msgspec
+
+from tower_memory._shapes import MISSING, field
+
+
+def carried(request: Any, name: str) -> Sequence[Any]:
+    """The messages of *request*, which is a list of them or has them under *name*; one or more."""
+    messages = request if isinstance(request, (list, tuple)) else field(request, name)
+    if messages is MISSING:
+        msg = f"request must be a list of messages or have {name}, got {type(request).__name__}"
+        raise TypeError(msg)
+    return listed(messages, f"request.{name}")
+
+
+def listed(messages: Any, where: str) -> Sequence[Any]:
+    """*messages*, if they are a list of at least one."""
+    if not isinstance(messages, (list, tuple)):
+        msg = f"{where} must be a list of messages, got {reprlib.repr(messages)}"
+        raise TypeError(msg)
+    if not messages:
+        msg = f"{where} must have at least one message, got none"
+        raise ValueError(msg)
+    return messages
+
+
+def with_roles(messages: Sequence[Any], where: str) -> Sequence[Any]:
+    """*messages*, if each has a role."""
+    for index, message in enumerate(messages):
+        if not isinstance(field(message, "role"), str):
+            msg = f"{where}[{index}] must be a message with a role, got {reprlib.repr(message)}"
+            raise TypeError(msg)
+    return messages
+
+
+def carrying(request: Any, name: str, messages: list[Any]) -> Any:
+    """A copy of *request* that carries other *messages*, and differs in nothing else."""
+    if isinstance(request, (list, tuple)):
+        return messages
+    if isinstance(request, Mapping):
+        return {**request, name: messages}
+    if isinstance(request, msgspec.Struct):
+        return msgspec.structs.replace(request, **{name: messages})
+    if hasattr(request, "model_copy"):
+        return request.model_copy(update={name: messages})
+    other = copy(request)
+    object.__setattr__(other, name, messages)  # dataclasses may be frozen
+    return other
+
+
+def parted(messages: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """Those of *messages* that tell the model how to behave, and those of the conversation."""
+    instructions: list[Any] = []
+    said: list[Any] = []
+    for message in messages:
+        is_instruction = field(message, "role") in ("system", "developer")
+        (instructions if is_instruction else said).append(message)
+    return instructions, said
