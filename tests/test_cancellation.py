@@ -205,3 +205,50 @@ async def test_a_turn_whose_model_answered_is_saved_and_returned(path, cancelled
             lambda nth: memory(model)({"nth": nth, "messages": ITEMS[:1]}), cancelled, check
         )
         assert answered
+
+
+@every_way
+@pytest.mark.parametrize("keep", [False, True], ids=["dropped", "kept"])
+@pytest.mark.parametrize("overlap", ["serialize", "append", "reject"])
+async def test_a_stream_is_saved_if_it_ended_and_frees_its_session_if_not(
+    path, cancelled, overlap, keep
+):
+    ended = set()
+
+    async def chunks(nth):
+        for chunk in "bc":
+            await anyio.lowlevel.checkpoint()
+            yield chunk
+        ended.add(nth)
+
+    async def model(request):
+        await anyio.lowlevel.checkpoint()
+        return chunks(request["nth"])
+
+    async with SqliteSessionStore(path) as store:
+        memory = MemoryLayer(
+            LoadSession(store),
+            SaveSession(store),
+            session_id=lambda request: f"s{request['nth']}",
+            overlap=overlap,
+            keep_interrupted=keep,
+        )
+
+        async def read(nth):
+            async with await memory(model)({"nth": nth, "messages": ITEMS[:1]}) as stream:
+                return [chunk async for chunk in stream]
+
+        async def check(nth, read, was_cancelled):
+            contents = [item["content"] for item in await store.load(f"s{nth}")]
+            mark = "\n\n(interrupted: this reply is not complete)"
+            parts = [["a", f"{text}{mark}"] for text in ("b", "bc") if keep]
+            assert contents in ([], ["a", "bc"], *parts)
+            if cancelled is by_scope:
+                assert was_cancelled == (nth not in ended)
+                assert (contents == ["a", "bc"]) == (nth in ended)
+            if not was_cancelled:
+                assert (read, contents) == (["b", "c"], ["a", "bc"])
+            await still_works(store)
+
+        await sweep(read, cancelled, check)
+        assert ended

@@ -1,29 +1,30 @@
 """The layer that remembers.
 
 The flow of one call: session and new items | lock, load, hydrate | inner | reply items, save.
-Whatever can fail early is done early; from the inner service's answer to the end of its save
-nothing is cancelled. The promises are on `MemoryLayer`.
+Whatever can fail early is done early; from the inner service's answer, or the end of its stream,
+to the end of its save nothing is cancelled. The promises are on `MemoryLayer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from inspect import iscoroutinefunction
-from math import inf
-from typing import Any, Generic, Literal, TypeAlias, final, get_args
-
-import anyio
-from msgspec import json
+from typing import Any, Generic, Literal, TypeAlias, cast, final, get_args
 
 from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._codec import ItemCodec, snapshot
-from tower_memory._errors import SaveError, SessionConflict, TurnExists
-from tower_memory._overlap import begin_turn
-from tower_memory._service import Req, Res, Service, attribute, describe, inner_of, stack
-from tower_memory._sessions import History, SessionStore, Turn, at_most
-from tower_memory.dialects import ChatCompletions, Dialect
-from tower_memory.windows import BoundedWindow, Window, check_window
+from tower_memory._conversations import may_be_whole, unsaid
+from tower_memory._errors import TurnExists
+from tower_memory._overlap import OpenTurn, begin_turn
+from tower_memory._remembered import RememberedStream
+from tower_memory._saving import Saving, not_saved, store_of
+from tower_memory._service import Req, Res, Service, attribute, describe, stack
+from tower_memory._sessions import History, Turn
+from tower_memory._streams import is_stream
+from tower_memory.dialects import ChatCompletions, Dialect, WholeRequests
+from tower_memory.windows import Window, check_window, load_for
 
 Overlap: TypeAlias = Literal["serialize", "append", "reject"]
 
@@ -51,6 +52,7 @@ class MemoryLayer:
     5. **Only the messages change.** The rest of the request, the response, and everything the
        caller holds stay as they are.
 
+    >>> import anyio
     >>> from tower_memory import InMemorySessionStore, LoadSession, SaveSession
     >>> store = InMemorySessionStore()
     >>> memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id="user_123")
@@ -77,6 +79,12 @@ class MemoryLayer:
         window: What part of the history the model gets: any service from `History` to items, such
             as those in `tower_memory.windows`; None for all that *load* gives. It changes nothing
             stored.
+        whole_requests: Whether each request carries the whole conversation, as chat front ends
+            post it. What the session does not have yet is new; a conversation that is not the
+            session's raises `SessionConflict`.
+        keep_interrupted: Whether a stream that fails, is closed or is left before its end is saved
+            as far as it came, marked as interrupted. One that is let go of without being closed
+            cannot be, and warns of it.
         grace: Seconds that a save may run past the caller's deadline; None for the store's
             ``busy_timeout``.
 
@@ -85,6 +93,7 @@ class MemoryLayer:
             far as it can be seen through layers, or else what is innermost in *save*.
         codec: That of the store's ``item_type``, or None where it has none.
         patience: The grace, in seconds.
+        saving: How it saves.
 
     Raises:
         TypeError: A parameter, an id that a function gave, the request, the history or what the
@@ -106,10 +115,13 @@ class MemoryLayer:
     overlap: Overlap = "serialize"
     turn_id: Callable[[Any], str] | None = None
     window: Window | None = None
+    whole_requests: bool = False
+    keep_interrupted: bool = False
     grace: float | None = None
     store: object = field(init=False, repr=False, compare=False)
     codec: ItemCodec[Any] | None = field(init=False, repr=False, compare=False)
     patience: float = field(init=False, repr=False, compare=False)
+    saving: Saving = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_service("load", self.load, "LoadSession(store)")
@@ -123,14 +135,19 @@ class MemoryLayer:
         check_choice("overlap", self.overlap, get_args(Overlap))
         if self.window is not None:
             _check_service("window", self.window, "LastTurns(20)")
+        if self.whole_requests:
+            _check_whole(self.dialect, self.load)
         if self.grace is not None:
             check_seconds("grace", self.grace)
-        store = _store_of(self.save)
-        patience = attribute(store, "busy_timeout") if self.grace is None else self.grace
-        object.__setattr__(self, "store", store)
+        store = store_of(self.save)
+        patience: Any = attribute(store, "busy_timeout") if self.grace is None else self.grace
+        patience = GRACE if patience is None else patience
         item_type = attribute(store, "item_type")
+        object.__setattr__(self, "store", store)
         object.__setattr__(self, "codec", None if item_type is None else ItemCodec(item_type))
-        object.__setattr__(self, "patience", GRACE if patience is None else patience)
+        object.__setattr__(self, "patience", patience)
+        saving = Saving(self.save, self.load, store, patience, self.turn_id is not None)
+        object.__setattr__(self, "saving", saving)
 
     def __call__(self, inner: Service[Req, Res], /) -> Memory[Req, Res]:
         return Memory(inner, self)
@@ -138,6 +155,17 @@ class MemoryLayer:
     def __repr__(self) -> str:
         who = describe(self.session_id) if callable(self.session_id) else repr(self.session_id)
         return f"MemoryLayer({self.store!r}, session_id={who}, overlap={self.overlap!r})"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of the inner service: for whom, with what of which history, and the turn so far."""
+
+    request: Any
+    given: Sequence[Any]
+    turn: Turn[Any]
+    history: History[Any]
 
 
 @final
@@ -159,121 +187,54 @@ class Memory(Generic[Req, Res]):
         if layer.turn_id is not None:
             turn = replace(turn, turn_id=layer.turn_id(request))
         if layer.overlap == "append":
-            return await self._take(turn, request)
+            return await self._take(turn, request, None)
         opened = await begin_turn(layer.store, session_id, wait=layer.overlap == "serialize")
         try:
-            return await self._take(turn, request)
+            with opened.inside():
+                return await self._take(turn, request, opened)
         finally:
-            opened.end()
+            if opened.reader is None:  # else the stream ends it
+                opened.end()
 
-    async def _take(self, turn: Turn[Any], request: Req) -> Res:
+    async def _take(self, turn: Turn[Any], request: Req, opened: OpenTurn | None) -> Res:
         layer = self.layer
-        history = await self._load(turn.session_id)
+        window = None if layer.whole_requests else layer.window
+        history = await load_for(window, layer.load, turn.session_id)
         if layer.turn_id is not None and (held := history.turn(turn.turn_id)) is not None:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held)
         if layer.overlap == "reject":
             turn = replace(turn, expected_revision=history.revision)
+        if layer.whole_requests:
+            turn = replace(turn, items=unsaid(turn.session_id, history, turn.items))
+            request = cast("WholeRequests", layer.dialect).newest(request, len(turn.items))
         given: Sequence[Any] = history
         if layer.window is not None:
             given = check_window(history, await layer.window(history), turn.items)
-        hydrated = layer.dialect.with_history(request, given)
-        response = await self.inner(hydrated)
+        response = await self.inner(layer.dialect.with_history(request, given))
+        call = _Call(request, given, turn, history)
+        if not is_stream(response):
+            await self._save(call, response)
+            return response
+        keep = layer.keep_interrupted
+        stream: Any = RememberedStream(
+            response, partial(self._save, call), opened, keep_interrupted=keep
+        )
+        return cast("Res", stream)
+
+    async def _save(self, call: _Call, response: object) -> None:
+        turn, dialect = call.turn, self.layer.dialect
         try:
-            reply = tuple(layer.dialect.reply_items(request, response))
+            request = call.request
+            if may_be_whole(response):
+                request = dialect.with_history(request, call.given)  # anew: that one may be changed
+            reply = tuple(dialect.reply_items(request, response))
         except Exception as error:
-            raise SaveError(
-                turn.session_id, _reason(error), response=response, turn=None
-            ) from error
-        await self._save(replace(turn, items=(*turn.items, *reply)), history, response)
-        return response
-
-    async def _load(self, session_id: str) -> History[Any]:
-        """The history, as far back as the window needs it."""
-        window = self.layer.window
-        bounded = window if isinstance(window, BoundedWindow) else None
-        limit = bounded.needs(None) if bounded else None
-        while True:
-            with at_most(limit):
-                history = await self.layer.load(session_id)
-            if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
-                msg = f"load must give a History, got {type(history).__name__}"
-                raise TypeError(msg)
-            if bounded is None or limit is None or len(history) < limit:
-                return history
-            limit = bounded.needs(history)
-            if limit is not None and limit <= len(history):
-                return history
-
-    async def _save(self, turn: Turn[Any], history: History[Any], response: Res) -> None:
-        try:
-            with anyio.fail_after(_longest_save(self.layer.patience), shield=True):
-                revision = await self.layer.save(turn)
-                if self.layer.turn_id is None or not turn.items:
-                    return
-                held = await self._held(turn)
-            # A turn of this id is held, now or until someone took it: ours, or the same
-            # request's that was made at the same time?
-            ours = revision != history.revision if held is None else _begins_with(turn.items, held)
-        except SessionConflict as conflict:
-            raise SessionConflict(
-                turn.session_id,
-                expected=conflict.expected,
-                actual=conflict.actual,
-                response=response,
-                turn=turn,
-            ) from conflict
-        except Exception as error:
-            raise SaveError(
-                turn.session_id, _reason(error), response=response, turn=turn
-            ) from error
-        if not ours:
-            raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held, response=response)
-
-    async def _held(self, turn: Turn[Any]) -> Sequence[Any] | None:
-        """The items that the session holds under the turn's id, or None where they are not seen."""
-        store = self.layer.store
-        if not isinstance(store, SessionStore):
-            return (await self.layer.load(turn.session_id)).turn(turn.turn_id)
-        for limit in (len(turn.items), None):  # most likely nobody was faster
-            history: History[Any] = await store.load(turn.session_id, limit=limit)
-            if (held := history.turn(turn.turn_id)) is not None:
-                return held
-        return None
+            raise not_saved(turn.session_id, error, response, None) from error
+        turn = replace(turn, items=(*turn.items, *reply))
+        await self.layer.saving(turn, call.history, response)
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)
-
-
-def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
-    """Whether *held* is what is left of *items*, which others may have popped from."""
-    begin, all_held = (json.decode(json.encode(each)) for each in (items[: len(held)], held))
-    return bool(begin == all_held)
-
-
-def _reason(error: Exception) -> str:
-    """What *error* says, or its name where it says nothing, or fails to."""
-    try:
-        return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001 - the error itself is chained
-        return type(error).__name__
-
-
-def _longest_save(grace: float) -> float | None:
-    """Seconds from now in which a save must end, or None where the caller has no deadline."""
-    deadline = anyio.current_effective_deadline()
-    return None if deadline == inf else max(0.0, deadline - anyio.current_time()) + grace
-
-
-def _store_of(service: object) -> object:
-    """The store behind *service*, through its layers and through stores that wrap another."""
-    seen = {id(service)}
-    while True:
-        store = attribute(service, "store")
-        inside = store if isinstance(store, SessionStore) else inner_of(service)
-        if inside is None or id(inside) in seen:
-            return service
-        seen.add(id(inside))
-        service = inside
 
 
 def _check_service(name: str, value: object, example: str) -> None:
@@ -286,3 +247,15 @@ def _check_function(name: str, value: object) -> None:
     if not callable(value) or iscoroutinefunction(value):
         msg = f"{name} must be a plain function of the request, got {value!r}"
         raise TypeError(msg)
+
+
+def _check_whole(dialect: object, load: object) -> None:
+    if not isinstance(dialect, WholeRequests):
+        msg = f"whole_requests needs a dialect with a method newest, got {dialect!r}"
+        raise TypeError(msg)
+    if (limit := attribute(load, "limit")) is not None:
+        msg = (
+            "whole_requests are compared with the whole history, got a load with "
+            f"limit={limit}; leave it out, and give the model less with window="
+        )
+        raise ValueError(msg)

@@ -7,21 +7,29 @@
    turn that is over waits for nobody but those ahead of it.
 3. A lock exists while a turn holds it or waits for it, and leaves nothing behind.
 4. Any task may end a turn: a stream is often finished by another than began it.
+5. A turn whose reply is a stream holds the session until the stream ends, but nobody waits for a
+   stream that will not be read on: not for one that was let go of, nor does the task that had it
+   last wait for itself. If that one is read on after all, its turn is kept too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Generator, Hashable
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import final
 
-from anyio import Semaphore, WouldBlock
-from anyio.lowlevel import RunVar
+from anyio import Semaphore, TaskInfo, WouldBlock, get_current_task
+from anyio.lowlevel import RunVar, checkpoint
 
 from tower_memory._errors import SessionConflict, SessionError
 
 _Key = tuple[Hashable, str]
+
+_LOOKS = 3
+"""How often to look whether a stream is read on: a task that was just started to read it begins
+to do so within two rounds of the event loop, at the latest."""
 
 
 @final
@@ -43,12 +51,34 @@ class _Lock:
 @final
 @dataclass(eq=False, slots=True)
 class OpenTurn:
-    """A turn that holds its session until it is ended; to be had from `begin_turn`."""
+    """A turn that holds its session until it is ended; to be had from `begin_turn`.
+
+    Attributes:
+        awaited: The locks that something inside the turn waits for.
+        over: Whether it was ended.
+        reader: Where a stream is to end the turn: the task that had the stream last.
+        dropped: Whether that stream was let go of.
+    """
 
     _key: _Key
     _locks: dict[_Key, _Lock]
     awaited: list[_Lock] = field(default_factory=list[_Lock])
     over: bool = False
+    reader: TaskInfo | None = None
+    dropped: bool = False
+
+    @contextmanager
+    def inside(self) -> Generator[None]:
+        """What runs here, and the tasks that it starts, are part of the turn."""
+        before = _part_of.set((*_open_around(), self))
+        try:
+            yield
+        finally:
+            _part_of.reset(before)
+
+    def read_here(self) -> None:
+        """Note that the task that runs now has the turn's stream."""
+        self.reader = get_current_task()
 
     def end(self) -> None:
         """Let the next turn of the session run. Ending twice is ending once."""
@@ -67,8 +97,6 @@ _part_of: ContextVar[tuple[OpenTurn, ...]] = ContextVar("tower_memory_turns", de
 async def begin_turn(store: object, session_id: str, *, wait: bool) -> OpenTurn:
     """Hold the session *session_id* of *store*; what is equal to *store* is the same store.
 
-    What runs in this context from now on is part of the turn, until it is over.
-
     Raises:
         SessionConflict: Without *wait*: another turn holds the session.
         SessionError: With *wait*: the turn would wait for itself.
@@ -81,14 +109,19 @@ async def begin_turn(store: object, session_id: str, *, wait: bool) -> OpenTurn:
     lock = locks.setdefault(key, _Lock())
     lock.users += 1
     try:
-        outer = tuple(turn for turn in _part_of.get() if not turn.over)
+        outer = _open_around()
+        await _pass_by_what_is_left(lock, outer)
         await _acquire(lock, session_id, outer, wait=wait)
     except BaseException:
         _leave(locks, key)
         raise
-    turn = lock.holder = OpenTurn(key, locks)
-    _part_of.set((*outer, turn))
-    return turn
+    lock.holder = OpenTurn(key, locks)
+    return lock.holder
+
+
+def _open_around() -> tuple[OpenTurn, ...]:
+    """The turns that whoever runs now is part of."""
+    return tuple(turn for turn in _part_of.get() if not turn.over)
 
 
 def _leave(locks: dict[_Key, _Lock], key: _Key) -> None:
@@ -103,6 +136,18 @@ def _identity(store: object) -> Hashable:
     except TypeError:
         return id(store)
     return store
+
+
+async def _pass_by_what_is_left(lock: _Lock, outer: tuple[OpenTurn, ...]) -> None:
+    """End the turn that holds *lock* if nobody will read its stream on (rule 5)."""
+    looks = 0
+    while (turn := lock.holder) is not None and turn.reader is not None and turn not in outer:
+        if turn.dropped or looks == _LOOKS:
+            turn.end()
+        elif turn.reader.coro is not get_current_task().coro:
+            return
+        looks += 1
+        await checkpoint()
 
 
 async def _acquire(

@@ -1,0 +1,216 @@
+"""A reply that comes in chunks: passed on as it comes, remembered once it ended.
+
+1. Each chunk is passed on at once, the very object. What the chunks say is read when all are there.
+2. When the stream ends, its turn is saved, before its iterator ends: whoever has seen the end knows
+   that the turn is kept.
+3. A stream that fails, is closed, or is not read to its end saves nothing or, where that is wanted,
+   what came of it, as interrupted. Its session is free then.
+4. Whatever else the stream has is its own. Its methods run on what stands for it here, so that
+   nothing is read of it unseen.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from inspect import isasyncgen, iscoroutinefunction, ismethod
+from types import MethodType
+from typing import Any, Self, final
+
+from anyio.lowlevel import current_token
+
+from tower_memory._overlap import OpenTurn
+from tower_memory._streams import close, has
+from tower_memory.dialects import Streamed
+
+
+@final
+class RememberedStream:
+    """Stands for a stream: it is read as that is, and has all that it has.
+
+    It is an async context manager also where the stream is none: leaving it closes the stream.
+
+    Args:
+        stream: An async iterable of chunks, or an async context manager that gives one.
+        save: Saves what came of it.
+        turn: The turn that ends with the stream, or None where nobody waits for that.
+        keep_interrupted: Whether to save what came of a stream that did not come to its end.
+    """
+
+    __slots__ = ("__reading", "__weakref__")
+    __reading: _Reading
+
+    def __init__(
+        self,
+        stream: Any,
+        save: Callable[[Streamed], Awaitable[None]],
+        turn: OpenTurn | None,
+        *,
+        keep_interrupted: bool,
+    ) -> None:
+        reading = _Reading(stream, save, turn, keep_interrupted=keep_interrupted)
+        object.__setattr__(self, "_RememberedStream__reading", reading)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        return await self.__reading.next()
+
+    async def __aenter__(self) -> Self:
+        await self.__reading.enter()
+        return self
+
+    async def __aexit__(self, *failure: object) -> Any:
+        return await self.__reading.leave(*failure)
+
+    async def aclose(self) -> None:
+        """Close the stream; closing twice is closing once."""
+        await self.__reading.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(f"_{RememberedStream.__name__}__"):  # its own, and not there yet
+            raise AttributeError(name)
+        stream = self.__reading.stream
+        value = getattr(stream, name)
+        if name == "close":
+            return self.aclose if iscoroutinefunction(value) else self.__reading.closing(value)
+        if ismethod(value) and value.__self__ is stream:
+            return MethodType(value.__func__, self)
+        if isasyncgen(value):  # a method that was called when the stream was made
+            method: Any = getattr(type(stream), value.__name__, None)
+            if getattr(method, "__code__", None) is value.ag_code:
+                return method(self)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self.__reading.stream, name, value)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return type(self.__reading.stream)
+
+    def __repr__(self) -> str:
+        return f"<remembered {self.__reading.stream!r}>"
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # of one that was never made
+            self.__reading.let_go()
+
+
+@final
+class _Reading:
+    """What is known of a stream while it is read."""
+
+    def __init__(
+        self,
+        stream: Any,
+        save: Callable[[Streamed], Awaitable[None]],
+        turn: OpenTurn | None,
+        *,
+        keep_interrupted: bool,
+    ) -> None:
+        self.stream = stream
+        self._manager = stream
+        self._chunks: list[Any] = []
+        self._iterator: Any = None
+        self._over = False
+        self._save = save
+        self._turn = turn
+        self._keep_interrupted = keep_interrupted
+        self._loop: Any = current_token().native_token
+        if turn is not None:
+            turn.read_here()
+
+    async def next(self) -> Any:
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            with self._inside():
+                chunk = await self._source().__anext__()
+        except StopAsyncIteration:
+            await self._end(interrupted=False)
+            raise
+        except BaseException:
+            await self._end(interrupted=True)
+            raise
+        self._chunks.append(chunk)
+        return chunk
+
+    async def enter(self) -> None:
+        if not has(self._manager, "__aenter__"):
+            return
+        try:
+            with self._inside():
+                entered = await self._manager.__aenter__()
+            if entered is not self.stream:
+                self.stream, self._iterator = entered, None
+            self._source()
+        except BaseException:
+            await self._end(interrupted=True)
+            raise
+
+    async def leave(self, *failure: Any) -> Any:
+        if not has(self._manager, "__aexit__"):
+            return await self.close()
+        try:
+            return await self._manager.__aexit__(*failure)
+        finally:
+            await self._end(interrupted=True)
+
+    async def close(self) -> None:
+        try:
+            await close(self.stream)
+        finally:
+            await self._end(interrupted=True)
+
+    def closing(self, close: Callable[[], Any]) -> Callable[[], Any]:
+        """The stream's own *close*, which is not async, ending the turn as well."""
+
+        def closed() -> Any:
+            try:
+                return close()
+            finally:
+                self.let_go()
+
+        return closed
+
+    def let_go(self) -> None:
+        """End the turn soon, without awaiting. May be called from anywhere, as finalizers are."""
+        if self._over:
+            return
+        self._over = True
+        if self._turn is not None:
+            self._turn.dropped = True
+            loop = self._loop
+            soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+            with suppress(RuntimeError):  # the event loop is over, and all its locks with it
+                soon(self._turn.end)
+        if self._keep_interrupted and self._chunks:
+            msg = f"{self.stream!r} was not closed; to keep what came of it, use 'async with'"
+            warnings.warn(msg, ResourceWarning, stacklevel=3)
+
+    def _inside(self) -> AbstractContextManager[None]:
+        if self._turn is None:
+            return nullcontext()
+        self._turn.read_here()
+        return self._turn.inside()
+
+    def _source(self) -> Any:
+        if self._iterator is None:
+            stream = self.stream
+            self._iterator = stream if has(stream, "__anext__") else aiter(stream)
+        return self._iterator
+
+    async def _end(self, *, interrupted: bool) -> None:
+        """Save what is to be saved, and end the turn. Ending twice is ending once."""
+        if self._over:
+            return
+        self._over = True
+        try:
+            if not interrupted or (self._keep_interrupted and self._chunks):
+                await self._save(Streamed(tuple(self._chunks), interrupted, self.stream))
+        finally:
+            if self._turn is not None:
+                self._turn.end()

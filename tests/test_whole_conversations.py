@@ -1,0 +1,314 @@
+"""Requests and responses that carry the whole conversation: only what is new is kept."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_ai import messages as pydantic_ai
+
+from tower_memory import (
+    InMemorySessionStore,
+    LoadSession,
+    MemoryLayer,
+    SaveSession,
+    SessionConflict,
+    ToolCallItem,
+    Turn,
+    TurnExists,
+)
+from tower_memory._conversations import after, unsaid
+from tower_memory.dialects import AnthropicMessages, ChatCompletions, OpenAIResponses, PydanticAI
+from tower_memory.testing import ScriptedService
+from tower_memory.windows import LastTurns
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def remembering(store, **parameters):
+    return MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", **parameters)
+
+
+# Responses
+
+
+async def agent_that_appends(messages):
+    """An agent loop that works on the very list it was given, and says what the user said."""
+    messages.append(assistant("step"))
+    messages.append(user("go on"))
+    messages.append(assistant("done"))
+    return {"messages": messages}
+
+
+async def agent_that_copies(messages):
+    return {"messages": [SYSTEM, *messages, assistant("step"), user("go on"), assistant("done")]}
+
+
+async def agent_that_numbers(messages):
+    said = [*messages, assistant("step"), user("go on"), assistant("done")]
+    return {"messages": [{**message, "id": str(number)} for number, message in enumerate(said)]}
+
+
+async def agent_that_returns_its_own(_messages):
+    return {"messages": [assistant("step"), user("go on"), assistant("done")]}
+
+
+async def agent_that_forgets(messages):
+    return {"messages": [*messages[2:], assistant("step"), user("go on"), assistant("done")]}
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        agent_that_appends,
+        agent_that_copies,
+        agent_that_numbers,
+        agent_that_returns_its_own,
+        agent_that_forgets,
+    ],
+)
+async def test_of_a_whole_conversation_only_what_is_new_is_kept(store, agent):
+    said = [user("go on"), assistant("done"), user("go on"), assistant("step")]
+    await store.append(Turn("s", said))
+    await remembering(store)(agent)([user("go on")])
+    kept = [{key: item[key] for key in ("role", "content")} for item in await store.load("s")]
+    assert kept == [*said, user("go on"), assistant("step"), user("go on"), assistant("done")]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 3])
+async def test_what_an_agent_puts_in_the_place_of_what_it_forgot_is_new_or_not_kept(store, kept):
+    """A summary it begins with stands for the history, and is not said."""
+    said = [user("a"), assistant("A"), user("b")]
+    summary = [user("Before: a lot.")]
+
+    async def agent(messages):
+        end = messages[len(messages) - kept :]
+        return {"messages": [*summary, *end, assistant("step"), user("go on"), assistant("B")]}
+
+    await store.append(Turn("s", said[:2]))
+    await remembering(store)(agent)(said[2:])
+    new = [assistant("step"), user("go on"), assistant("B")]
+    assert list(await store.load("s")) == [*said, *([] if kept else summary), *new]
+
+
+STEPS = {
+    "responses": (
+        OpenAIResponses(),
+        [
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "b"}],
+            }
+        ],
+    ),
+    "anthropic": (AnthropicMessages(), [assistant([{"type": "text", "text": "b"}])]),
+    "chat completions": (ChatCompletions(), [assistant("b")]),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+async def test_in_other_dialects_too(name):
+    dialect, steps = STEPS[name]
+    store = InMemorySessionStore()
+
+    async def agent(messages):
+        whole = [*messages, *steps]
+        return whole if name == "responses" else {"messages": whole}
+
+    service = remembering(store, dialect=dialect)(agent)
+    await service([user("a")])
+    await service([user("a")])
+    assert list(await store.load("s")) == [user("a"), *steps] * 2
+
+
+async def test_in_pydantic_ais_too():
+    store = InMemorySessionStore()
+
+    async def agent(messages):
+        return [*messages, pydantic_ai.ModelResponse([pydantic_ai.TextPart("b")])]
+
+    service = remembering(store, dialect=PydanticAI())(agent)
+    for _ in range(2):
+        await service([pydantic_ai.ModelRequest.user_text_prompt("a")])
+    kinds = [item["kind"] for item in await store.load("s")]
+    assert kinds == ["request", "response"] * 2
+
+
+texts = st.lists(st.sampled_from("ab"), max_size=6)
+
+
+@given(before=texts, new=texts.filter(bool), steps=texts, drop=st.integers(0, 6))
+def test_what_follows_what_was_given_is_new_however_alike_it_all_is(before, new, steps, drop):
+    """An agent may repeat what it was given, or the end of it."""
+    said = [user(text) for text in [*before, *new]]
+    more = [assistant(text) for text in steps]
+    repeated = said[min(drop, len(said) - 1) :]
+    assert list(after(said, [*repeated, *more])) == more
+    assert list(after(said, more)) == more
+
+
+# Requests
+
+
+async def test_only_what_the_store_does_not_have_yet_is_kept_and_the_model_gets_what_is_stored(
+    store,
+):
+    rich = {**assistant("A"), "reasoning_content": "hm"}
+    service = ScriptedService(rich, "B")
+    chat = remembering(store, whole_requests=True)(service)
+    await chat({"messages": [SYSTEM, user("a")], "temperature": 0})
+    posted = [SYSTEM, user("a"), {**assistant("A"), "id": "of the front end"}, user("b")]
+    await chat({"messages": posted, "temperature": 0})
+    assert service.requests[1] == {
+        "messages": [SYSTEM, user("a"), rich, user("b")],
+        "temperature": 0,
+    }
+    assert list(await store.load("s")) == [user("a"), rich, user("b"), assistant("B")]
+
+
+async def test_a_window_holds_for_whole_requests_too(store):
+    service = ScriptedService("A", "B", "C")
+    chat = remembering(store, whole_requests=True, window=LastTurns(1))(service)
+    posted = []
+    for text in "abc":
+        posted.append(user(text))
+        posted.append(assistant(await chat(posted)))
+    assert service.requests[2] == [user("b"), assistant("B"), user("c")]
+    assert list(await store.load("s")) == posted
+
+
+async def test_the_first_request_may_bring_a_conversation_that_was_held_elsewhere(store):
+    service = ScriptedService("B")
+    posted = [user("a"), assistant("A"), user("b")]
+    await remembering(store, whole_requests=True)(service)(posted)
+    assert service.requests == [posted]
+    assert list(await store.load("s")) == [*posted, assistant("B")]
+
+
+CONTRADICTIONS = [
+    ([user("x"), assistant("A"), user("b")], "item 0 of the request is not what the session holds"),
+    ([user("a"), assistant("x"), user("b")], "item 1 of the request is not what the session holds"),
+    ([user("b")], "item 0 of the request"),
+    ([user("a")], "nothing new: its 1 items are among the 2"),
+    ([user("a"), assistant("A")], "nothing new: its 2 items are among the 2"),
+    ([user("a"), user("A"), user("b")], "item 1 of the request"),
+]
+
+
+@pytest.mark.parametrize(("posted", "message"), CONTRADICTIONS)
+async def test_a_conversation_that_contradicts_the_stored_one_costs_no_call(store, posted, message):
+    await store.append(Turn("s", [user("a"), assistant("A")]))
+    service = ScriptedService()
+    with pytest.raises(SessionConflict, match=message) as caught:
+        await remembering(store, whole_requests=True)(service)(posted)
+    assert (caught.value.session_id, caught.value.expected) == ("s", None)
+    assert service.requests == []
+    assert len(await store.load("s")) == 2
+
+
+async def test_the_same_whole_request_again_is_the_same_turn(store):
+    chat = remembering(store, whole_requests=True, turn_id=lambda messages: str(len(messages)))
+    await chat(ScriptedService("A"))([user("a")])
+    with pytest.raises(TurnExists) as caught:
+        await chat(ScriptedService())([user("a")])
+    assert caught.value.items == (user("a"), assistant("A"))
+
+
+async def test_what_is_stored_as_run_items_is_compared_as_it_is_spelled():
+    call = ToolCallItem("1", "f", {}, "2026-01-01T00:00:00Z")
+    posted = [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        user("b"),
+    ]
+    assert unsaid("s", [call], posted) == [user("b")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a", [{"type": "text", "text": "a"}]),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        ([{"type": "image", "url": "x"}], [{"type": "image", "url": "x", "detail": "low"}]),
+    ],
+)
+def test_content_is_compared_by_what_it_says(one, other):
+    assert unsaid("s", [user(one)], [user(other), user("b")]) == [user("b")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a", [{"type": "text", "text": "b"}]),
+        ("a", [{"type": "text", "text": "a"}, {"type": "image", "url": "x"}]),
+        ([{"type": "image", "url": "x"}], [{"type": "image", "url": "y"}]),
+        ([], [{"type": "image", "url": "y"}]),
+        ([1], [2]),
+    ],
+)
+def test_content_that_says_something_else_is_another(one, other):
+    with pytest.raises(SessionConflict):
+        unsaid("s", [user(one)], [user(other), user("b")])
+
+
+def test_items_with_nothing_in_common_are_not_the_same():
+    with pytest.raises(SessionConflict):
+        unsaid("s", [{"a": 1}], [{"b": 1}, user("b")])
+    assert unsaid("s", [{}], [{}, user("b")]) == [user("b")]
+
+
+@pytest.mark.parametrize("dialect", [AnthropicMessages(), OpenAIResponses()])
+async def test_other_dialects_take_whole_requests_too(dialect):
+    store = InMemorySessionStore()
+    block = {"type": "message", "role": "assistant", "content": "A", "id": "x"}
+    service = ScriptedService("A", block)
+    chat = remembering(store, dialect=dialect, whole_requests=True)(service)
+    await chat([SYSTEM, user("a")])
+    await chat([SYSTEM, user("a"), assistant("A"), user("b")])
+    assert service.requests[1] == [SYSTEM, user("a"), assistant("A"), user("b")]
+    assert len(await store.load("s")) == 4
+
+
+async def test_pydantic_ais_too():
+    store = InMemorySessionStore()
+    answer = pydantic_ai.ModelResponse([pydantic_ai.TextPart("A")])
+    service = ScriptedService(answer, answer)
+    chat = remembering(store, dialect=PydanticAI(), whole_requests=True)(service)
+    first = pydantic_ai.ModelRequest(
+        [pydantic_ai.SystemPromptPart("Be brief."), pydantic_ai.UserPromptPart("a")]
+    )
+    await chat([first])
+    second = pydantic_ai.ModelRequest.user_text_prompt("b")
+    await chat([first, answer, second])
+    system, *said = service.requests[1]
+    assert system.parts == first.parts[:1]
+    assert [message.parts for message in said] == [first.parts[1:], answer.parts, second.parts]
+    assert len(await store.load("s")) == 4
+
+
+def test_what_cannot_work_with_whole_requests_is_refused_by_name():
+    store = InMemorySessionStore()
+
+    class Dialect:
+        def new_items(self, request):
+            return request
+
+    with pytest.raises(TypeError, match="whole_requests needs a dialect with a method newest"):
+        remembering(store, dialect=Dialect(), whole_requests=True)
+    with pytest.raises(ValueError, match="got a load with limit=40; leave it out"):
+        MemoryLayer(
+            LoadSession(store, limit=40), SaveSession(store), session_id="s", whole_requests=True
+        )
