@@ -29,7 +29,7 @@ def crossing(opened: AsyncExitStack) -> Cross:
     Not anyio's ``start_blocking_portal``: a generator, which left open would wait, as the process
     exits, for a thread that is no more.
     """
-    if isinstance(current_token().native_token, asyncio.AbstractEventLoop):
+    if is_asyncio():
         return _stay
     started: Future[BlockingPortal] = Future()
     thread = Thread(target=_run_portal, args=(started,), daemon=True)
@@ -42,6 +42,11 @@ def crossing(opened: AsyncExitStack) -> Cross:
 
     opened.push_async_callback(stop)
     return portal.call_async
+
+
+def is_asyncio() -> bool:
+    """Whether the event loop that runs is one of asyncio."""
+    return isinstance(current_token().native_token, asyncio.AbstractEventLoop)
 
 
 async def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
