@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import tower_memory
-from tower_memory import dialects, testing, windows
+from tower_memory import bridges, dialects, testing, windows
 
 NAMES = [
     "Service",
@@ -48,7 +48,11 @@ NAMES = [
 def test_the_public_names_are_exactly_these():
     assert sorted(tower_memory.__all__) == sorted(NAMES)
     assert all(hasattr(tower_memory, name) for name in NAMES)
-    assert set(dialects.__all__) == {"ChatCompletions", "Dialect"}
+    assert set(dialects.__all__) == {
+        *("AnthropicMessages", "ChatCompletions", "OpenAIResponses", "PydanticAI"),
+        *("Dialect", "Streamed", "WholeRequests"),
+    }
+    assert set(bridges.__all__) == {"AsyncioLayer"}
     assert set(windows.__all__) == {
         *("BoundedWindow", "LastItems", "LastTurns", "Shortest", "TokenBudget", "Window"),
         "estimated_tokens",
@@ -58,13 +62,20 @@ def test_the_public_names_are_exactly_these():
     }
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"RunItem"}))
-def test_every_public_class_and_method_says_what_it_does(name):
-    public = getattr(tower_memory, name)
+PUBLIC = [
+    *(getattr(tower_memory, name) for name in NAMES if name != "RunItem"),
+    *(getattr(dialects, name) for name in dialects.__all__),
+    *(getattr(windows, name) for name in windows.__all__),
+    bridges.AsyncioLayer,
+]
+
+
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
+def test_every_public_class_and_method_says_what_it_does(public):
     assert inspect.getdoc(public)
     for method, value in vars(public).items():
         if not method.startswith("_") and inspect.isroutine(value):
-            assert inspect.getdoc(value), f"{name}.{method}"
+            assert inspect.getdoc(value), f"{public.__name__}.{method}"
 
 
 def test_the_package_says_that_it_is_typed():
@@ -74,8 +85,9 @@ def test_the_package_says_that_it_is_typed():
 
 def test_no_client_library_and_no_extra_is_imported():
     program = (
-        "import sys, tower_memory, tower_memory.dialects;"
-        "print(*{'openai', 'agents', 'stamina', 'pydantic', 'trio'} & set(sys.modules))"
+        "import sys, tower_memory, tower_memory.dialects, tower_memory.bridges, tower_memory.windows;"
+        "extras = {'openai', 'anthropic', 'pydantic_ai', 'litellm', 'agents', 'stamina'};"
+        "print(*extras & set(sys.modules), *{'pydantic', 'trio', 'httpx'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

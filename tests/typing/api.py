@@ -4,7 +4,7 @@
 A line with an ignore comment must be an error: both checkers report a comment without use.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, assert_type
 
 import agents
@@ -31,11 +31,28 @@ from tower_memory import (
     TimeoutLayer,
     Turn,
 )
-from tower_memory.dialects import ChatCompletions, Dialect
+from tower_memory.bridges import AsyncioLayer
+from tower_memory.dialects import (
+    AnthropicMessages,
+    ChatCompletions,
+    Dialect,
+    OpenAIResponses,
+    PydanticAI,
+    WholeRequests,
+)
+from tower_memory.windows import LastTurns, Shortest, TokenBudget, Window
 
 
 async def ask(request: list[str]) -> bytes:
     return "".join(request).encode()
+
+
+async def stream(request: list[str]) -> AsyncIterator[str]:
+    async def words() -> AsyncIterator[str]:
+        for word in request:
+            yield word
+
+    return words()
 
 
 def not_async(request: list[str]) -> bytes:
@@ -67,6 +84,8 @@ async def stacks() -> None:
     assert_type(await memory(ask)(["Hi"]), bytes)
     assert_type(await RetryLayer(on=OSError)(ask)(["Hi"]), bytes)
     assert_type(await TimeoutLayer(1)(ask)(["Hi"]), bytes)
+    assert_type(await AsyncioLayer()(ask)(["Hi"]), bytes)
+    assert_type(await memory(stream)(["Hi"]), AsyncIterator[str])
     assert_type(await TimeoutLayer(1)(RetryLayer(on=OSError)(memory(ask)))(["Hi"]), bytes)
     built = ServiceBuilder().layer(TimeoutLayer(1)).layer(memory).layer(logged).service(ask)
     assert_type(built, Service[list[str], bytes])
@@ -134,6 +153,22 @@ def dialects() -> None:
     MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", dialect=lines)
     MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", dialect=chat)
     MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", dialect=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+every_dialect: list[Dialect] = [
+    ChatCompletions(),
+    OpenAIResponses(),
+    AnthropicMessages(),
+    PydanticAI(),
+]
+all_take_whole_requests: list[WholeRequests] = [
+    ChatCompletions(),
+    OpenAIResponses(),
+    AnthropicMessages(),
+    PydanticAI(),
+]
+window: Window = Shortest(LastTurns(3), TokenBudget(1000))
+MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", window=window)
 
 
 def users(request: Mapping[str, str]) -> str:
