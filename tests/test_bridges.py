@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
 from contextvars import ContextVar
 from types import SimpleNamespace
@@ -11,7 +13,7 @@ import anyio
 import pytest
 
 from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveSession
-from tower_memory.bridges import AsyncioLayer
+from tower_memory.bridges import AsyncioLayer, _Errand
 from tower_memory.testing import ScriptedService
 
 variable = ContextVar("variable", default=None)
@@ -156,3 +158,221 @@ async def test_of_a_stream_that_crossed_what_awaits_is_left_behind():
         await (await service(1)).aclose()
     assert inner.closed
     assert other.closed
+
+
+trace = ContextVar("trace", default=None)
+
+
+async def in_a_context_of_its_own():
+    token = trace.set("inside")
+    try:
+        for chunk in "ab":
+            await asyncio.sleep(0)
+            assert trace.get() == "inside"
+            yield chunk
+    finally:
+        trace.reset(token)
+
+
+async def in_a_task_group():
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(asyncio.sleep, 0)
+        for chunk in "ab":
+            yield chunk
+
+
+async def in_a_time_limit():
+    with anyio.fail_after(60):
+        for chunk in "ab":
+            await asyncio.sleep(0)
+            yield chunk
+
+
+@pytest.mark.parametrize("make", [in_a_context_of_its_own, in_a_task_group, in_a_time_limit])
+async def test_one_task_reads_a_stream_from_its_beginning_to_its_end(make):
+    async with AsyncioLayer() as bridge:
+        stream = await bridge(ScriptedService(make()))(1)
+        async with contextlib.aclosing(stream):
+            assert [chunk async for chunk in stream] == ["a", "b"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_step_that_is_cancelled_is_cancelled_there_and_the_stream_goes_on():
+    cancelled = threading.Event()
+    reading = threading.Event()
+
+    class Slow(Stream):
+        async def __anext__(self):
+            if len(self.left) == 2:
+                reading.set()
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    cancelled.set()
+                    self.left.pop(0)
+                    raise
+            return await super().__anext__()
+
+    async with AsyncioLayer() as bridge:
+        stream = await bridge(ScriptedService(Slow("ab")))(1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anext, stream)
+            while not reading.is_set():
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        assert cancelled.is_set()
+        assert await anext(stream) == "b"
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.parametrize("fails", ["not", "as it is cancelled", "by cancelling itself"])
+async def test_steps_that_are_asked_for_at_once_are_taken_one_by_one(fails):
+    reading, go_on = threading.Event(), threading.Event()
+    loops = []
+
+    class Slow(Stream):
+        async def __anext__(self):
+            reading.set()
+            loops.append(asyncio.get_running_loop())
+            while not go_on.is_set():
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError as error:
+                    raise ValueError from error
+            if fails == "by cancelling itself":
+                raise asyncio.CancelledError
+            return await super().__anext__()
+
+    got, gone = [], []
+
+    async def take(scope):
+        with scope:
+            try:
+                got.append(await anext(stream))
+            except (RuntimeError, ValueError) as error:
+                got.append(type(error))
+        gone.append(scope)
+
+    async with AsyncioLayer() as bridge:
+        stream = await bridge(ScriptedService(Slow("ab")))(1)
+        scopes = [anyio.CancelScope() for _ in range(3)]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take, scopes[0])
+            await anyio.to_thread.run_sync(reading.wait, 60)
+            tasks.start_soon(take, scopes[1])
+            tasks.start_soon(take, scopes[2])
+            await anyio.wait_all_tasks_blocked()
+            cancelled = {"not": scopes[1:2], "as it is cancelled": scopes[1::-1]}.get(fails, [])
+            for scope in cancelled:
+                scope.cancel()
+            while len(gone) < len(cancelled):
+                await anyio.lowlevel.checkpoint()
+            go_on.set()
+    expected = {
+        "not": ["a", "b"],
+        "as it is cancelled": ["a"],
+        "by cancelling itself": [RuntimeError] * 3,
+    }
+    assert sorted(got, key=str) == expected[fails]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # where it can be told when
+async def test_a_step_that_is_cancelled_as_it_is_done_ends_nothing_else():
+    errand = _Errand()
+
+    async def step():
+        asking.cancel()
+        return "done"
+
+    asking = asyncio.create_task(errand.take(step))
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await errand.take(lambda: asyncio.sleep(0, "next")) == "next"
+    errand.let_go()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.parametrize("leave", ["dropped", "cancelled as it came"])
+async def test_a_stream_that_nobody_has_any_more_is_closed_there(leave):
+    closed = threading.Event()
+
+    class Noting(Stream):
+        async def close(self):
+            closed.set()
+
+    async def model(_request):
+        if leave == "cancelled as it came":
+            trio_token.run_sync_soon(scope.cancel)
+        return Noting("ab")
+
+    trio_token = anyio.lowlevel.current_token().native_token
+    async with AsyncioLayer() as bridge:
+        with anyio.CancelScope() as scope:
+            stream = await bridge(model)(1)
+            del stream
+        await anyio.to_thread.run_sync(closed.wait, 60)
+        assert closed.is_set()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_leaving_a_bridge_ends_what_runs_in_it():
+    async def hanging(_request):
+        called.set()
+        await asyncio.Event().wait()
+
+    class Hanging(Stream):
+        async def __anext__(self):
+            called.set()
+            await asyncio.Event().wait()
+
+    called = threading.Event()
+    for service in (hanging, ScriptedService(Hanging("a"))):
+        called.clear()
+        outcomes = []
+
+        async def run(service=service, outcomes=outcomes):
+            try:
+                await anext(await bridge(service)(1))
+            except RuntimeError as error:
+                outcomes.append(str(error))
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks, AsyncioLayer() as bridge:
+                tasks.start_soon(run)
+                while not called.is_set():
+                    await anyio.lowlevel.checkpoint()
+        assert outcomes == ["it was cancelled in its own event loop, such as by closing the bridge"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_stream_outlives_its_bridge_without_harm():
+    async with AsyncioLayer() as bridge:
+        stream = await bridge(ScriptedService(Stream("ab")))(1)
+        await stream.aclose()
+        await stream.aclose()
+        assert await anext(stream) == "a"  # as it would without the bridge
+    del stream
+    gc.collect()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_generators_of_a_stream_do_not_cross_unseen():
+    class WithTexts(Stream):
+        def __init__(self, chunks):
+            super().__init__(chunks)
+            self.text_stream = generated()
+
+        async def texts(self):
+            yield "a"
+
+        def close(self):
+            self.closed = threading.current_thread()
+
+    inner = WithTexts("ab")
+    async with AsyncioLayer() as bridge:
+        stream = await bridge(ScriptedService(inner))(1)
+        for name in ("text_stream", "texts"):
+            with pytest.raises(AttributeError, match="would run in another event loop"):
+                getattr(stream, name)
+        await stream.close()
+    assert inner.closed is not threading.current_thread()

@@ -130,7 +130,7 @@ def test_a_vendors_fields_are_put_together_too():
     )
     assert message == {
         "role": "assistant",
-        "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+        "content": [{"type": "text", "text": "ab"}],
         "reasoning_details": [{"index": 0, "text": "Hm", "type": "x"}, "odd", "odd"],
         "score": 2,
         "usage": {"n": 2, "m": 3},
@@ -180,8 +180,9 @@ def test_of_an_interrupted_message_only_what_a_provider_takes_back_is_kept():
         "reasoning_content": "H",
         "tool_calls": [{"id": "1", "function": {"arguments": '{"x": 1}', "name": "f"}}],
     }
-    nothing = chat(begun[2], interrupted=True)
-    assert nothing == {"role": "assistant", "content": INTERRUPTED}
+    half = delta(tool_calls=[call(0, '{"x"', id="1", type="function")], refusal=None)
+    assert reply(ChatCompletions(), [half], interrupted=True) == []
+    assert reply(ChatCompletions(), [{"choices": []}], interrupted=True) == []
     parts = chat(delta(content=[{"type": "text", "text": "a"}]), interrupted=True)["content"]
     assert parts == [{"type": "text", "text": "a"}, {"type": "text", "text": INTERRUPTED}]
     deep = delta(tool_calls=[{**call(0, "[" * 10**5, id="1"), "function": {"name": "f"}}])
@@ -189,7 +190,60 @@ def test_of_an_interrupted_message_only_what_a_provider_takes_back_is_kept():
 
 
 def test_a_message_that_was_finished_before_it_was_closed_is_whole():
-    assert chat(delta(content="a"), delta("stop"), interrupted=True)["content"] == "a"
+    ends = [delta("stop"), {"type": "chunk", "chunk": delta("stop")}, {"done": True}]
+    for end in ends:
+        assert chat(delta(content="a"), end, interrupted=True)["content"] == "a"
+
+
+def test_a_message_that_ends_in_the_middle_of_a_call_is_refused():
+    half = delta(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": "{"}}])
+    with pytest.raises(ValueError, match="in the middle of a tool call, without a finish_reason"):
+        chat(half)
+    assert chat(half, delta("length"))["tool_calls"]  # the provider's word
+
+
+def test_what_one_thought_in_pieces_is_one_thought():
+    """As litellm, OpenRouter and Mistral stream it."""
+    blocks = [
+        {"type": "thinking", "thinking": "Hm", "signature": ""},
+        {"type": "thinking", "thinking": "m.", "signature": ""},
+        {"type": "thinking", "thinking": "", "signature": "x"},
+        {"type": "thinking", "thinking": "And", "signature": ""},
+    ]
+    message = chat(*(delta(thinking_blocks=[block]) for block in blocks))
+    assert message["thinking_blocks"] == [
+        {"type": "thinking", "thinking": "Hmm.", "signature": "x"},
+        {"type": "thinking", "thinking": "And", "signature": ""},
+    ]
+    chunks = [delta(thinking_blocks=[block]) for block in blocks]
+    cut = chat(*chunks, delta(content="a"), interrupted=True)
+    assert [block["signature"] for block in cut["thinking_blocks"]] == ["x"]
+
+    details = [
+        {"type": "reasoning.text", "text": "H", "format": "claude-v1", "index": 0},
+        {"type": "reasoning.text", "text": "m", "format": "claude-v1", "index": 0},
+        {"type": "reasoning.encrypted", "data": "x", "format": "claude-v1", "index": 0},
+    ]
+    message = chat(*(delta(reasoning_details=[detail]) for detail in details))
+    assert message["reasoning_details"] == [{**details[0], "text": "Hm"}, details[2]]
+
+    thought = [{"type": "thinking", "thinking": [{"type": "text", "text": text}]} for text in "ab"]
+    pieces = ["", thought[:1], thought[1:], "Hel", "lo"]
+    assert chat(*(delta(content=piece) for piece in pieces))["content"] == [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "ab"}]},
+        {"type": "text", "text": "Hello"},
+    ]
+    assert chat(delta(content="a"), delta(content=thought[:1]))["content"] == [
+        {"type": "text", "text": "a"},
+        thought[0],
+    ]
+
+
+def test_calls_of_one_index_and_different_ids_are_different_calls():
+    message = chat(
+        delta(tool_calls=[call(0, "{}", id="1")]), delta(tool_calls=[call(0, "[]", id="2")])
+    )
+    assert [each["id"] for each in message["tool_calls"]] == ["1", "2"]
 
 
 @given(st.text(min_size=1), st.data())
@@ -221,6 +275,10 @@ def more(index, kind, **fields):
 
 def end(index):
     return {"type": "content_block_stop", "index": index}
+
+
+def stopped(reason):
+    return {"type": "message_delta", "delta": {"stop_reason": reason}}
 
 
 def blocks(*events, interrupted=False):
@@ -266,8 +324,23 @@ def test_what_cannot_be_put_together_is_refused():
             begin(0, type="tool_use", id="1", input={}),
             more(0, "input_json", partial_json="{"),
             end(0),
+            stopped("tool_use"),
             STOP,
         )
+    with pytest.raises(ValueError, match="block 1 goes on that was not begun"):
+        blocks(more(1, "text", text="a"), STOP)
+
+
+def test_a_call_that_a_limit_cut_off_is_no_call():
+    assert blocks(
+        begin(0, type="text", text="a"),
+        end(0),
+        begin(1, type="tool_use", id="1", name="f", input={}),
+        more(1, "input_json", partial_json='{"x": "lon'),
+        end(1),
+        stopped("max_tokens"),
+        STOP,
+    ) == [{"type": "text", "text": "a"}]
 
 
 def test_a_message_without_content_is_not_kept():
@@ -295,11 +368,13 @@ def test_of_interrupted_blocks_only_what_a_provider_takes_back_is_kept():
         mark,
         call,
     ]
-    assert blocks(begin(0, type="thinking", thinking="H"), interrupted=True) == [mark]
-    assert blocks(begin(0, type="text", text=""), interrupted=True) == [mark]
+    assert blocks(begin(0, type="thinking", thinking="H"), interrupted=True) is None
+    assert blocks(begin(0, type="text", text=""), interrupted=True) is None
     half = [begin(0, type="text", text=""), more(0, "text", text="a")]
     assert blocks(*half, interrupted=True) == [{"type": "text", "text": "a"}, mark]
-    assert blocks(begin(0, **search), end(0), interrupted=True) == [mark]
+    assert blocks(begin(0, **search), end(0), interrupted=True) is None
+    half_found = [*half, begin(1, **search), end(1), begin(2, **found)]
+    assert blocks(*half_found, interrupted=True) == [{"type": "text", "text": "a"}, mark]
     searched = [begin(0, **search), end(0), begin(1, **found), end(1)]
     assert blocks(*searched, interrupted=True) == [search, found, mark]
     assert blocks(*searched, STOP, interrupted=True) == [search, found]
@@ -352,6 +427,7 @@ def test_of_an_interrupted_response_what_was_done_is_kept_and_the_text_that_was_
     begun = [done(0, **THOUGHT), text_delta(1, "a"), text_delta(1, "b")]
     assert items(*begun, interrupted=True) == [cut]  # without the reasoning that it came of
     assert items(*begun, done(1, **SPOKEN), interrupted=True) == [THOUGHT, SPOKEN, mark]
+    assert items({"type": "response.created"}, interrupted=True) == []
     finished = [*begun, last("completed", [THOUGHT, SPOKEN])]
     assert items(*finished, interrupted=True) == [THOUGHT, SPOKEN]
 
@@ -376,6 +452,7 @@ def test_pydantic_ais_streams_are_read_by_what_they_say_they_are():
 
     whole = streamed("complete", interrupted=False)
     assert len(whole["parts"]) == 4
+    assert streamed("suspended", interrupted=False) == {**whole, "state": "suspended"}
     assert streamed("complete", interrupted=True) == whole
     cut = streamed("incomplete", interrupted=True)
     assert cut["state"] == "interrupted"

@@ -374,7 +374,7 @@ extras = st.dictionaries(
 async def test_messages_go_round_exactly(name, extra, content):
     """Whatever else stands in a message: a request's, a reply's, and what the model gets."""
     dialect = LANGUAGES[name].dialect
-    message = {**extra, "role": "user", "content": content}
+    message = {**extra, "role": "user", "content": [content]}
     if name == "anthropic":
         message = {"role": "user", "content": [{**extra, "type": "future", "x": content}]}
     if name == "responses":

@@ -276,6 +276,28 @@ async def test_a_turn_cancelled_while_it_waits_leaves_the_others_their_places(st
     assert model.called == ["a", "c"]
 
 
+async def test_a_turn_cancelled_as_its_turn_comes_leaves_it_to_the_next(store):
+    first = await begin_turn(store, "s", wait=True)
+    scope = anyio.CancelScope()
+    taken = []
+
+    async def wait(name, scope):
+        with scope:
+            turn = await begin_turn(store, "s", wait=True)
+            taken.append(name)
+            turn.end()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait, "cancelled", scope)
+        await until(lambda: waiting() == 1)
+        tasks.start_soon(wait, "next", anyio.CancelScope())
+        await until(lambda: waiting() == 2)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        first.end()
+    assert taken == ["next"]
+
+
 async def test_a_store_that_cannot_be_hashed_or_is_empty_is_told_by_what_it_is():
     class Odd:
         def __init__(self):

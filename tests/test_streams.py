@@ -23,6 +23,7 @@ from tower_memory import (
     TimeoutLayer,
 )
 from tower_memory._overlap import _all_locks
+from tower_memory._remembered import RememberedStream
 from tower_memory.dialects import Streamed
 from tower_memory.testing import ScriptedService
 
@@ -426,6 +427,208 @@ async def test_a_timeout_covers_a_stream_until_it_is_there(store):
     assert "".join(await read(await service([user("a")]))) == "re: a"
 
 
+class Turns:
+    """Two services that remember, each in a session of its own."""
+
+    def __init__(self, store):
+        self.one, self.two = (
+            MemoryLayer(LoadSession(store), SaveSession(store), session_id=name) for name in "12"
+        )
+
+
+async def test_a_stream_whose_readers_are_over_is_waited_for_by_nobody(store):
+    """Though something still refers to it, such as the traceback of what they failed with."""
+    service = remembering(store)(ScriptedService(Pieces("ab"), "one", "two"))
+    failures = []
+
+    async def consume():
+        stream = await service([user("a")])
+        async for _ in stream:
+            await until(lambda: waiting() == 1)  # for this one
+            raise Boom
+
+    async def failing():
+        try:
+            await consume()
+        except Boom as error:
+            failures.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(failing)
+        await until(lambda: _all_locks.get({}))
+        tasks.start_soon(service, [user("b")])
+    with anyio.fail_after(60):
+        await service([user("c")])
+    assert failures
+    assert len(await store.load("s")) == 4
+
+
+async def test_a_stream_that_one_task_opened_and_others_read_a_piece_of_is_read_on(store):
+    model = ScriptedService("done")
+    stream = await remembering(store)(streaming)([user("a")])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anext, stream)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(remembering(store)(model), [user("b")])
+        await until(waiting)
+        await anyio.wait_all_tasks_blocked()
+        assert model.requests == []
+        await read(stream)
+    assert model.requests == [[user("a"), assistant("re: a"), user("b")]]
+
+
+async def test_readers_that_would_wait_for_each_other_do_not(store):
+    turns = Turns(store)
+    both = [anyio.Event(), anyio.Event()]
+
+    async def talk(number, mine, others):
+        stream = await mine(ScriptedService(Pieces("ab")))([user("x")])
+        async for _ in stream:
+            both[number].set()
+            await both[1 - number].wait()
+            await others(ScriptedService("done"))([user("y")])
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(talk, 0, turns.one, turns.two)
+            tasks.start_soon(talk, 1, turns.two, turns.one)
+    assert len(await store.load("1")) == len(await store.load("2")) == 6
+
+
+async def test_a_reader_and_a_turn_that_would_wait_for_each_other_do_not(store):
+    turns = Turns(store)
+    reading, inside = anyio.Event(), anyio.Event()
+
+    async def talk():
+        async for _ in await turns.one(ScriptedService(Pieces("ab")))([user("x")]):
+            reading.set()
+            await inside.wait()
+            await turns.two(ScriptedService("done"))([user("y")])
+
+    async def model(_messages):
+        inside.set()
+        await until(waiting)
+        await turns.one(ScriptedService("done"))([user("z")])
+        return "ok"
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(talk)
+            await reading.wait()
+            tasks.start_soon(turns.two(model), [user("w")])
+    assert len(await store.load("1")) == 4
+    assert len(await store.load("2")) == 6
+
+
+async def test_what_another_task_closes_is_interrupted_whatever_its_reader_makes_of_that(store):
+    class Closing(Pieces):
+        async def wait(self):
+            await self.closed.wait()
+
+        async def aclose(self):
+            self.closed.set()
+            await anyio.wait_all_tasks_blocked()
+
+    pieces = Closing("a")
+    pieces.closed = anyio.Event()
+    pieces.at_the_end = pieces.wait
+    service = remembering(store)(ScriptedService(pieces))
+    stream = await service([user("a")])
+    got = []
+
+    async def consume():
+        got.extend(await read(stream))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(consume)
+        await anyio.wait_all_tasks_blocked()
+        await stream.aclose()
+    assert got == ["a"]
+    assert await store.load("s") == []
+
+
+async def test_whoever_sees_the_end_sees_it_when_the_turn_is_saved():
+    store = InMemorySessionStore()
+    saving, go_on = anyio.Event(), anyio.Event()
+
+    async def save(turn):
+        saving.set()
+        await go_on.wait()
+        return await store.append(turn)
+
+    stream = await MemoryLayer(LoadSession(store), save, session_id="s")(streaming)([user("a")])
+    seen = []
+
+    async def see(end):
+        await end()
+        seen.append(len(await store.load("s")))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(see, lambda: read(stream))
+        await saving.wait()
+        tasks.start_soon(see, lambda: read(stream))
+        tasks.start_soon(see, stream.aclose)
+        await anyio.wait_all_tasks_blocked()
+        assert seen == []
+        go_on.set()
+    assert seen == [2, 2, 2]
+
+
+async def test_a_stream_that_failed_does_not_seem_to_have_ended_well(store):
+    stream = await remembering(store)(ScriptedService(Pieces("ab", fail)))([user("a")])
+    await read_until_it_fails(stream)
+    with pytest.raises(SessionError, match="session 's': this stream failed before its end"):
+        await anext(stream)
+    await stream.aclose()
+    assert await read(stream) == []
+
+
+async def test_nor_does_one_whose_turn_could_not_be_saved():
+    layer = MemoryLayer(LoadSession(InMemorySessionStore()), not_saving, session_id="s")
+    stream = await layer(streaming)([user("a")])
+    with pytest.raises(SaveError):
+        await read(stream)
+    with pytest.raises(SessionError, match="failed before its end"):
+        await anext(stream)
+
+
+async def test_of_chunks_that_say_nothing_nothing_is_kept(store):
+    async def saying_nothing():
+        yield {"choices": []}  # as some servers begin
+        await anyio.sleep_forever()
+
+    service = remembering(store, keep_interrupted=True)(ScriptedService(saying_nothing()))
+    async with await service([user("a")]) as stream:
+        await anext(stream)
+    assert await store.load("s") == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio finalizes it with the stream
+async def test_a_read_that_is_itself_let_go_of_frees_the_session(store):
+    service = remembering(store, keep_interrupted=True)(
+        ScriptedService(Pieces("a", anyio.sleep_forever), "done")
+    )
+    stream = await service([user("a")])
+    reading = stream.__anext__()
+    suspended = reading.send(None)
+    del suspended
+    reading.close()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(service, [user("b")])
+    assert len(await store.load("s")) == 2
+
+
+async def test_a_stream_in_two_memories_is_remembered_by_both(store):
+    turns = Turns(store)
+    for read_it in (lambda s: read(s.text_stream), Stream.rest, read):
+        service = turns.one(turns.two(ScriptedService(Stream("ab"))))
+        stream = await service([user("a")])
+        texts = await (stream.rest() if read_it is Stream.rest else read_it(stream))
+        assert "".join(texts).lower() == "ab"
+    assert len(await store.load("1")) == 6
+    assert len(await store.load("2")) == 2 + 4 + 6  # to which all that the outer adds is new
+
+
 # What else a stream has
 
 
@@ -556,14 +759,46 @@ async def test_a_manager_that_gives_a_stream_is_one(store):
 
 @pytest.mark.parametrize(("given", "error"), [(Boom(), Boom), (3, TypeError)])
 async def test_a_manager_that_gives_none_frees_the_session(store, given, error):
-    service = remembering(store)(ScriptedService(Manager(given), "done"))
+    manager = Manager(given)
+    service = remembering(store)(ScriptedService(manager, "done"))
     stream = await service([user("a")])
     with pytest.raises(error):
         async with stream:
             pytest.fail("it was entered")
+    assert manager.left == ([None] if error is TypeError else [])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service, [user("b")])
     assert await store.load("s") == [user("b"), assistant("done")]
+
+
+async def test_a_generator_is_read_by_iterating_it(store):
+    async def chunks():
+        yield "a"
+
+    stream = await remembering(store)(ScriptedService(chunks()))([user("a")])
+    with pytest.raises(AttributeError, match="asend: a generator that is remembered is read by"):
+        stream.asend  # noqa: B018
+    assert await read(stream) == ["a"]
+    await stream.aclose()
+
+
+async def test_a_close_that_gives_something_to_await_ends_the_turn_when_it_was(store):
+    class Closing(Stream):
+        def close(self):
+            return super().close()
+
+    layer = remembering(store, keep_interrupted=True)
+    stream = await layer(ScriptedService(Closing("ab")))([user("a")])
+    await anext(stream)
+    await stream.close()
+    assert (await store.load("s"))[-1] == assistant(f"a\n\n{INTERRUPTED}")
+
+
+def test_one_that_was_never_made_is_let_go_of_without_a_word():
+    stream = object.__new__(RememberedStream)
+    with pytest.raises(AttributeError, match="reading"):
+        stream.left  # noqa: B018
+    del stream
 
 
 async def test_a_manager_is_not_read_before_it_is_entered(store):

@@ -195,6 +195,26 @@ async def test_the_first_request_may_bring_a_conversation_that_was_held_elsewher
     assert list(await store.load("s")) == [*posted, assistant("B")]
 
 
+@pytest.mark.parametrize(
+    ("stored", "posted"),
+    [
+        ("Hel\n\n(interrupted: this reply is not complete)", "Hel"),
+        (
+            [
+                {"type": "text", "text": "Hel"},
+                {"type": "text", "text": "(interrupted: this reply is not complete)"},
+            ],
+            "Hel",
+        ),
+        (None, ""),
+        (None, "shown in its place"),
+    ],
+)
+def test_what_a_front_end_shows_of_a_reply_does_not_contradict_it(stored, posted):
+    held = [user("a"), {**assistant(stored), "tool_calls": []}]
+    assert unsaid("s", held, [user("a"), assistant(posted), user("b")]) == [user("b")]
+
+
 CONTRADICTIONS = [
     ([user("x"), assistant("A"), user("b")], "item 0 of the request is not what the session holds"),
     ([user("a"), assistant("x"), user("b")], "item 1 of the request is not what the session holds"),

@@ -6,8 +6,9 @@
    follows is new. It may have only the end of that, after something else or nothing in the place
    of the rest; where that leaves a choice, it repeats as much as it can, as early as it can.
    A response that begins with an answer, and not with all that was given, has only what is new.
-3. Either side may say more of an item than the other, such as an id. Where both say something,
-   they must say the same; text may be spelled as one part or several.
+3. Either side may say more of an item than the other, such as an id; null says nothing. Where both
+   say something, they must say the same; text may be spelled as one part or several, and without
+   the mark of an interruption.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from tower_memory._errors import SessionConflict
 from tower_memory._items import as_chat
-from tower_memory._shapes import MISSING, field, opens
+from tower_memory._shapes import INTERRUPTED_REPLY, MISSING, field, opens
 
 
 def may_be_whole(response: object) -> bool:
@@ -59,8 +60,9 @@ def after(given: Sequence[Any], conversation: Sequence[Any]) -> Sequence[Any]:
 def agree(one: Any, other: Any) -> bool:
     """Whether what both say is the same."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        common = one.keys() & other.keys()
-        return all(agree(one[key], other[key]) for key in common) and bool(common or one == other)
+        pairs = [(one[key], other[key]) for key in one.keys() & other.keys()]
+        said = [pair for pair in pairs if None not in pair]
+        return all(agree(*pair) for pair in said) and bool(pairs or one == other)
     text, other_text = _text(one), _text(other)
     if text is not None and other_text is not None:
         return text == other_text
@@ -80,4 +82,6 @@ def _text(content: Any) -> str | None:
     parts = content if isinstance(content, list) else [content]
     said = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     texts = [text for text in said if isinstance(text, str)]
-    return "".join(texts) if len(texts) == len(parts) else None
+    if len(texts) != len(parts):
+        return None
+    return "".join(texts).removesuffix(INTERRUPTED_REPLY).removesuffix("\n\n")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
+from anyio import Event, fail_after
 from anyio.from_thread import BlockingPortal
-from anyio.lowlevel import current_token
+from anyio.lowlevel import EventLoopToken, current_token
 
 Cross: TypeAlias = Callable[..., Awaitable[Any]]
 """The way from this event loop to an asyncio loop: takes a coroutine function, and arguments."""
@@ -32,12 +33,17 @@ def crossing(opened: AsyncExitStack) -> Cross:
     if is_asyncio():
         return _stay
     started: Future[BlockingPortal] = Future()
-    thread = Thread(target=_run_portal, args=(started,), daemon=True)
+    ended: Future[None] = Future()
+    thread = Thread(target=_run_portal, args=(started, ended), daemon=True)
     thread.start()
     portal = started.result()
 
     async def stop() -> None:
-        await portal.call_async(portal.stop)
+        is_over, token = Event(), current_token()
+        with fail_after(None, shield=True):
+            await portal.call_async(portal.stop, True)  # noqa: FBT003 - with all that still runs
+            ended.add_done_callback(lambda _: call_soon(token, is_over.set))
+            await is_over.wait()
         thread.join()
 
     opened.push_async_callback(stop)
@@ -53,7 +59,17 @@ async def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
     return await function(*arguments)
 
 
-def _run_portal(started: Future[BlockingPortal]) -> None:
+def call_soon(loop: EventLoopToken, function: Callable[[], object]) -> None:
+    """Have *loop* call *function* soon, from wherever this is called, a finalizer included; not at
+    all if it is over.
+    """
+    native: Any = loop.native_token
+    soon = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+    with suppress(RuntimeError):
+        soon(function)
+
+
+def _run_portal(started: Future[BlockingPortal], ended: Future[None]) -> None:
     async def serve() -> None:
         async with BlockingPortal() as portal:
             started.set_result(portal)
@@ -63,3 +79,5 @@ def _run_portal(started: Future[BlockingPortal]) -> None:
         anyio.run(serve)
     except OSError as error:  # such as too many open files
         started.set_exception(error)
+    finally:
+        ended.set_result(None)

@@ -23,7 +23,7 @@ from tower_memory._saving import Saving, not_saved, store_of
 from tower_memory._service import Req, Res, Service, attribute, describe, stack
 from tower_memory._sessions import History, Turn
 from tower_memory._streams import is_stream
-from tower_memory.dialects import ChatCompletions, Dialect, WholeRequests
+from tower_memory.dialects import ChatCompletions, Dialect, Streamed, WholeRequests
 from tower_memory.windows import Window, check_window, load_for
 
 Overlap: TypeAlias = Literal["serialize", "append", "reject"]
@@ -193,7 +193,7 @@ class Memory(Generic[Req, Res]):
             with opened.inside():
                 return await self._take(turn, request, opened)
         finally:
-            if opened.reader is None:  # else the stream ends it
+            if not opened.lent:  # else the stream ends it
                 opened.end()
 
     async def _take(self, turn: Turn[Any], request: Req, opened: OpenTurn | None) -> Res:
@@ -217,7 +217,7 @@ class Memory(Generic[Req, Res]):
             return response
         keep = layer.keep_interrupted
         stream: Any = RememberedStream(
-            response, partial(self._save, call), opened, keep_interrupted=keep
+            response, turn.session_id, partial(self._save, call), opened, keep_interrupted=keep
         )
         return cast("Res", stream)
 
@@ -230,6 +230,8 @@ class Memory(Generic[Req, Res]):
             reply = tuple(dialect.reply_items(request, response))
         except Exception as error:
             raise not_saved(turn.session_id, error, response, None) from error
+        if not reply and isinstance(response, Streamed) and response.interrupted:
+            return  # nothing came of it
         turn = replace(turn, items=(*turn.items, *reply))
         await self.layer.saving(turn, call.history, response)
 

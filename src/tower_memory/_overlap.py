@@ -1,51 +1,75 @@
 """Which turn of a session may run now.
 
-1. Turns of one session of one store in one event loop share a lock, whatever layer or stack they
-   came through. Those that wait get it in the order they came.
+1. Turns of one session of one store in one event loop run one after another, whatever layer or
+   stack they came through, in the order they came.
 2. A turn that would wait for itself raises: what it waits for is held by the turn it is part of,
    or by one that waits, in turn, for that one. A task that merely inherited its context from a
    turn that is over waits for nobody but those ahead of it.
 3. A lock exists while a turn holds it or waits for it, and leaves nothing behind.
 4. Any task may end a turn: a stream is often finished by another than began it.
 5. A turn whose reply is a stream holds the session until the stream ends, but nobody waits for a
-   stream that will not be read on: not for one that was let go of, nor does the task that had it
-   last wait for itself. If that one is read on after all, its turn is kept too.
+   stream that is not read on: one that was let go of, one whose readers are all over, or one whose
+   reader waits for whoever would wait for it. If it is read on after all, its turn is kept too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Hashable
+from collections import deque
+from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, TypeAlias, final
+from weakref import ref
 
-from anyio import Semaphore, TaskInfo, WouldBlock, get_current_task
+from anyio import Event, get_current_task, move_on_after
 from anyio.lowlevel import RunVar, checkpoint
 
 from tower_memory._errors import SessionConflict, SessionError
 
-_Key = tuple[Hashable, str]
+_Key: TypeAlias = tuple[Hashable, str]
 
-_LOOKS = 3
-"""How often to look whether a stream is read on: a task that was just started to read it begins
-to do so within two rounds of the event loop, at the latest."""
+_ROUNDS = 2
+"""Rounds of the event loop in which a task that was just started to read a stream begins to."""
+
+_LOOK_AGAIN = 0.25
+"""Seconds after which to look again whether a stream's readers are over, as nobody tells."""
 
 
 @final
 @dataclass(eq=False, slots=True)
 class _Lock:
-    """The lock of one session; not anyio's, which belongs to a task, and is ended by that only."""
+    """Who holds a session, and who waits for it, first come first."""
 
-    semaphore: Semaphore = field(default_factory=lambda: Semaphore(1))
     holder: OpenTurn | None = None
-    users: int = 0
+    waiting: deque[_Place] = field(default_factory=deque["_Place"])
 
-    def waits_for(self, turns: tuple[OpenTurn, ...]) -> bool:
-        """Whether getting this lock takes one of *turns* to be over first."""
-        if self.holder is None:
-            return False
-        return self.holder in turns or any(lock.waits_for(turns) for lock in self.holder.awaited)
+    @property
+    def users(self) -> int:
+        return len(self.waiting) + (self.holder is not None)
+
+    def blockers(self, *, streams: bool) -> Iterator[OpenTurn]:
+        """The turns that must end before this lock is free: also those that what is inside them
+        waits for, and, with *streams*, those that whoever reads their streams waits for.
+        """
+        locks, seen = [self], set[int]()
+        while locks:
+            turn = locks.pop().holder
+            if turn is not None and id(turn) not in seen:
+                seen.add(id(turn))
+                yield turn
+                locks += turn.awaited
+                if streams:
+                    locks += [_waits[reader] for reader in turn.readers() if reader in _waits]
+
+
+@final
+@dataclass(eq=False, slots=True)
+class _Place:
+    """One who waits for a lock; *turn* is theirs once it is their turn."""
+
+    came: Event = field(default_factory=Event)
+    turn: OpenTurn | None = None
 
 
 @final
@@ -56,7 +80,7 @@ class OpenTurn:
     Attributes:
         awaited: The locks that something inside the turn waits for.
         over: Whether it was ended.
-        reader: Where a stream is to end the turn: the task that had the stream last.
+        lent: Whether a stream is to end it.
         dropped: Whether that stream was let go of.
     """
 
@@ -64,8 +88,9 @@ class OpenTurn:
     _locks: dict[_Key, _Lock]
     awaited: list[_Lock] = field(default_factory=list[_Lock])
     over: bool = False
-    reader: TaskInfo | None = None
+    lent: bool = False
     dropped: bool = False
+    _readers: list[ref[Any]] = field(default_factory=list["ref[Any]"])
 
     @contextmanager
     def inside(self) -> Generator[None]:
@@ -78,20 +103,45 @@ class OpenTurn:
 
     def read_here(self) -> None:
         """Note that the task that runs now has the turn's stream."""
-        self.reader = get_current_task()
+        self.lent = True
+        me = _me()
+        if not self._readers or self._readers[-1]() is not me:
+            self._readers = [*(each for each in self._readers if each() is not me), ref(me)]
+
+    def readers(self) -> list[Any]:
+        """The tasks that had the stream, the last one first, without those that are over."""
+        readers = [reader for each in reversed(self._readers) if (reader := each()) is not None]
+        return [reader for reader in readers if getattr(reader, "cr_frame", reader) is not None]
+
+    def is_left(self) -> bool:
+        """Whether nobody reads the stream on while the task that runs now waits."""
+        if not self.lent or self in (around := _open_around()):
+            return False
+        readers = self.readers()
+        if self.dropped or not readers or readers[0] is _me():
+            return True
+        lock = _waits.get(readers[0])
+        return lock is not None and any(turn in around for turn in lock.blockers(streams=True))
 
     def end(self) -> None:
         """Let the next turn of the session run. Ending twice is ending once."""
-        if not self.over:
-            self.over = True
-            lock = self._locks[self._key]
-            lock.holder = None
-            lock.semaphore.release()
-            _leave(self._locks, self._key)
+        if self.over:
+            return
+        self.over = True
+        lock = self._locks[self._key]
+        lock.holder = None
+        if lock.waiting:
+            place = lock.waiting.popleft()
+            place.turn = lock.holder = OpenTurn(self._key, self._locks)
+            place.came.set()
+        else:
+            del self._locks[self._key]
 
 
 _all_locks: RunVar[dict[_Key, _Lock]] = RunVar("tower_memory_locks")
 _part_of: ContextVar[tuple[OpenTurn, ...]] = ContextVar("tower_memory_turns", default=())
+_waits: dict[Any, _Lock] = {}
+"""What each task waits for, told by its coroutine."""
 
 
 async def begin_turn(store: object, session_id: str, *, wait: bool) -> OpenTurn:
@@ -106,28 +156,68 @@ async def begin_turn(store: object, session_id: str, *, wait: bool) -> OpenTurn:
         locks = {}
         _all_locks.set(locks)
     key = (_identity(store), session_id)
-    lock = locks.setdefault(key, _Lock())
-    lock.users += 1
+    lock = locks.get(key)
+    if lock is None:
+        turn = OpenTurn(key, locks)
+        locks[key] = _Lock(turn)
+        return turn
+    if not wait:
+        await _pass_by_what_is_left(lock)
+        if lock.holder is not None:
+            raise SessionConflict(session_id)
+        return await begin_turn(store, session_id, wait=False)
+    return await _take_place(lock, session_id)
+
+
+async def _take_place(lock: _Lock, session_id: str) -> OpenTurn:
+    place, outer, me = _Place(), _open_around(), _me()
+    lock.waiting.append(place)
+    _waits[me] = lock
+    for turn in outer:
+        turn.awaited.append(lock)
     try:
-        outer = _open_around()
-        await _pass_by_what_is_left(lock, outer)
-        await _acquire(lock, session_id, outer, wait=wait)
+        while place.turn is None:
+            _check_possible(lock, outer, session_id)
+            await _pass_by_what_is_left(lock)
+            with move_on_after(_LOOK_AGAIN):
+                await place.came.wait()
     except BaseException:
-        _leave(locks, key)
+        if place.turn is None:
+            lock.waiting.remove(place)
+        else:
+            place.turn.end()
         raise
-    lock.holder = OpenTurn(key, locks)
-    return lock.holder
+    finally:
+        del _waits[me]
+        for turn in outer:
+            turn.awaited.remove(lock)
+    return place.turn
+
+
+def _check_possible(lock: _Lock, outer: tuple[OpenTurn, ...], session_id: str) -> None:
+    if any(turn in outer for turn in lock.blockers(streams=False)):
+        msg = "this turn would wait for itself: it is part of one that holds the session"
+        raise SessionError(msg, session_id=session_id)
+
+
+async def _pass_by_what_is_left(lock: _Lock) -> None:
+    """End the turns that keep *lock* if nobody reads their streams on (rule 5)."""
+    for _ in range(_ROUNDS):
+        if not any(turn.is_left() for turn in lock.blockers(streams=True)):
+            return
+        await checkpoint()
+    for turn in [turn for turn in lock.blockers(streams=True) if turn.is_left()]:
+        turn.end()
+
+
+def _me() -> Any:
+    """The task that runs now: its coroutine, which is nobody else's, however long ago."""
+    return get_current_task().coro
 
 
 def _open_around() -> tuple[OpenTurn, ...]:
     """The turns that whoever runs now is part of."""
     return tuple(turn for turn in _part_of.get() if not turn.over)
-
-
-def _leave(locks: dict[_Key, _Lock], key: _Key) -> None:
-    locks[key].users -= 1
-    if locks[key].users == 0:
-        del locks[key]
 
 
 def _identity(store: object) -> Hashable:
@@ -136,36 +226,3 @@ def _identity(store: object) -> Hashable:
     except TypeError:
         return id(store)
     return store
-
-
-async def _pass_by_what_is_left(lock: _Lock, outer: tuple[OpenTurn, ...]) -> None:
-    """End the turn that holds *lock* if nobody will read its stream on (rule 5)."""
-    looks = 0
-    while (turn := lock.holder) is not None and turn.reader is not None and turn not in outer:
-        if turn.dropped or looks == _LOOKS:
-            turn.end()
-        elif turn.reader.coro is not get_current_task().coro:
-            return
-        looks += 1
-        await checkpoint()
-
-
-async def _acquire(
-    lock: _Lock, session_id: str, outer: tuple[OpenTurn, ...], *, wait: bool
-) -> None:
-    if not wait:
-        try:
-            lock.semaphore.acquire_nowait()
-        except WouldBlock:
-            raise SessionConflict(session_id) from None
-        return
-    if lock.waits_for(outer):
-        msg = "this turn would wait for itself: it is part of one that holds the session"
-        raise SessionError(msg, session_id=session_id)
-    for turn in outer:
-        turn.awaited.append(lock)
-    try:
-        await lock.semaphore.acquire()
-    finally:
-        for turn in outer:
-            turn.awaited.remove(lock)

@@ -14,12 +14,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from inspect import isasyncgen, iscoroutinefunction, ismethod
+from inspect import isasyncgen, isawaitable, ismethod
 from types import MethodType
 from typing import Any, Self, final
 
+from anyio import Event
 from anyio.lowlevel import current_token
 
+from tower_memory._crossing import call_soon
+from tower_memory._errors import SessionError
 from tower_memory._overlap import OpenTurn
 from tower_memory._streams import close, has
 from tower_memory.dialects import Streamed
@@ -33,6 +36,7 @@ class RememberedStream:
 
     Args:
         stream: An async iterable of chunks, or an async context manager that gives one.
+        session_id: The session whose turn it is.
         save: Saves what came of it.
         turn: The turn that ends with the stream, or None where nobody waits for that.
         keep_interrupted: Whether to save what came of a stream that did not come to its end.
@@ -44,12 +48,13 @@ class RememberedStream:
     def __init__(
         self,
         stream: Any,
+        session_id: str,
         save: Callable[[Streamed], Awaitable[None]],
         turn: OpenTurn | None,
         *,
         keep_interrupted: bool,
     ) -> None:
-        reading = _Reading(stream, save, turn, keep_interrupted=keep_interrupted)
+        reading = _Reading(stream, session_id, save, turn, keep_interrupted=keep_interrupted)
         object.__setattr__(self, "_RememberedStream__reading", reading)
 
     def __aiter__(self) -> Self:
@@ -67,7 +72,7 @@ class RememberedStream:
 
     async def aclose(self) -> None:
         """Close the stream; closing twice is closing once."""
-        await self.__reading.close()
+        await self.__reading.closing(close(self.__reading.stream))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(f"_{RememberedStream.__name__}__"):  # its own, and not there yet
@@ -75,13 +80,16 @@ class RememberedStream:
         stream = self.__reading.stream
         value = getattr(stream, name)
         if name == "close":
-            return self.aclose if iscoroutinefunction(value) else self.__reading.closing(value)
+            return self.__reading.closer(value)
         if ismethod(value) and value.__self__ is stream:
             return MethodType(value.__func__, self)
         if isasyncgen(value):  # a method that was called when the stream was made
-            method: Any = getattr(type(stream), value.__name__, None)
+            method: Any = getattr(stream.__class__, value.__name__, None)
             if getattr(method, "__code__", None) is value.ag_code:
                 return method(self)
+        if isasyncgen(stream):
+            msg = f"{name}: a generator that is remembered is read by iterating it"
+            raise AttributeError(msg)
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -89,7 +97,7 @@ class RememberedStream:
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return type(self.__reading.stream)
+        return self.__reading.stream.__class__
 
     def __repr__(self) -> str:
         return f"<remembered {self.__reading.stream!r}>"
@@ -101,11 +109,12 @@ class RememberedStream:
 
 @final
 class _Reading:
-    """What is known of a stream while it is read."""
+    """What is known of a stream while it is read: it is open, then it ends, then it is over."""
 
     def __init__(
         self,
         stream: Any,
+        session_id: str,
         save: Callable[[Streamed], Awaitable[None]],
         turn: OpenTurn | None,
         *,
@@ -113,26 +122,35 @@ class _Reading:
     ) -> None:
         self.stream = stream
         self._manager = stream
-        self._chunks: list[Any] = []
-        self._iterator: Any = None
-        self._over = False
+        self._session_id = session_id
         self._save = save
         self._turn = turn
         self._keep_interrupted = keep_interrupted
-        self._loop: Any = current_token().native_token
+        self._chunks: list[Any] = []
+        self._iterator: Any = None
+        self._closing = False
+        self._let_go = False
+        self._failed = False
+        self._over: Event | None = None  # once it ends; set when it is over
+        self._loop = current_token()
         if turn is not None:
             turn.read_here()
 
     async def next(self) -> Any:
-        if self._over:
+        if self._over or self._let_go:
+            await self._until_over()
             raise StopAsyncIteration
         try:
             with self._inside():
                 chunk = await self._source().__anext__()
         except StopAsyncIteration:
-            await self._end(interrupted=False)
+            await self._end(interrupted=self._closing)
+            raise
+        except GeneratorExit:  # nothing can be awaited
+            self.let_go()
             raise
         except BaseException:
+            self._failed = True
             await self._end(interrupted=True)
             raise
         self._chunks.append(chunk)
@@ -144,52 +162,57 @@ class _Reading:
         try:
             with self._inside():
                 entered = await self._manager.__aenter__()
-            if entered is not self.stream:
-                self.stream, self._iterator = entered, None
-            self._source()
+                if not has(entered, "__aiter__"):
+                    await self._manager.__aexit__(None, None, None)
+                    self._refuse(entered)
         except BaseException:
             await self._end(interrupted=True)
             raise
+        if entered is not self.stream:
+            self.stream, self._iterator = entered, None
 
     async def leave(self, *failure: Any) -> Any:
-        if not has(self._manager, "__aexit__"):
-            return await self.close()
+        if has(self._manager, "__aexit__"):
+            return await self.closing(self._manager.__aexit__(*failure))
+        return await self.closing(close(self.stream))
+
+    async def closing(self, way: Awaitable[Any]) -> Any:
+        """Close the stream in this *way*, whatever who reads it meanwhile makes of that."""
+        self._closing = True
         try:
-            return await self._manager.__aexit__(*failure)
+            with self._inside():
+                return await way
         finally:
             await self._end(interrupted=True)
 
-    async def close(self) -> None:
-        try:
-            await close(self.stream)
-        finally:
-            await self._end(interrupted=True)
-
-    def closing(self, close: Callable[[], Any]) -> Callable[[], Any]:
-        """The stream's own *close*, which is not async, ending the turn as well."""
+    def closer(self, close: Callable[[], Any]) -> Callable[[], Any]:
+        """The stream's own *close*, ending the turn as well."""
 
         def closed() -> Any:
-            try:
-                return close()
-            finally:
-                self.let_go()
+            self._closing = True
+            way = close()
+            if isawaitable(way):
+                return self.closing(way)
+            self.let_go()
+            return way
 
         return closed
 
     def let_go(self) -> None:
         """End the turn soon, without awaiting. May be called from anywhere, as finalizers are."""
-        if self._over:
+        if self._over or self._let_go:
             return
-        self._over = True
+        self._let_go = True
         if self._turn is not None:
             self._turn.dropped = True
-            loop = self._loop
-            soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-            with suppress(RuntimeError):  # the event loop is over, and all its locks with it
-                soon(self._turn.end)
+            call_soon(self._loop, self._turn.end)
         if self._keep_interrupted and self._chunks:
             msg = f"{self.stream!r} was not closed; to keep what came of it, use 'async with'"
             warnings.warn(msg, ResourceWarning, stacklevel=3)
+
+    def _refuse(self, entered: object) -> None:
+        msg = f"{self._manager!r} must give an async iterator, got {entered!r}"
+        raise TypeError(msg)
 
     def _inside(self) -> AbstractContextManager[None]:
         if self._turn is None:
@@ -203,14 +226,31 @@ class _Reading:
             self._iterator = stream if has(stream, "__anext__") else aiter(stream)
         return self._iterator
 
+    async def _until_over(self) -> None:
+        """Wait until what is to be saved is.
+
+        Raises:
+            SessionError: It was to end well, and did not.
+        """
+        if self._over is not None and not self._over.is_set():
+            await self._over.wait()
+        if self._failed and not self._closing:
+            msg = "this stream failed before its end, and its turn is not saved; ask again"
+            raise SessionError(msg, session_id=self._session_id)
+
     async def _end(self, *, interrupted: bool) -> None:
         """Save what is to be saved, and end the turn. Ending twice is ending once."""
-        if self._over:
+        if self._over or self._let_go:
+            await self._until_over()
             return
-        self._over = True
+        self._over = Event()
         try:
             if not interrupted or (self._keep_interrupted and self._chunks):
                 await self._save(Streamed(tuple(self._chunks), interrupted, self.stream))
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             if self._turn is not None:
                 self._turn.end()
+            self._over.set()

@@ -39,7 +39,7 @@ class History(Sequence[Item_co]):
     (True, 7)
     """
 
-    __slots__ = ("_items", "_revision", "_turns")
+    __slots__ = ("_is_cut", "_items", "_revision", "_turns")
 
     def __init__(
         self,
@@ -47,10 +47,12 @@ class History(Sequence[Item_co]):
         *,
         revision: int = 0,
         turns: Iterable[TurnStart] = (),
+        is_cut: bool = False,
     ) -> None:
         self._items = tuple(items)
         self._revision = revision
         self._turns = tuple(turns)
+        self._is_cut = is_cut
 
     @property
     def revision(self) -> int:
@@ -65,6 +67,11 @@ class History(Sequence[Item_co]):
         `SessionStore.append`, have none.
         """
         return self._turns
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether these items are not all that the session holds, or not as it holds them."""
+        return self._is_cut
 
     def turn(self, turn_id: str) -> tuple[Item_co, ...] | None:
         """The items of the turn *turn_id*, or None where this history does not have its start."""

@@ -4,7 +4,8 @@ An item may make calls of tools, hold their results, or open an exchange; each d
 in its own way, and none can be taken for another's:
 
 1. Chat messages: ``tool_calls`` with an ``id``; messages of the role ``tool``.
-2. OpenAI's Responses: items with a ``call_id``; those of results have a type in ``_output``.
+2. OpenAI's Responses: items of the types below, without a role. Calls that the server answers
+   itself, and items of other types, wait for nothing.
 3. Anthropic's messages: blocks of the types ``tool_use`` and ``tool_result``.
 4. pydantic-ai's messages: parts of the kinds ``tool-call``, ``tool-return`` and ``retry-prompt``.
 5. Run items: ``ToolCall`` and ``ToolOutput``.
@@ -16,6 +17,41 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tower_memory._items import ToolCallItem, ToolOutputItem
+
+_RESPONSE_CALLS: Final = {
+    **dict.fromkeys(
+        (
+            "apply_patch_call",
+            "computer_call",
+            "custom_tool_call",
+            "function_call",
+            "local_shell_call",
+            "shell_call",
+            "tool_search_call",
+        ),
+        "call_id",
+    ),
+    "mcp_approval_request": "id",
+}
+
+_RESPONSE_RESULTS: Final = {
+    **dict.fromkeys(
+        (
+            "apply_patch_call_output",
+            "computer_call_output",
+            "custom_tool_call_output",
+            "function_call_output",
+            "local_shell_call_output",
+            "shell_call_output",
+            "tool_search_output",
+        ),
+        "call_id",
+    ),
+    "mcp_approval_response": "approval_request_id",
+}
+
+INTERRUPTED_REPLY: Final = "(interrupted: this reply is not complete)"
+"""What stands at the end of a reply that is not complete."""
 
 MISSING: Final = object()
 """Stands for a field that is not there; None may well be."""
@@ -59,8 +95,8 @@ def opens(item: Any) -> bool:
 def _calls(item: Any) -> Iterator[Any]:
     if isinstance(item, ToolCallItem) or field(item, "type") == "ToolCall":
         yield field(item, "id")
-    elif _is_typed(item) and not _is_output(item):
-        yield field(item, "call_id")
+    elif (key := _key_of(item, _RESPONSE_CALLS)) is not None:
+        yield field(item, key)
     for call in parts_of(item, "tool_calls"):
         yield field(call, "id")
     for block in parts_of(item, "content"):
@@ -78,8 +114,9 @@ def _results(item: Any) -> Iterator[Any]:
         or field(item, "type") == "ToolOutput"
     ):
         yield field(item, "tool_call_id")
-    elif _is_typed(item) and _is_output(item):
-        yield field(item, "call_id")
+    elif (key := _key_of(item, _RESPONSE_RESULTS)) is not None:
+        found = field(item, key)
+        yield field(item, "id") if found is MISSING else found  # of a local shell
     for block in parts_of(item, "content"):
         if is_result(block):
             yield field(block, "tool_use_id")
@@ -96,10 +133,11 @@ def is_result(part: Any) -> bool:
     return bool(kind == "tool-return" or field(part, "type") == "tool_result")
 
 
-def _is_typed(item: Any) -> bool:
-    """Whether *item* is one of Responses', which have a type, and no role but for messages."""
-    return isinstance(field(item, "type"), str) and field(item, "role") is MISSING
-
-
-def _is_output(item: Any) -> bool:
-    return bool(field(item, "type").endswith("_output"))
+def _key_of(item: Any, keys: Mapping[str, str]) -> str | None:
+    """Where the id of a call stands in *item*, by its type, if it is one of Responses' *keys*."""
+    kind = field(item, "type")
+    if not isinstance(kind, str) or field(item, "role") is not MISSING:
+        return None
+    if kind == "tool_search_call" and field(item, "execution") != "client":
+        return None  # the server's, which answers it itself
+    return keys.get(kind)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import accumulate
+from operator import is_
 from typing import Any, Protocol, final, runtime_checkable
 
 from msgspec import json
@@ -211,8 +212,8 @@ async def load_for(
             return history
 
 
-def check_window(history: Sequence[Any], items: Any, new: Sequence[Any]) -> Sequence[Any]:
-    """*items*, if a window may make them of *history*, given the request's *new* items.
+def check_window(history: History[Any], items: Any, new: Sequence[Any]) -> History[Any]:
+    """*items* as a history, if a window may make them of *history*, given the request's *new* ones.
 
     Items that were never in the history are allowed.
 
@@ -233,7 +234,9 @@ def check_window(history: Sequence[Any], items: Any, new: Sequence[Any]) -> Sequ
             f"apart the call {min(torn)!r}"
         )
         raise ValueError(msg)
-    return items
+    if len(items) == len(history) and all(map(is_, items, history)):
+        return history
+    return History(items, revision=history.revision, is_cut=True)
 
 
 def _ends(items: Sequence[Any]) -> tuple[set[str], set[str]]:
@@ -265,7 +268,7 @@ def _is_open(history: Sequence[Any]) -> bool:
 def _cut(history: Sequence[Any], start: int) -> Sequence[Any]:
     """*history* from where an exchange begins, at *start* or later; if it is not over, earlier."""
     if start == 0:
-        return history[:]
+        return history
     beginnings = _beginnings(history)
     later = [position for position in beginnings if position >= start]
     if later:

@@ -46,6 +46,7 @@ class InMemorySessionStore(Generic[Item]):
             (self._codec.decode(row.item) for row in kept),
             revision=_revision(rows),
             turns=turn_starts(row.turn_id for row in kept),
+            is_cut=len(kept) < len(rows),
         )
 
     async def append(self, turn: Turn[Item]) -> int:

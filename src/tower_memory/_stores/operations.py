@@ -94,16 +94,19 @@ def load(
     codec: ItemCodec[Item],
 ) -> History[Item]:
     """The session's newest *limit* items, decoded."""
-    # One row even for none, as the newest row's id is the revision; -1 for all of them.
+    # One row more than asked for tells whether there are any, and what the revision is where none
+    # are; -1 for all of them.
     rows = connection.execute(
-        _NEWEST, (session_id, -1 if limit is None else min(max(limit, 1), 2**63 - 1))
+        _NEWEST, (session_id, -1 if limit is None else min(limit, 2**63 - 2) + 1)
     )
     revision = 0
+    is_cut = False
     newest_first: list[tuple[str | None, Item]] = []
     with closing(rows):  # left open, it would keep later loads from seeing what is new
         for row, turn_id, item in rows:
             revision = revision or row
-            if limit == 0 or caller.gone:
+            is_cut = len(newest_first) == limit
+            if is_cut or caller.gone:
                 break
             newest_first.append((_turn_text(turn_id), _decode(codec, session_id, row, item)))
     oldest_first = newest_first[::-1]
@@ -111,6 +114,7 @@ def load(
         (item for _, item in oldest_first),
         revision=revision,
         turns=turn_starts(turn_id for turn_id, _ in oldest_first),
+        is_cut=is_cut,
     )
 
 

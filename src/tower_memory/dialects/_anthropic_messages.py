@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
+from functools import partial
+from itertools import dropwhile, takewhile
 from typing import Any, Final, final
 
 from tower_memory._conversations import after
-from tower_memory._shapes import MISSING, field, is_result, parts_of, results_of
+from tower_memory._sessions import History
+from tower_memory._shapes import MISSING, field, is_result, opens, parts_of, results_of
 from tower_memory.dialects._anthropic_events import content_of
-from tower_memory.dialects._carried import carried, carrying, listed, parted, with_roles
+from tower_memory.dialects._carried import carried, carrying, is_instruction, listed, with_roles
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._mending import INTERRUPTED, mended
 from tower_memory.dialects._plain import plain
@@ -32,9 +34,14 @@ class AnthropicMessages:
        its signatures and blocks of unknown types included. A reply without content is not stored,
        as it would be refused.
     2. ``cache_control`` belongs to a request and is not stored.
-    3. Messages of the role system stay at the front of the request and are not stored.
+    3. System messages before all others stay at the front of the request and are not stored; one
+       further on is part of the conversation.
     4. The history is mended where it was cut or broken off: it begins with a user, a result
-       without its call is left out, a call without its result is answered as interrupted.
+       without its call is left out, a call without its result is answered as interrupted, a call
+       of the provider's own tools without its result is left out, and so is text that is empty.
+    5. Thinking is bound to all that was before it. Where the history is cut, that of exchanges
+       that are over is left out, as the provider advises
+       (https://platform.claude.com/docs/build-with-claude/preserved-thinking).
 
     >>> request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     >>> response = {"role": "assistant", "content": [{"type": "text", "text": "Hello!"}], "id": "1"}
@@ -48,9 +55,12 @@ class AnthropicMessages:
 
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
-        instructions, new = parted(_messages(request))
+        instructions, new = _parted(_messages(request))
+        past = list(dropwhile(_has_no_user, history))
+        if isinstance(history, History) and history.is_cut:
+            past = _without_old_thinking(past, new)
         conversation = mended(
-            list(dropwhile(_has_no_user, history)),
+            _without_broken_blocks(past, new),
             new,
             breaks=_is_no_result,
             answered=_answered,
@@ -62,7 +72,8 @@ class AnthropicMessages:
         """See `Dialect.reply_items`."""
         content: Any
         if isinstance(response, Streamed):
-            content = text_of(response) or content_of(response)
+            text = text_of(response)
+            content = content_of(response) if text is None else text
         elif isinstance(response, str):
             content = str(response)
         elif (messages := field(response, "messages")) is not MISSING:
@@ -84,7 +95,7 @@ class AnthropicMessages:
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
-        instructions, said = parted(_messages(request))
+        instructions, said = _parted(_messages(request))
         return carrying(request, "messages", [*instructions, *said[-count:]])
 
 
@@ -92,8 +103,14 @@ def _messages(request: Any) -> Sequence[Any]:
     return with_roles(carried(request, "messages"), "request.messages")
 
 
-def _items(messages: Iterable[Any]) -> list[Any]:
-    _, said = parted(messages)
+def _parted(messages: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The instructions that *messages* begin with, and the conversation."""
+    front = list(takewhile(is_instruction, messages))
+    return front, list(messages[len(front) :])
+
+
+def _items(messages: Sequence[Any]) -> list[Any]:
+    _, said = _parted(messages)
     return [_item(message) for message in said]
 
 
@@ -102,19 +119,65 @@ def _item(message: Any) -> dict[str, Any]:
 
 
 def _uncached(content: Any) -> Any:
-    """*content* without ``cache_control``, on its blocks and on those in its results."""
-    if not isinstance(content, list):
+    """*content* without ``cache_control`` on its blocks, and on those that are in them."""
+    if isinstance(content, list):
+        return [_uncached(block) for block in content]
+    if not isinstance(content, dict):
         return content
-    return [
-        {
-            key: _uncached(value) if key == "content" else value
-            for key, value in block.items()
-            if key != "cache_control"
-        }
-        if isinstance(block, dict)
-        else block
-        for block in content
-    ]
+    return {
+        key: _uncached(value) if key in ("content", "source") else value
+        for key, value in content.items()
+        if key != "cache_control"
+    }
+
+
+def _without_old_thinking(past: list[Any], new: list[Any]) -> list[Any]:
+    """*past* without the thinking of exchanges that are over."""
+    openings = [number for number, message in enumerate([*past, *new]) if opens(message)]
+    last = max(openings, default=0)
+    old = [_with_blocks(message, _is_no_thought) for message in past[:last]]
+    return [message for message in [*old, *past[last:]] if message is not None]
+
+
+def _is_no_thought(block: Any) -> bool:
+    return bool(field(block, "type") not in ("thinking", "redacted_thinking"))
+
+
+def _without_broken_blocks(past: list[Any], new: list[Any]) -> list[Any]:
+    """*past* without what a provider would not take back: text that is empty, and calls of its own
+    tools that it did not answer, and will not, as more follows than results of other tools.
+    """
+    kept: list[Any] = []
+    for number, message in enumerate(past):
+        answered: set[Any] | None = set()
+        if any(map(_is_hosted, parts_of(message, "content"))):
+            nearby = [*past[number : number + 3], *new][:3]  # maybe after others' results
+            blocks = (block for each in nearby for block in parts_of(each, "content"))
+            answered = {field(block, "tool_use_id") for block in blocks}
+            if message is past[-1] and new and all(map(_has_no_user, new)):
+                answered = None
+        kept.append(_with_blocks(message, partial(_is_sound, answered=answered)))
+    return [message for message in kept if message is not None]
+
+
+def _is_hosted(block: Any) -> bool:
+    """Whether *block* calls a tool of the provider's, which answers it itself."""
+    return str(field(block, "type")).endswith("_tool_use")
+
+
+def _is_sound(block: Any, answered: set[Any] | None) -> bool:
+    if _is_hosted(block):
+        return answered is None or field(block, "id") in answered
+    return bool(field(block, "type") != "text" or field(block, "text") != "")
+
+
+def _with_blocks(message: Any, keep: Callable[[Any], bool]) -> Any | None:
+    """*message* with those of its blocks, if it has any, that are to be kept; or None."""
+    content = field(message, "content")
+    if not isinstance(content, list) or all(map(keep, content)):
+        return message
+    kept = list(filter(keep, content))
+    return {**message, "content": kept} if kept else None
 
 
 def _has_no_user(message: Any) -> bool:
@@ -143,9 +206,6 @@ def _answered(run: list[Any], calls: list[str]) -> list[Any]:
 
 
 def _without(message: Any, calls: set[str]) -> Any | None:
-    blocks = [
-        block
-        for block in parts_of(message, "content")
-        if not is_result(block) or field(block, "tool_use_id") not in calls
-    ]
-    return {"role": "user", "content": blocks} if blocks else None
+    return _with_blocks(
+        message, lambda block: not is_result(block) or field(block, "tool_use_id") not in calls
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -56,11 +56,15 @@ def carrying(request: Any, name: str, messages: list[Any]) -> Any:
     return other
 
 
-def parted(messages: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-    """Those of *messages* that tell the model how to behave, and those of the conversation."""
+def is_instruction(message: Any) -> bool:
+    """Whether *message* tells the model how to behave."""
+    return field(message, "role") in ("system", "developer")
+
+
+def parted(messages: Iterable[Any], apart: Callable[[Any], bool]) -> tuple[list[Any], list[Any]]:
+    """Those of *messages* that are set *apart*, as instructions are, and the conversation."""
     instructions: list[Any] = []
     said: list[Any] = []
     for message in messages:
-        is_instruction = field(message, "role") in ("system", "developer")
-        (instructions if is_instruction else said).append(message)
+        (instructions if apart(message) else said).append(message)
     return instructions, said

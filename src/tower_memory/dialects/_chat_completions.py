@@ -12,7 +12,14 @@ import msgspec
 from tower_memory._conversations import after
 from tower_memory._items import as_chat
 from tower_memory._shapes import MISSING, field, parts_of, results_of
-from tower_memory.dialects._carried import carried, carrying, listed, parted, with_roles
+from tower_memory.dialects._carried import (
+    carried,
+    carrying,
+    is_instruction,
+    listed,
+    parted,
+    with_roles,
+)
 from tower_memory.dialects._chat_chunks import message_of
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._mending import INTERRUPTED, mended
@@ -26,6 +33,9 @@ _ADDED_AS_NULL: Final = (
     "tool_calls",
 )
 """What client libraries say of each message, though nobody said it."""
+
+_INSTEAD: Final = ("tool_calls", "function_call", "refusal", "audio")
+"""What an assistant's message may have in place of content."""
 
 
 @final
@@ -64,7 +74,7 @@ class ChatCompletions:
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
         messages = _messages(request)
-        instructions, new = parted(messages)
+        instructions, new = parted(messages, is_instruction)
         spell: Callable[[Any], Any] = _as_it_is
         kinds = {type(message) for message in messages}
         if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
@@ -86,7 +96,8 @@ class ChatCompletions:
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
         """See `Dialect.reply_items`."""
         if isinstance(response, Streamed):
-            return _replies([message_of(response)])
+            message = message_of(response)
+            return [] if message is None else _replies([message])
         if isinstance(response, str):
             return [{"role": "assistant", "content": str(response)}]
         if (choices := field(response, "choices")) is not MISSING:
@@ -108,7 +119,7 @@ class ChatCompletions:
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
-        instructions, said = parted(_messages(request))
+        instructions, said = parted(_messages(request), is_instruction)
         return carrying(request, "messages", [*instructions, *said[-count:]])
 
 
@@ -125,10 +136,14 @@ def _as_it_is(message: Any) -> Any:
 
 
 def _sendable(message: Any) -> Any:
-    """*message* as it is sent again: a provider takes back what it spoke by its id only."""
-    audio = message.get("audio") if isinstance(message, dict) else None
+    """*message* as it is sent again: what a provider spoke by its id, and nothing as no text."""
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return message
+    audio = message.get("audio")
     if isinstance(audio, dict) and "id" in audio:
         return {**message, "audio": {"id": audio["id"]}}
+    if message.get("content", "") is None and not any(message.get(name) for name in _INSTEAD):
+        return {**message, "content": ""}
     return message
 
 
@@ -142,7 +157,7 @@ def _nothing_left(_message: Any, _calls: set[str]) -> None:
 
 def _conversation(messages: Iterable[Any]) -> list[Any]:
     """*messages* as items to store: all but the instructions."""
-    _, said = parted(messages)
+    _, said = parted(messages, is_instruction)
     return [_item(message) for message in said]
 
 

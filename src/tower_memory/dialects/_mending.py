@@ -18,8 +18,6 @@ from tower_memory._shapes import calls_of, results_of
 
 INTERRUPTED: Final = "(interrupted: this call has no result)"
 
-INTERRUPTED_REPLY: Final = "(interrupted: this reply is not complete)"
-
 
 @dataclass(slots=True)
 class _Said:

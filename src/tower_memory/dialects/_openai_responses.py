@@ -5,21 +5,34 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import dropwhile
 from typing import Any, Final, final
 
 from tower_memory._conversations import after
 from tower_memory._sessions import History
 from tower_memory._shapes import MISSING, calls_of, field, opens
-from tower_memory.dialects._carried import carrying, parted
+from tower_memory.dialects._carried import carrying, is_instruction, parted
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._mending import INTERRUPTED, mended
 from tower_memory.dialects._plain import plain
 from tower_memory.dialects._response_events import check_status, output_of
 from tower_memory.dialects._text import text_of
 
-_ANSWERABLE: Final = frozenset({"function_call", "custom_tool_call"})
-"""The calls whose result is text, so that it can say that there is none."""
+_SHELL: Final = {"stdout": "", "stderr": INTERRUPTED, "outcome": {"type": "exit", "exit_code": 1}}
+
+_NO_RESULT: Final[dict[str, dict[str, Any]]] = {
+    "apply_patch_call": {"status": "failed", "output": INTERRUPTED},
+    "custom_tool_call": {"output": INTERRUPTED},
+    "function_call": {"output": INTERRUPTED},
+    "local_shell_call": {"output": f'"{INTERRUPTED}"'},
+    "mcp_approval_request": {"approve": False, "reason": INTERRUPTED},
+    "shell_call": {"output": [_SHELL]},
+}
+"""What says of a call that it has no result. Of others nothing can, such as a screenshot."""
+
+_LEFT_OUT: Final = object()
+"""Stands for a call that is left out."""
 
 
 @final
@@ -52,16 +65,14 @@ class OpenAIResponses:
 
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
-        instructions, new = parted(_input(request))
-        if not history or _is_held_by_the_server(request):
+        instructions, new = _parted(_input(request))
+        if _is_held_by_the_server(request):
             return request
         conversation = mended(
-            _from_beginning(history),
-            new,
-            breaks=opens,
-            answered=_answered,
-            without=_nothing_left,
+            _from_beginning(history), new, breaks=opens, answered=_answered, without=_nothing_left
         )
+        if not history:
+            return request
         return carrying(request, "input", [*instructions, *_followed(conversation, new)])
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
@@ -76,7 +87,7 @@ class OpenAIResponses:
             return list(after(self.new_items(request), got))
         if (output := field(response, "output")) is not MISSING:
             check_status(response)
-            return _items(_listed(output, "response.output"))
+            return [plain(item) for item in _listed(output, "response.output", least=0)]
         if isinstance(field(response, "type"), str):
             return [plain(response)]
         msg = (
@@ -87,7 +98,7 @@ class OpenAIResponses:
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
-        instructions, said = parted(_input(request))
+        instructions, said = _parted(_input(request))
         return carrying(request, "input", [*instructions, *said[-count:]])
 
 
@@ -95,50 +106,66 @@ def _input(request: Any) -> list[Any]:
     given = request if isinstance(request, (list, tuple)) else field(request, "input")
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
-    if not given and _is_held_by_the_server(request):  # which may have all it needs
+    if given in (MISSING, None, []) and any(map(partial(_has, request), _HAVE_INPUT)):
         return []
     return _listed(given, "request.input")
 
 
+_SERVER_HOLDS_IT: Final = ("previous_response_id", "conversation")
+
+_HAVE_INPUT: Final = (*_SERVER_HOLDS_IT, "prompt")
+"""What may stand in a request for its input."""
+
+
 def _is_held_by_the_server(request: Any) -> bool:
     """Whether the history that belongs to *request* is with the server."""
-    names = ("previous_response_id", "conversation")
-    return any(
-        field(request, name) not in (MISSING, None) and field(request, name) for name in names
-    )
+    return any(map(partial(_has, request), _SERVER_HOLDS_IT))
 
 
-def _listed(items: Any, where: str) -> list[Any]:
+def _has(request: Any, name: str) -> bool:
+    value = field(request, name)
+    return value is not MISSING and bool(value)
+
+
+def _listed(items: Any, where: str, *, least: int = 1) -> list[Any]:
     if not isinstance(items, (list, tuple)):
         msg = f"{where} must be a list of items or a string, got {reprlib.repr(items)}"
         raise TypeError(msg)
-    if not items:
+    if len(items) < least:
         msg = f"{where} must have at least one item, got none"
         raise ValueError(msg)
     for index, item in enumerate(items):
-        if not any(isinstance(field(item, name), str) for name in ("role", "type")):
-            msg = (
-                f"{where}[{index}] must be an item with a type or a role, got {reprlib.repr(item)}"
-            )
+        if not any(isinstance(field(item, name), str) for name in ("role", "type", "id")):
+            got = reprlib.repr(item)
+            msg = f"{where}[{index}] must be an item with a type or a role, got {got}"
             raise TypeError(msg)
     return list(items)
 
 
+def _parted(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The messages of *items* that are instructions, and all else."""
+    return parted(items, _is_instruction)
+
+
+def _is_instruction(item: Any) -> bool:
+    return is_instruction(item) and field(item, "type") in (MISSING, "message")
+
+
 def _items(items: Sequence[Any]) -> list[Any]:
     """*items* as they are stored: all but the instructions."""
-    _, said = parted(items)
+    _, said = _parted(items)
     return [plain(item) for item in said]
 
 
 def _from_beginning(history: Sequence[Any]) -> Sequence[Any]:
-    """*history* without the rest of a turn whose beginning a limit cut off.
+    """*history* without the rest of a turn whose beginning was cut off.
 
     An item of a response may not be sent without the reasoning that it came of.
     """
-    if isinstance(history, History) and not any(turn.position == 0 for turn in history.turns):
-        start = history.turns[0].position if history.turns else len(history)
-        return [*dropwhile(_is_no_beginning, history[:start]), *history[start:]]
-    return history
+    if not isinstance(history, History) or not history.is_cut:
+        return history
+    start = history.turns[0].position if history.turns else len(history)
+    return [*dropwhile(_is_no_beginning, history[:start]), *history[start:]]
 
 
 def _is_no_beginning(item: Any) -> bool:
@@ -146,15 +173,29 @@ def _is_no_beginning(item: Any) -> bool:
 
 
 def _answered(run: list[Any], calls: list[str]) -> list[Any]:
-    unanswered = [item for item in run if any(call in calls for call in calls_of(item))]
-    answers = [
-        {"type": f"{kind}_output", "call_id": field(item, "call_id"), "output": INTERRUPTED}
-        for item in unanswered
-        if (kind := field(item, "type")) in _ANSWERABLE
-    ]
-    answered = [answer["call_id"] for answer in answers]
-    dropped = [item for item in unanswered if field(item, "call_id") not in answered]
-    return [*(item for item in run if item not in dropped), *answers]
+    """The run with results that say that there are none, and without calls that can have none."""
+    answered: list[Any] = []
+    missing: list[Any] = []
+    for item in run:
+        unanswered = [call for call in calls_of(item) if call in calls]
+        if not unanswered or field(item, "async") is True:  # which may be answered at any time
+            answered.append(item)
+        elif (kind := field(item, "type")) in _NO_RESULT:
+            answered.append(item)
+            missing.append(_no_result(item, kind, unanswered[0]))
+        else:
+            answered.append(_LEFT_OUT)
+    return [*answered, *missing]
+
+
+def _no_result(item: Any, kind: str, call: str) -> dict[str, Any]:
+    caller = {} if (found := field(item, "caller")) in (MISSING, None) else {"caller": found}
+    if kind == "mcp_approval_request":
+        head = {"type": "mcp_approval_response", "approval_request_id": call}
+    else:
+        key = "id" if kind == "local_shell_call" else "call_id"
+        head = {"type": f"{kind}_output", key: call}
+    return {**head, **_NO_RESULT[kind], **caller}
 
 
 def _nothing_left(_item: Any, _calls: set[str]) -> None:
@@ -162,11 +203,13 @@ def _nothing_left(_item: Any, _calls: set[str]) -> None:
 
 
 def _followed(conversation: list[Any], new: list[Any]) -> list[Any]:
-    """*conversation* without old reasoning of which nothing came."""
+    """*conversation* without what is left out, and without old reasoning of which nothing came."""
     kept: list[Any] = []
+    nothing_came = True
     for item in reversed(conversation):
-        is_thought = field(item, "type") == "reasoning"
-        if is_thought and item not in new and (not kept or opens(kept[-1])):
-            continue
-        kept.append(item)
+        is_thought = field(item, "type") == "reasoning" and item not in new
+        if item is not _LEFT_OUT and not (is_thought and nothing_came):
+            kept.append(item)
+        if not is_thought:
+            nothing_came = item is _LEFT_OUT or opens(item)
     return kept[::-1]

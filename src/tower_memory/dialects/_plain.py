@@ -94,12 +94,24 @@ def like(item: Any, kind: type) -> Any:
             if hasattr(kind, "model_validate")
             else msgspec.convert(item, kind)
         )
-        says = plain(made)
-        lost = [key for key, part in item.items() if part and key not in says]
-        reason = f"it has no {lost[0]!r}" if lost else ""
+        lost = _lost(item, plain(made))
+        reason = f"it has no {lost!r}" if lost else ""
     except (TypeError, ValueError) as error:
         made, reason = None, str(error)
     if reason:
         msg = f"{kind.__name__} cannot hold a message of the history: {reason}; write a dialect"
         raise TypeError(msg)
     return made
+
+
+def _lost(said: Any, kept: Any, where: str = "") -> str | None:
+    """The place of something that *said* says and *kept* does not, or None."""
+    places: Iterable[tuple[str, Any, Any]]
+    if isinstance(said, dict) and isinstance(kept, dict):
+        places = ((f"{where}.{key}".lstrip("."), part, kept.get(key)) for key, part in said.items())
+    elif isinstance(said, list) and isinstance(kept, list) and len(said) == len(kept):
+        pairs = zip(said, kept, strict=True)
+        places = ((f"{where}[{number}]", *pair) for number, pair in enumerate(pairs))
+    else:
+        return None if said == kept or said is None or said in ([], {}) else where
+    return next((lost for place, a, b in places if (lost := _lost(a, b, place))), None)

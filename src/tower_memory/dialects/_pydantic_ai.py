@@ -16,10 +16,10 @@ from typing import Any, final
 import msgspec
 
 from tower_memory._conversations import after
-from tower_memory._shapes import field, is_result, parts_of, results_of
+from tower_memory._shapes import INTERRUPTED_REPLY, field, is_result, parts_of, results_of
 from tower_memory.dialects._carried import carried, carrying, listed
 from tower_memory.dialects._dialect import Streamed
-from tower_memory.dialects._mending import INTERRUPTED, INTERRUPTED_REPLY, mended
+from tower_memory.dialects._mending import INTERRUPTED, mended
 
 
 @final
@@ -140,7 +140,7 @@ def _response_of(streamed: Streamed) -> Any:
         )
         raise TypeError(msg)
     (item,) = _items(_checked([get()], "response"))
-    if item["state"] == "complete":
+    if item["state"] in ("complete", "suspended"):
         return item
     if not streamed.interrupted:
         msg = f"the stream ended before its response was complete (its state is {item['state']!r})"

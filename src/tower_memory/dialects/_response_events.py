@@ -55,4 +55,6 @@ def output_of(streamed: Streamed) -> list[Any]:
         for kind, event in events
         if kind == "response.output_text.delta" and field(event, "output_index") not in done
     )
+    if not items and not text:
+        return []
     return [*items, {"role": "assistant", "content": marked(text)}]

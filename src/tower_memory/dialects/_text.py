@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tower_memory._shapes import INTERRUPTED_REPLY
 from tower_memory.dialects._dialect import Streamed
-from tower_memory.dialects._mending import INTERRUPTED_REPLY
 
 
 def text_of(streamed: Streamed) -> str | None:
