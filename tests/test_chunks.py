@@ -44,6 +44,15 @@ def test_chunks_of_an_unknown_kind_are_refused_with_what_came(dialect, chunks, f
         reply(dialect, chunks)
 
 
+def test_a_client_of_another_dialect_is_told_by_what_it_gives():
+    """Whoever forgets to say which dialect is told so, and stores nothing of another."""
+    chat, message = ChatCompletions(), {"role": "assistant", "content": [], "stop_reason": "x"}
+    with pytest.raises(TypeError, match=r"or text, got dict; .*AnthropicMessages\(\)"):
+        reply(chat, [START, STOP])
+    with pytest.raises(TypeError, match=r"got dict with role, .*AnthropicMessages\(\)"):
+        chat.reply_items([{"role": "user", "content": "a"}], message)
+
+
 def test_among_known_chunks_unknown_ones_say_nothing():
     assert chat(1, {"type": "future"}, delta(content="a"), object())["content"] == "a"
     known = [begin(0, type="text", text="a"), {"type": "future"}, end(0), object(), STOP]

@@ -17,6 +17,7 @@ from tower_memory import (
     SaveSession,
     TimeoutLayer,
 )
+from tower_memory.bridges import AsyncioLayer
 
 
 def at_once(_error):
@@ -239,3 +240,24 @@ async def test_a_timeout_around_memory_covers_the_load_too():
     with pytest.raises(TimeoutError):
         await TimeoutLayer(0.01)(layer(Flaky(0)))([{"role": "user", "content": "Hi"}])
     assert await LoadSession(store)("s") == []
+
+
+EVERY_LAYER = [
+    TimeoutLayer(1),
+    RetryLayer(on=OSError),
+    AsyncioLayer(),
+    MemoryLayer(
+        LoadSession(InMemorySessionStore()), SaveSession(InMemorySessionStore()), session_id="s"
+    ),
+]
+
+
+@pytest.mark.parametrize("layer", EVERY_LAYER, ids=lambda layer: type(layer).__name__)
+def test_what_is_no_service_is_refused_by_every_layer(layer):
+    async def yielding(request):
+        yield request
+
+    with pytest.raises(TypeError, match="service must be callable, got 3"):
+        layer(3)
+    with pytest.raises(TypeError, match="service must return what it gives, and .*yielding yields"):
+        layer(yielding)

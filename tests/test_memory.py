@@ -27,6 +27,7 @@ from tower_memory import (
 )
 from tower_memory._sessions import TurnStart
 from tower_memory.dialects import ChatCompletions
+from tower_memory.windows import LastTurns
 
 
 def user(text):
@@ -473,6 +474,9 @@ async def test_a_session_that_cannot_be_loaded_costs_no_call():
         ({"turn_id": "t"}, TypeError, "turn_id must be a plain function of the request, got 't'"),
         ({"turn_id": echo}, TypeError, "turn_id must be a plain function"),
         ({"session_id": echo}, TypeError, "session_id must be a plain function"),
+        ({"dialect": ChatCompletions}, TypeError, r"such as ChatCompletions\(\), got <class"),
+        ({"dialect": "chat"}, TypeError, "dialect must have new_items, .*, got 'chat'"),
+        ({"window": LastTurns}, TypeError, r"such as LastTurns\(20\), got <class"),
     ],
 )
 def test_bad_parameters_are_refused_by_name(parameters, error, message):

@@ -803,7 +803,7 @@ def test_one_that_was_never_made_is_let_go_of_without_a_word():
 
 async def test_a_manager_is_not_read_before_it_is_entered(store):
     stream = await remembering(store)(ScriptedService(Manager(Stream("a"))))([user("a")])
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="enter <.*> first: 'async with await service"):
         await anext(stream)
 
 

@@ -207,7 +207,9 @@ async def test_the_first_request_may_bring_a_conversation_that_was_held_elsewher
             "Hel",
         ),
         (None, ""),
-        (None, "shown in its place"),
+        ("Hello.", " Hello.\n"),
+        ("Hello\n\n(interrupted: this reply is not complete)", "Hel"),
+        ("Hel\n\n(interrupted: this reply is not complete)", "Hello"),
     ],
 )
 def test_what_a_front_end_shows_of_a_reply_does_not_contradict_it(stored, posted):
@@ -215,13 +217,31 @@ def test_what_a_front_end_shows_of_a_reply_does_not_contradict_it(stored, posted
     assert unsaid("s", held, [user("a"), assistant(posted), user("b")]) == [user("b")]
 
 
+def test_a_front_end_need_not_show_tools_and_reasoning():
+    call = {"id": "1", "function": {"name": "f", "arguments": "{}"}}
+    held = [
+        user("a"),
+        {**assistant(None), "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "4"},
+        {"type": "reasoning", "id": "rs", "summary": []},
+        assistant("It is 4."),
+    ]
+    shown = [user("a"), assistant("It is 4.")]
+    assert unsaid("s", held, [*shown, user("b")]) == [user("b")]
+    assert unsaid("s", held, [*held, user("b")]) == [user("b")]
+    assert unsaid("s", held[:-1], [user("a"), user("b")]) == [user("b")]
+    with pytest.raises(SessionConflict, match="item 1 of the request says something else"):
+        unsaid("s", held, [user("a"), assistant("It is 5."), user("b")])
+
+
 CONTRADICTIONS = [
-    ([user("x"), assistant("A"), user("b")], "item 0 of the request is not what the session holds"),
-    ([user("a"), assistant("x"), user("b")], "item 1 of the request is not what the session holds"),
+    ([user("x"), assistant("A"), user("b")], "item 0 of the request says something else"),
+    ([user("a"), assistant("x"), user("b")], "item 1 of the request says something else"),
+    ([user("a"), assistant(None), user("b")], "item 1 of the request says something else"),
     ([user("b")], "item 0 of the request"),
-    ([user("a")], "nothing new: its 1 items are among the 2"),
-    ([user("a"), assistant("A")], "nothing new: its 2 items are among the 2"),
-    ([user("a"), user("A"), user("b")], "item 1 of the request"),
+    ([user("a")], "the session goes on where the request ends, after 1 items"),
+    ([user("a"), assistant("A")], "nothing new, as the session holds all of its 2 items"),
+    ([user("a"), user("A"), user("b")], "item 1 of the request is of the role 'user', not 'assi"),
 ]
 
 
@@ -323,8 +343,7 @@ def test_what_cannot_work_with_whole_requests_is_refused_by_name():
     store = InMemorySessionStore()
 
     class Dialect:
-        def new_items(self, request):
-            return request
+        new_items = with_history = reply_items = print
 
     with pytest.raises(TypeError, match="whole_requests needs a dialect with a method newest"):
         remembering(store, dialect=Dialect(), whole_requests=True)

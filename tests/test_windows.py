@@ -247,6 +247,22 @@ async def test_a_window_that_gives_no_valid_conversation_costs_no_call(
     assert len(await store.load("s")) == len(TALK)
 
 
+async def test_a_window_that_gives_nothing_to_await_is_named(store):
+    def last_two(history):
+        return history[-2:]
+
+    with pytest.raises(TypeError, match="window must be async, and .*last_two returned tuple"):
+        await remembering(store, window=last_two)(ScriptedService())([user("d")])
+
+
+async def test_a_window_that_gives_what_is_no_message_costs_no_call(store):
+    async def window(_history):
+        return ["a summary"]
+
+    with pytest.raises(TypeError, match=r"history\[0\] must be a message with a role, got 'a summ"):
+        await remembering(store, window=window)(ScriptedService())([user("d")])
+
+
 async def test_a_window_that_leaves_out_the_call_that_the_request_answers_costs_no_call(store):
     async def window(history):
         return history[:1]

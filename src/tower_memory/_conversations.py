@@ -1,14 +1,15 @@
 """What is new in a conversation that is handed over whole.
 
-1. A request that carries the whole conversation begins with what its session holds. What follows
+1. A request that carries the whole conversation begins with what its session holds, but perhaps
+   for calls of tools, their results and reasoning, which a front end need not show. What follows
    is new; a request that begins otherwise contradicts the session.
 2. A response that carries the whole conversation begins with what the service was given. What
    follows is new. It may have only the end of that, after something else or nothing in the place
    of the rest; where that leaves a choice, it repeats as much as it can, as early as it can.
    A response that begins with an answer, and not with all that was given, has only what is new.
 3. Either side may say more of an item than the other, such as an id; null says nothing. Where both
-   say something, they must say the same; text may be spelled as one part or several, and without
-   the mark of an interruption.
+   say something, they must say the same; text may be spelled as one part or several, with other
+   space around it, and where it was interrupted, be shown only so far.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from tower_memory._errors import SessionConflict
 from tower_memory._items import as_chat
-from tower_memory._shapes import INTERRUPTED_REPLY, MISSING, field, opens
+from tower_memory._shapes import INTERRUPTED_REPLY, MISSING, calls_of, field, opens, results_of
 
 
 def may_be_whole(response: object) -> bool:
@@ -33,18 +34,30 @@ def unsaid(session_id: str, history: Sequence[Any], posted: Sequence[Any]) -> Se
     Raises:
         SessionConflict: It is nothing, or *posted* does not begin with *history*.
     """
-    held = as_chat(history)
-    for position, (mine, theirs) in enumerate(zip(posted, held, strict=False)):
-        if not agree(mine, theirs):
-            reason = f"item {position} of the request is not what the session holds there"
-            raise SessionConflict(session_id, reason=reason)
-    if len(posted) <= len(held):
-        reason = (
-            f"the request has nothing new: its {len(posted)} items are among the {len(held)} that "
-            "the session holds"
-        )
+    position = 0
+    for item in as_chat(history):
+        if position < len(posted) and agree(posted[position], item):
+            position += 1
+        elif not _is_unseen(item):
+            raise SessionConflict(session_id, reason=_contradiction(posted, position, item))
+    if position == len(posted):
+        reason = f"the request has nothing new, as the session holds all of its {position} items"
         raise SessionConflict(session_id, reason=reason)
-    return posted[len(held) :]
+    return posted[position:]
+
+
+def _is_unseen(item: Any) -> bool:
+    """Whether a front end may well not show *item*: a call of a tool, its result, reasoning."""
+    is_step = isinstance(field(item, "type"), str) and field(item, "role") is MISSING
+    return is_step or bool(calls_of(item) or results_of(item))
+
+
+def _contradiction(posted: Sequence[Any], position: int, item: Any) -> str:
+    if position == len(posted):
+        return f"the session goes on where the request ends, after {position} items"
+    mine, theirs = (field(each, "role") for each in (posted[position], item))
+    what = "says something else" if mine == theirs else f"is of the role {mine!r}, not {theirs!r}"
+    return f"item {position} of the request {what} than what the session holds there"
 
 
 def after(given: Sequence[Any], conversation: Sequence[Any]) -> Sequence[Any]:
@@ -60,15 +73,32 @@ def after(given: Sequence[Any], conversation: Sequence[Any]) -> Sequence[Any]:
 def agree(one: Any, other: Any) -> bool:
     """Whether what both say is the same."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        pairs = [(one[key], other[key]) for key in one.keys() & other.keys()]
-        said = [pair for pair in pairs if None not in pair]
-        return all(agree(*pair) for pair in said) and bool(pairs or one == other)
+        common = one.keys() & other.keys()
+        pairs = ([_said(key, each[key]) for each in (one, other)] for key in common)
+        return all(agree(*pair) for pair in pairs) and bool(common or one == other)
     text, other_text = _text(one), _text(other)
     if text is not None and other_text is not None:
-        return text == other_text
+        return _same(text, other_text)
+    if None in (one, other):  # which says nothing
+        return True
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(agree, one, other))
     return bool(one == other)
+
+
+def _said(key: str, value: Any) -> Any:
+    """What null says under *key*: that there is no content, else nothing."""
+    return "" if value is None and key == "content" else value
+
+
+def _same(text: str, other: str) -> bool:
+    """Whether these are the same but for space around them, or, where one was interrupted, as far
+    as that was shown.
+    """
+    texts = [each.strip().removesuffix(INTERRUPTED_REPLY).strip() for each in (text, other)]
+    shown = min(map(len, texts))
+    was_interrupted = INTERRUPTED_REPLY in (text + other)
+    return texts[0] == texts[1] or (was_interrupted and texts[0][:shown] == texts[1][:shown])
 
 
 def _common_end(one: Sequence[Any], other: Sequence[Any]) -> int:
@@ -78,10 +108,8 @@ def _common_end(one: Sequence[Any], other: Sequence[Any]) -> int:
 
 
 def _text(content: Any) -> str | None:
-    """What *content* says, if it is text or parts of text and nothing else."""
+    """What *content* says, if it is text or parts of text."""
     parts = content if isinstance(content, list) else [content]
     said = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     texts = [text for text in said if isinstance(text, str)]
-    if len(texts) != len(parts):
-        return None
-    return "".join(texts).removesuffix(INTERRUPTED_REPLY).removesuffix("\n\n")
+    return "".join(texts) if len(texts) == len(parts) else None

@@ -20,11 +20,11 @@ from tower_memory._errors import TurnExists
 from tower_memory._overlap import OpenTurn, begin_turn
 from tower_memory._remembered import RememberedStream
 from tower_memory._saving import Saving, not_saved, store_of
-from tower_memory._service import Req, Res, Service, attribute, describe, stack
+from tower_memory._service import Req, Res, Service, attribute, check_inner, describe, stack
 from tower_memory._sessions import History, Turn
 from tower_memory._streams import is_stream
 from tower_memory.dialects import ChatCompletions, Dialect, Streamed, WholeRequests
-from tower_memory.windows import Window, check_window, load_for
+from tower_memory.windows import Window, load_for, seen_through
 
 Overlap: TypeAlias = Literal["serialize", "append", "reject"]
 
@@ -133,6 +133,7 @@ class MemoryLayer:
         if self.turn_id is not None:
             _check_function("turn_id", self.turn_id)
         check_choice("overlap", self.overlap, get_args(Overlap))
+        _check_dialect(self.dialect)
         if self.window is not None:
             _check_service("window", self.window, "LastTurns(20)")
         if self.whole_requests:
@@ -150,6 +151,7 @@ class MemoryLayer:
         object.__setattr__(self, "saving", saving)
 
     def __call__(self, inner: Service[Req, Res], /) -> Memory[Req, Res]:
+        check_inner(inner)
         return Memory(inner, self)
 
     def __repr__(self) -> str:
@@ -209,7 +211,7 @@ class Memory(Generic[Req, Res]):
             request = cast("WholeRequests", layer.dialect).newest(request, len(turn.items))
         given: Sequence[Any] = history
         if layer.window is not None:
-            given = check_window(history, await layer.window(history), turn.items)
+            given = await seen_through(layer.window, history, turn.items)
         response = await self.inner(layer.dialect.with_history(request, given))
         call = _Call(request, given, turn, history)
         if not is_stream(response):
@@ -239,8 +241,15 @@ class Memory(Generic[Req, Res]):
         return stack(self.layer, self.inner)
 
 
+def _check_dialect(value: object) -> None:
+    names = ("new_items", "with_history", "reply_items")
+    if isinstance(value, type) or not all(callable(attribute(value, name)) for name in names):
+        msg = f"dialect must have {', '.join(names)}, such as ChatCompletions(), got {value!r}"
+        raise TypeError(msg)
+
+
 def _check_service(name: str, value: object, example: str) -> None:
-    if not callable(value):
+    if not callable(value) or isinstance(value, type):
         msg = f"{name} must be a service, such as {example}, got {value!r}"
         raise TypeError(msg)
 

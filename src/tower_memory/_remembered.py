@@ -223,6 +223,9 @@ class _Reading:
     def _source(self) -> Any:
         if self._iterator is None:
             stream = self.stream
+            if not has(stream, "__aiter__"):
+                msg = f"enter {stream!r} first: 'async with await service(request) as stream'"
+                raise TypeError(msg)
             self._iterator = stream if has(stream, "__anext__") else aiter(stream)
         return self._iterator
 

@@ -12,7 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import getattr_static, iscoroutinefunction, isfunction, ismethod
+from inspect import (
+    getattr_static,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isfunction,
+    ismethod,
+)
 from typing import Any, Protocol, TypeVar, final
 
 Req = TypeVar("Req")
@@ -95,6 +101,17 @@ def _callable(name: str, value: T) -> T:
         msg = f"{name} must be callable, got {value!r}"
         raise TypeError(msg)
     return value
+
+
+def check_inner(inner: object) -> None:
+    """Refuse what is no service, for the layers that take one."""
+    if not callable(inner):
+        msg = f"service must be callable, got {inner!r}"
+        raise TypeError(msg)
+    if isasyncgenfunction(inner):
+        name = describe(inner)
+        msg = f"service must return what it gives, and {name} yields; define it inside, return it"
+        raise TypeError(msg)
 
 
 def _as_function(service: Service[Req, Res]) -> Service[Req, Res]:

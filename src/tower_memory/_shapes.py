@@ -13,7 +13,7 @@ in its own way, and none can be taken for another's:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tower_memory._items import ToolCallItem, ToolOutputItem
@@ -53,21 +53,36 @@ _RESPONSE_RESULTS: Final = {
 INTERRUPTED_REPLY: Final = "(interrupted: this reply is not complete)"
 """What stands at the end of a reply that is not complete."""
 
+_PLAIN: Final = frozenset({"role", "content", "name", "refusal", "reasoning_content"})
+
 MISSING: Final = object()
 """Stands for a field that is not there; None may well be."""
 
 
-def field(value: object, name: str) -> Any:
+def field(value: Any, name: str) -> Any:
     """The field *name* of a mapping or an object, or `MISSING`."""
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # the first is asked faster
         return value.get(name, MISSING)
     return getattr(value, name, MISSING)
 
 
-def parts_of(value: object, name: str) -> list[Any]:
+def parts_of(value: object, name: str) -> Sequence[Any]:
     """The list that *value* has under *name*; an empty one where there is none."""
     found = field(value, name)
-    return list(found) if isinstance(found, (list, tuple)) else []
+    return found if isinstance(found, (list, tuple)) else ()
+
+
+def is_plain(item: Any) -> bool:
+    """Whether *item* is a message in text that makes no call and holds no result, in any shape.
+
+    Most are, and telling so is much faster than looking for the shapes.
+    """
+    return (
+        type(item) is dict
+        and item.keys() <= _PLAIN
+        and type(item.get("content")) is str
+        and item.get("role") != "tool"
+    )
 
 
 def calls_of(item: Any) -> list[str]:

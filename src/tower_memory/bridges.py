@@ -25,7 +25,7 @@ from typing import Any, Final, Generic, Self, cast, final
 from anyio import CancelScope
 
 from tower_memory._crossing import Cross, crossing, is_asyncio
-from tower_memory._service import Req, Res, Service, stack
+from tower_memory._service import Req, Res, Service, check_inner, stack
 from tower_memory._streams import close, has, is_stream
 
 __all__ = ("AsyncioLayer",)
@@ -51,6 +51,7 @@ class AsyncioLayer:
 
     def __call__(self, inner: Service[Req, Res], /) -> InAsyncio[Req, Res]:
         """*inner*, run in the asyncio loop."""
+        check_inner(inner)
         return InAsyncio(inner, self)
 
     def way(self) -> Cross | None:

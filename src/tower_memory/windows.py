@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from inspect import isawaitable
 from itertools import accumulate
 from operator import is_
 from typing import Any, Protocol, final, runtime_checkable
@@ -29,7 +30,7 @@ from typing import Any, Protocol, final, runtime_checkable
 from msgspec import json
 
 from tower_memory._arguments import check_whole
-from tower_memory._service import Service
+from tower_memory._service import Service, describe
 from tower_memory._sessions import History, at_most
 from tower_memory._shapes import calls_of, opens, results_of
 
@@ -210,6 +211,20 @@ async def load_for(
         limit = bounded.needs(history)
         if limit is not None and limit <= len(history):
             return history
+
+
+async def seen_through(window: Window, history: History[Any], new: Sequence[Any]) -> History[Any]:
+    """What *window* gives of *history*, given the request's *new* items.
+
+    Raises:
+        TypeError: It gives nothing to await, or no sequence of items.
+        ValueError: It tears a call of a tool and its result apart.
+    """
+    given: Any = window(history)
+    if not isawaitable(given):
+        msg = f"window must be async, and {describe(window)} returned {type(given).__name__}"
+        raise TypeError(msg)
+    return check_window(history, await given, new)
 
 
 def check_window(history: History[Any], items: Any, new: Sequence[Any]) -> History[Any]:

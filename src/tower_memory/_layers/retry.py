@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Generic, TypeAlias, final
 
 from tower_memory._arguments import check_seconds, check_whole
-from tower_memory._service import Req, Res, Service, stack
+from tower_memory._service import Req, Res, Service, check_inner, stack
 
 RetryOn: TypeAlias = (
     type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool | float]
@@ -66,6 +66,7 @@ class RetryLayer:
         _stamina()
 
     def __call__(self, inner: Service[Req, Res], /) -> Retry[Req, Res]:
+        check_inner(inner)
         return Retry(inner, self)
 
 

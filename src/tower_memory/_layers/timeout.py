@@ -14,7 +14,7 @@ from typing import Generic, final
 import anyio
 
 from tower_memory._arguments import check_seconds
-from tower_memory._service import Req, Res, Service, stack
+from tower_memory._service import Req, Res, Service, check_inner, stack
 
 
 @final
@@ -43,6 +43,7 @@ class TimeoutLayer:
         check_seconds("seconds", self.seconds)
 
     def __call__(self, inner: Service[Req, Res], /) -> Timeout[Req, Res]:
+        check_inner(inner)
         return Timeout(inner, self)
 
 

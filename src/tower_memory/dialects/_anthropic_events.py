@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from tower_memory._shapes import INTERRUPTED_REPLY, field
+from tower_memory.dialects._carried import OTHERS
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._plain import plain
 from tower_memory.dialects._text import kinds_of
@@ -26,7 +27,8 @@ def content_of(streamed: Streamed) -> list[Any]:
     """
     kinds = {field(event, "type") for event in streamed.chunks}
     if "message_start" not in kinds:
-        msg = f"a stream must give a message's events or text, got {kinds_of(streamed.chunks)}"
+        found = kinds_of(streamed.chunks)
+        msg = f"a stream must give a message's events or text, got {found}; {OTHERS}"
         raise TypeError(msg)
     complete = "message_stop" in kinds
     if not complete and not streamed.interrupted:

@@ -12,7 +12,15 @@ from tower_memory._conversations import after
 from tower_memory._sessions import History
 from tower_memory._shapes import MISSING, field, is_result, opens, parts_of, results_of
 from tower_memory.dialects._anthropic_events import content_of
-from tower_memory.dialects._carried import carried, carrying, is_instruction, listed, with_roles
+from tower_memory.dialects._carried import (
+    OTHERS,
+    carried,
+    carrying,
+    is_instruction,
+    listed,
+    shape_of,
+    with_roles,
+)
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._mending import INTERRUPTED, mended
 from tower_memory.dialects._plain import plain
@@ -56,7 +64,7 @@ class AnthropicMessages:
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
         instructions, new = _parted(_messages(request))
-        past = list(dropwhile(_has_no_user, history))
+        past = list(dropwhile(_has_no_user, with_roles(history, "history")))
         if isinstance(history, History) and history.is_cut:
             past = _without_old_thinking(past, new)
         conversation = mended(
@@ -65,6 +73,7 @@ class AnthropicMessages:
             breaks=_is_no_result,
             answered=_answered,
             without=_without,
+            at_once=True,
         )
         return carrying(request, "messages", [*instructions, *conversation])
 
@@ -85,7 +94,7 @@ class AnthropicMessages:
         else:
             msg = (
                 "response must be a message of the assistant, a string or have messages, "
-                f"got {type(response).__name__}; write a dialect for it"
+                f"got {shape_of(response)}; {OTHERS}"
             )
             raise TypeError(msg)
         if not isinstance(content, (list, str)):

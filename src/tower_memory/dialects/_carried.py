@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -16,9 +16,19 @@ def carried(request: Any, name: str) -> Sequence[Any]:
     """The messages of *request*, which is a list of them or has them under *name*; one or more."""
     messages = request if isinstance(request, (list, tuple)) else field(request, name)
     if messages is MISSING:
-        msg = f"request must be a list of messages or have {name}, got {type(request).__name__}"
+        msg = f"request must be a list of messages or have {name}, got {shape_of(request)}"
         raise TypeError(msg)
     return listed(messages, f"request.{name}")
+
+
+def shape_of(value: Any) -> str:
+    """What *value* is, for an error: its type, and what a mapping has."""
+    kind = type(value).__name__
+    return f"{kind} with {', '.join(map(str, value))}" if isinstance(value, Mapping) else kind
+
+
+OTHERS: Final = "write a dialect for it, or pass that of its client, such as AnthropicMessages()"
+"""The way out for who uses a dialect for what does not speak it."""
 
 
 def listed(messages: Any, where: str) -> Sequence[Any]:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from tower_memory._shapes import MISSING, field, parts_of
+from tower_memory.dialects._carried import OTHERS
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._plain import plain
 from tower_memory.dialects._text import kinds_of, marked
@@ -43,7 +44,7 @@ def message_of(streamed: Streamed) -> dict[str, Any] | None:
     if not pieces and not streamed.interrupted:
         msg = (
             "a stream must give a chat completion's chunks or text, "
-            f"got {kinds_of(streamed.chunks)}; write a dialect for it"
+            f"got {kinds_of(streamed.chunks)}; {OTHERS}"
         )
         raise TypeError(msg)
     if any(map(_ends, chunks)):
@@ -75,7 +76,8 @@ def _pieces(chunk: Any) -> Iterator[dict[str, Any]]:
     for choice in parts_of(chunk, "choices"):
         if field(choice, "index") in (0, None, MISSING):
             found.append(plain(field(choice, "delta")) or {})
-    found.append(plain(field(chunk, "message")))  # Ollama's own
+    if field(chunk, "done") is not MISSING:  # Ollama's own
+        found.append(plain(field(chunk, "message")))
     yield from (piece for piece in found if isinstance(piece, dict))
 
 

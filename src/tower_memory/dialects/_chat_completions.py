@@ -11,13 +11,15 @@ import msgspec
 
 from tower_memory._conversations import after
 from tower_memory._items import as_chat
-from tower_memory._shapes import MISSING, field, parts_of, results_of
+from tower_memory._shapes import MISSING, field, is_plain, parts_of, results_of
 from tower_memory.dialects._carried import (
+    OTHERS,
     carried,
     carrying,
     is_instruction,
     listed,
     parted,
+    shape_of,
     with_roles,
 )
 from tower_memory.dialects._chat_chunks import message_of
@@ -75,6 +77,8 @@ class ChatCompletions:
         """See `Dialect.with_history`."""
         messages = _messages(request)
         instructions, new = parted(messages, is_instruction)
+        if all(map(is_plain, history)) and all(map(is_plain, messages)):
+            return carrying(request, "messages", [*instructions, *history, *new])
         spell: Callable[[Any], Any] = _as_it_is
         kinds = {type(message) for message in messages}
         if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
@@ -85,7 +89,7 @@ class ChatCompletions:
             return [*run, *(spell({**result, "content": INTERRUPTED}) for result in results)]
 
         conversation = mended(
-            [spell(_sendable(message)) for message in as_chat(history)],
+            [spell(_sendable(message)) for message in with_roles(as_chat(history), "history")],
             new,
             breaks=_is_no_result,
             answered=answered,
@@ -109,11 +113,11 @@ class ChatCompletions:
             return list(after(self.new_items(request), got))
         if (message := field(response, "message")) is not MISSING:
             return _replies(_listed([message], "response.message"))
-        if field(response, "role") is not MISSING:
+        if field(response, "role") is not MISSING and field(response, "stop_reason") is MISSING:
             return _replies([response])
         msg = (
-            "response must be a chat completion, a message, a string or have messages, "
-            f"got {type(response).__name__}; write a dialect for it"
+            "response must be a chat completion, a message, a string or have messages, or be an "
+            f"async stream of chunks, got {shape_of(response)}; {OTHERS}"
         )
         raise TypeError(msg)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-from tower_memory._shapes import calls_of, results_of
+from tower_memory._shapes import calls_of, is_plain, results_of
 
 INTERRUPTED: Final = "(interrupted: this call has no result)"
 
@@ -40,6 +40,7 @@ def mended(
     breaks: Callable[[Any], bool],
     answered: Callable[[list[Any], list[str]], Sequence[Any]],
     without: Callable[[Any, set[str]], Any | None],
+    at_once: bool = False,
 ) -> list[Any]:
     """The history and the new items as they can follow each other.
 
@@ -50,12 +51,16 @@ def mended(
         answered: Given a run of calls and results, and which of the calls are unanswered, the run
             with these answered as interrupted.
         without: An item without its results of these calls; None where nothing of it is left.
+        at_once: Whether all results of one item's calls are in one item.
 
     Raises:
         ValueError: A new result is of a call that nobody waits for.
     """
+    items = [*history, *new]
+    if _is_settled(items, breaks, at_once=at_once):
+        return items
     stretches: list[_Stretch] = []
-    for number, item in enumerate([*history, *new]):
+    for number, item in enumerate(items):
         old = number < len(history)
         results = results_of(item)
         waiting = {call: _waiting(stretches, call) for call in results}
@@ -83,6 +88,25 @@ def mended(
         else:
             stretches.append([said])
     return [item for stretch in stretches for item in _settled(stretch, answered)]
+
+
+def _is_settled(items: list[Any], breaks: Callable[[Any], bool], *, at_once: bool) -> bool:
+    """Whether each call among *items* has its result where it belongs, and nothing is to mend."""
+    waiting: set[str] = set()
+    for item in items:
+        if waiting:
+            results = results_of(item)
+            if not waiting.issuperset(results) or (breaks(item) and not results):
+                return False
+            waiting.difference_update(results)
+            if results and waiting and at_once:
+                return False
+        elif is_plain(item):
+            continue
+        elif results_of(item):
+            return False
+        waiting.update(calls_of(item))
+    return not waiting
 
 
 def _waiting(stretches: list[_Stretch], call: str) -> tuple[_Stretch, _Said] | None:

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 from tower_memory._conversations import after
 from tower_memory._sessions import History
 from tower_memory._shapes import MISSING, calls_of, field, opens
-from tower_memory.dialects._carried import carrying, is_instruction, parted
+from tower_memory.dialects._carried import OTHERS, carrying, is_instruction, parted, shape_of
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._mending import INTERRUPTED, mended
 from tower_memory.dialects._plain import plain
@@ -68,6 +68,7 @@ class OpenAIResponses:
         instructions, new = _parted(_input(request))
         if _is_held_by_the_server(request):
             return request
+        _check(history, "history")
         conversation = mended(
             _from_beginning(history), new, breaks=opens, answered=_answered, without=_nothing_left
         )
@@ -92,7 +93,7 @@ class OpenAIResponses:
             return [plain(response)]
         msg = (
             "response must have output, or be an item, a list of items or a string, "
-            f"got {type(response).__name__}; write a dialect for it"
+            f"got {shape_of(response)}; {OTHERS}"
         )
         raise TypeError(msg)
 
@@ -108,6 +109,9 @@ def _input(request: Any) -> list[Any]:
         return [{"role": "user", "content": given}]
     if given in (MISSING, None, []) and any(map(partial(_has, request), _HAVE_INPUT)):
         return []
+    if given is MISSING:
+        msg = f"request must be a list of items or have input, got {shape_of(request)}"
+        raise TypeError(msg)
     return _listed(given, "request.input")
 
 
@@ -134,12 +138,16 @@ def _listed(items: Any, where: str, *, least: int = 1) -> list[Any]:
     if len(items) < least:
         msg = f"{where} must have at least one item, got none"
         raise ValueError(msg)
+    _check(items, where)
+    return list(items)
+
+
+def _check(items: Sequence[Any], where: str) -> None:
     for index, item in enumerate(items):
         if not any(isinstance(field(item, name), str) for name in ("role", "type", "id")):
             got = reprlib.repr(item)
             msg = f"{where}[{index}] must be an item with a type or a role, got {got}"
             raise TypeError(msg)
-    return list(items)
 
 
 def _parted(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:

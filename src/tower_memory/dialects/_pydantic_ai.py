@@ -53,6 +53,7 @@ class PydanticAI:
             breaks=_is_no_result,
             answered=_answered,
             without=_without,
+            at_once=True,
         )
         made = iter(adapter.validate_python([item for item in conversation if _is_json(item)]))
         spelled = [next(made) if _is_json(item) else item for item in conversation]

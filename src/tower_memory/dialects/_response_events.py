@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tower_memory._shapes import field, parts_of
+from tower_memory.dialects._carried import OTHERS
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._plain import plain
 from tower_memory.dialects._text import kinds_of, marked
@@ -33,7 +34,8 @@ def output_of(streamed: Streamed) -> list[Any]:
     """
     events = [(field(event, "type"), event) for event in streamed.chunks]
     if not any(str(kind).startswith("response.") for kind, _ in events):
-        msg = f"a stream must give a response's events or text, got {kinds_of(streamed.chunks)}"
+        found = kinds_of(streamed.chunks)
+        msg = f"a stream must give a response's events or text, got {found}; {OTHERS}"
         raise TypeError(msg)
     done = {
         field(event, "output_index"): plain(field(event, "item"))
