@@ -234,14 +234,14 @@ class Session(Protocol[SessionItem]):
 _at_most: ContextVar[int | None] = ContextVar("tower_memory_at_most", default=None)
 
 
-@contextmanager
-def at_most(limit: int | None) -> Generator[None]:
-    """Have `LoadSession` load at most so many items meanwhile, through whatever layers."""
+async def load_at_most(limit: int | None, load: Service[str, T], session_id: str) -> T:
+    """What *load* gives, of which a `LoadSession` in it, behind whatever layers, loads no more."""
     before = _at_most.set(limit)
     try:
-        yield
+        return await load(session_id)
     finally:
-        _at_most.reset(before)
+        with suppress(ValueError):  # finalized in another context, where nothing was set
+            _at_most.reset(before)
 
 
 @final

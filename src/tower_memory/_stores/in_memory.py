@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Generic, NamedTuple, final
+from typing import Any, Generic, final
 
-import anyio.lowlevel
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from tower_memory._arguments import check_text
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import SessionConflict
 from tower_memory._items import Item
-from tower_memory._sessions import History, Turn, check_load, turn_starts
+from tower_memory._sessions import History, Turn, check_load
+from tower_memory._stores.kept import KeptSession
 
 
-class _Row(NamedTuple):
-    id: int
-    turn_id: str | None  # on a turn's first row
-    item: bytes
+@dataclass(slots=True)
+class _Session:
+    kept: KeptSession = field(default_factory=KeptSession)
+    ids: list[int] = field(default_factory=list[int])  # of the items
+    held: set[str] = field(default_factory=set[str])  # the turns
+
+    @property
+    def revision(self) -> int:
+        return self.ids[-1] if self.ids else 0
 
 
 @final
@@ -33,56 +40,56 @@ class InMemorySessionStore(Generic[Item]):
     def __init__(self, *, item_type: Any = Any) -> None:
         self.item_type = item_type
         self._codec: ItemCodec[Item] = ItemCodec(item_type)
-        self._sessions: dict[str, list[_Row]] = {}
-        self._ids = count(1)  # never used twice, so that the last row's id tells the content
+        self._sessions: dict[str, _Session] = {}
+        self._ids = count(1)  # never used twice, so that the last item's id tells the content
 
     async def load(self, session_id: str, *, limit: int | None = None) -> History[Item]:
         """See `SessionStore.load`."""
         check_load(session_id, limit)
-        await anyio.lowlevel.checkpoint()
-        rows = self._sessions.get(session_id, [])
-        kept = rows if limit is None else rows[max(0, len(rows) - limit) :]
-        return History(
-            (self._codec.decode(row.item) for row in kept),
-            revision=_revision(rows),
-            turns=turn_starts(row.turn_id for row in kept),
-            is_cut=len(kept) < len(rows),
-        )
+        await checkpoint()
+        session = self._sessions.get(session_id) or _Session()
+        return session.kept.history(session.revision, limit, self._codec)
 
     async def append(self, turn: Turn[Item]) -> int:
         """See `SessionStore.append`."""
         encoded = self._codec.encode(turn.items, turn.session_id)
-        await anyio.lowlevel.checkpoint()
-        rows = self._sessions.get(turn.session_id, [])
-        revision = _revision(rows)
-        if any(row.turn_id == turn.turn_id for row in rows):
+        await checkpoint_if_cancelled()  # the only chance to leave the turn out
+        session = self._sessions.get(turn.session_id) or _Session()
+        revision = session.revision
+        if turn.turn_id in session.held:
             return revision
         if turn.expected_revision not in (None, revision):
             raise SessionConflict(turn.session_id, expected=turn.expected_revision, actual=revision)
         if not encoded:
             return revision
-        first, *others = encoded
-        added = [_Row(next(self._ids), turn.turn_id, first)]
-        added += (_Row(next(self._ids), None, item) for item in others)
-        self._sessions.setdefault(turn.session_id, []).extend(added)
-        return added[-1].id
+        turn_id: str | None = turn.turn_id
+        for item in encoded:
+            session.kept.add(item, turn_id, self._codec)
+            session.ids.append(next(self._ids))
+            turn_id = None  # on the first item only
+        session.held.add(turn.turn_id)
+        self._sessions[turn.session_id] = session
+        return session.revision
 
     async def pop(self, session_id: str) -> Item | None:
         """See `SessionStore.pop`."""
         check_text("session_id", session_id)
-        await anyio.lowlevel.checkpoint()
-        rows = self._sessions.get(session_id)
-        return self._codec.decode(rows.pop().item) if rows else None
+        await checkpoint()
+        session = self._sessions.get(session_id)
+        if session is None or not session.ids:
+            return None
+        session.ids.pop()
+        popped: Item
+        popped, turn_id = session.kept.pop(self._codec)
+        if turn_id is not None:
+            session.held.remove(turn_id)
+        return popped
 
     async def clear(self, session_id: str) -> None:
         """See `SessionStore.clear`."""
         check_text("session_id", session_id)
-        await anyio.lowlevel.checkpoint()
+        await checkpoint()
         self._sessions.pop(session_id, None)
 
     def __repr__(self) -> str:
         return f"InMemorySessionStore(sessions={len(self._sessions)})"
-
-
-def _revision(rows: list[_Row]) -> int:
-    return rows[-1].id if rows else 0
