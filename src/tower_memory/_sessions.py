@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar, final, overload, runtime_checkable
 
 from tower_memory._arguments import check_text, check_whole
 from tower_memory._items import Item
+from tower_memory._service import Service
 
 Item_co = TypeVar("Item_co", covariant=True)
 SessionItem = TypeVar("SessionItem")
+T = TypeVar("T")
 
 
 class TurnStart(NamedTuple):
@@ -83,6 +85,12 @@ class History(Sequence[Item_co]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[Item_co]:
+        return iter(self._items)
+
+    def __reversed__(self) -> Iterator[Item_co]:
+        return reversed(self._items)
 
     @overload
     def __getitem__(self, index: int, /) -> Item_co: ...

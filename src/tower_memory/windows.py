@@ -31,7 +31,7 @@ from msgspec import json
 
 from tower_memory._arguments import check_whole
 from tower_memory._service import Service, describe
-from tower_memory._sessions import History, at_most
+from tower_memory._sessions import History, load_at_most
 from tower_memory._shapes import calls_of, opens, results_of
 
 __all__ = (
@@ -201,8 +201,7 @@ async def load_for(
     bounded = window if isinstance(window, BoundedWindow) else None
     limit = bounded.needs(None) if bounded else None
     while True:
-        with at_most(limit):
-            history = await load(session_id)
+        history = await load_at_most(limit, load, session_id)
         if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
             msg = f"load must give a History, got {type(history).__name__}"
             raise TypeError(msg)
