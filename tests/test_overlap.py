@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 
 import anyio
@@ -19,6 +20,7 @@ from tower_memory import (
     Turn,
 )
 from tower_memory._overlap import _all_locks, _part_of, begin_turn
+from tower_memory.windows import LastItems
 
 
 def user(text):
@@ -342,3 +344,42 @@ async def test_a_turn_that_was_ended_does_not_end_the_next_one(store):
     with pytest.raises(SessionConflict):
         await begin_turn(store, "s", wait=False)
     second.end()
+
+
+async def test_turns_come_in_the_order_they_were_asked_for_though_some_are_cancelled(store):
+    asked, came = range(30), []
+    scopes = {number: anyio.CancelScope() for number in asked}
+
+    async def take(number):
+        with scopes[number]:
+            turn = await begin_turn(store, "s", wait=True)
+            came.append(number)
+            await anyio.lowlevel.checkpoint()
+            turn.end()
+
+    first = await begin_turn(store, "s", wait=True)
+    async with anyio.create_task_group() as tasks:
+        for number in asked:
+            tasks.start_soon(take, number)
+            await until(lambda number=number: waiting() == number + 1)
+        for number in asked[::3]:  # the first in line is one
+            scopes[number].cancel()
+        first.end()
+    assert came == [number for number in asked if number % 3]
+
+
+async def stepping(_messages):
+    while True:
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # whose calls can be run by hand
+@pytest.mark.parametrize("window", [None, LastItems(2)])
+async def test_a_call_may_be_finalized_in_another_context_than_it_began_in(window):
+    for steps in range(1, 5):
+        call = remembering(InMemorySessionStore(), window=window)(stepping)([user("a")])
+        context = contextvars.copy_context()
+        for _ in range(steps):
+            context.run(call.send, None)
+        call.close()
+    assert not _all_locks.get({})

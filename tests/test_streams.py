@@ -817,3 +817,19 @@ async def test_a_stream_that_is_only_iterable_and_cannot_be_closed_is_one(store)
         assert await read(stream) == ["a", "b"]
     await (await service([user("b")])).aclose()
     assert len(await store.load("s")) == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # whose tasks run more than coroutines
+async def test_a_generator_may_be_read_by_one_task_a_step(store):
+    async def spoken():
+        async with await remembering(store)(streaming)([user("a")]) as stream:
+            async for chunk in stream:
+                yield chunk
+
+    async def step():
+        return await anext(generator, None)
+
+    generator = spoken()
+    chunks = [await asyncio.create_task(step()) for _ in "re: a|"]
+    assert chunks == [*"re: a", None]
+    assert await store.load("s") == [user("a"), assistant("re: a")]

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
+from contextvars import ContextVar
 from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
@@ -22,6 +23,9 @@ Cross: TypeAlias = Callable[..., Awaitable[Any]]
 """The way from this event loop to an asyncio loop: takes a coroutine function, and arguments."""
 
 T = TypeVar("T")
+
+acting_for: ContextVar[Any] = ContextVar("tower_memory_acting_for", default=None)
+"""The task of another event loop that this is done for, or None."""
 
 
 def crossing(opened: AsyncExitStack) -> Cross:

@@ -14,9 +14,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Generator, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
@@ -25,6 +26,7 @@ from weakref import ref
 from anyio import Event, get_current_task, move_on_after
 from anyio.lowlevel import RunVar, checkpoint
 
+from tower_memory._crossing import acting_for
 from tower_memory._errors import SessionConflict, SessionError
 
 _Key: TypeAlias = tuple[Hashable, str]
@@ -59,16 +61,21 @@ class _Lock:
                 seen.add(id(turn))
                 yield turn
                 locks += turn.awaited
-                if streams:
-                    locks += [_waits[reader] for reader in turn.readers() if reader in _waits]
+                if streams and (reader := turn.reader()) in _waits:
+                    locks.append(_waits[reader])
+
+    def call_first(self) -> None:
+        """Have who is first in line look whether it is their turn, or whose it is."""
+        if self.waiting:
+            self.waiting[0].called.set()
 
 
 @final
 @dataclass(eq=False, slots=True)
 class _Place:
-    """One who waits for a lock; *turn* is theirs once it is their turn."""
+    """One who waits for a lock, until called; *turn* is theirs once it is their turn."""
 
-    came: Event = field(default_factory=Event)
+    called: Event = field(default_factory=Event)
     turn: OpenTurn | None = None
 
 
@@ -99,29 +106,34 @@ class OpenTurn:
         try:
             yield
         finally:
-            _part_of.reset(before)
+            with suppress(ValueError):  # finalized in another context, where nothing was set
+                _part_of.reset(before)
 
     def read_here(self) -> None:
         """Note that the task that runs now has the turn's stream."""
-        self.lent = True
+        if not self.lent:
+            self.lent = True
+            self._locks[self._key].call_first()
         me = _me()
         if not self._readers or self._readers[-1]() is not me:
             self._readers = [*(each for each in self._readers if each() is not me), ref(me)]
 
-    def readers(self) -> list[Any]:
-        """The tasks that had the stream, the last one first, without those that are over."""
-        readers = [reader for each in reversed(self._readers) if (reader := each()) is not None]
-        return [reader for reader in readers if getattr(reader, "cr_frame", reader) is not None]
+    def reader(self) -> Any | None:
+        """The last of the tasks that had the stream and are not over, or None."""
+        readers = (each() for each in reversed(self._readers))
+        return next((reader for reader in readers if not _is_over(reader)), None)
 
     def is_left(self) -> bool:
-        """Whether nobody reads the stream on while the task that runs now waits."""
-        if not self.lent or self in (around := _open_around()):
+        """Whether nobody reads the stream on: neither will its reader, if that would have to wait
+        for this turn, or is the task that runs now, and not inside the turn.
+        """
+        if not self.lent or self in _open_around():
             return False
-        readers = self.readers()
-        if self.dropped or not readers or readers[0] is _me():
+        reader = self.reader()
+        if self.dropped or reader is None or reader is _me():
             return True
-        lock = _waits.get(readers[0])
-        return lock is not None and any(turn in around for turn in lock.blockers(streams=True))
+        lock = _waits.get(reader)
+        return lock is not None and self in lock.blockers(streams=True)
 
     def end(self) -> None:
         """Let the next turn of the session run. Ending twice is ending once."""
@@ -133,7 +145,8 @@ class OpenTurn:
         if lock.waiting:
             place = lock.waiting.popleft()
             place.turn = lock.holder = OpenTurn(self._key, self._locks)
-            place.came.set()
+            place.called.set()
+            lock.call_first()
         else:
             del self._locks[self._key]
 
@@ -141,7 +154,7 @@ class OpenTurn:
 _all_locks: RunVar[dict[_Key, _Lock]] = RunVar("tower_memory_locks")
 _part_of: ContextVar[tuple[OpenTurn, ...]] = ContextVar("tower_memory_turns", default=())
 _waits: dict[Any, _Lock] = {}
-"""What each task waits for, told by its coroutine."""
+"""What each task waits for."""
 
 
 async def begin_turn(store: object, session_id: str, *, wait: bool) -> OpenTurn:
@@ -178,12 +191,18 @@ async def _take_place(lock: _Lock, session_id: str) -> OpenTurn:
     try:
         while place.turn is None:
             _check_possible(lock, outer, session_id)
-            await _pass_by_what_is_left(lock)
-            with move_on_after(_LOOK_AGAIN):
-                await place.came.wait()
+            looks = place is lock.waiting[0]
+            if looks:
+                await _pass_by_what_is_left(lock)
+            looks = looks and any(turn.lent for turn in lock.blockers(streams=True))
+            with move_on_after(_LOOK_AGAIN if looks else None):
+                await place.called.wait()
+            if place.turn is None:
+                place.called = Event()
     except BaseException:
         if place.turn is None:
             lock.waiting.remove(place)
+            lock.call_first()
         else:
             place.turn.end()
         raise
@@ -211,8 +230,20 @@ async def _pass_by_what_is_left(lock: _Lock) -> None:
 
 
 def _me() -> Any:
-    """The task that runs now: its coroutine, which is nobody else's, however long ago."""
+    """The task that runs now, or that this runs for: itself on asyncio, its coroutine on trio."""
+    if (task := acting_for.get()) is not None:
+        return task
+    with suppress(RuntimeError):  # no loop of asyncio
+        if (task := asyncio.current_task()) is not None:
+            return task
     return get_current_task().coro
+
+
+def _is_over(task: Any) -> bool:
+    """Whether *task*, as `_me` tells it, is over; None stands for one that is no more."""
+    if task is None or isinstance(task, asyncio.Task):
+        return task is None or task.done()
+    return getattr(task, "cr_frame", task) is None
 
 
 def _open_around() -> tuple[OpenTurn, ...]:
