@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
 import threading
 from contextvars import ContextVar
@@ -13,7 +14,8 @@ import anyio
 import pytest
 
 from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveSession
-from tower_memory.bridges import AsyncioLayer, _Errand
+from tower_memory._errands import Errand
+from tower_memory.bridges import AsyncioLayer
 from tower_memory.testing import ScriptedService
 
 variable = ContextVar("variable", default=None)
@@ -278,16 +280,16 @@ async def test_steps_that_are_asked_for_at_once_are_taken_one_by_one(fails):
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # where it can be told when
 async def test_a_step_that_is_cancelled_as_it_is_done_ends_nothing_else():
-    errand = _Errand()
+    errand = Errand()
 
-    async def step():
+    async def model(_request):
         asking.cancel()
-        return "done"
+        return Stream("ab")
 
-    asking = asyncio.create_task(errand.take(step))
+    asking = asyncio.create_task(errand.call(None, model, 1))
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert await errand.take(lambda: asyncio.sleep(0, "next")) == "next"
+    assert await errand.next(None, 1, 0) == "a"
     errand.let_go()
 
 
@@ -351,6 +353,8 @@ async def test_a_stream_outlives_its_bridge_without_harm():
         await stream.aclose()
         await stream.aclose()
         assert await anext(stream) == "a"  # as it would without the bridge
+    with pytest.raises(RuntimeError, match="the bridge was left; read its streams inside"):
+        await anext(stream)
     del stream
     gc.collect()
 
@@ -376,3 +380,128 @@ async def test_generators_of_a_stream_do_not_cross_unseen():
                 getattr(stream, name)
         await stream.close()
     assert inner.closed is not threading.current_thread()
+
+
+async def count_tasks(_request):
+    return len(asyncio.all_tasks())
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_calls_that_are_over_leave_no_task_behind():
+    async with AsyncioLayer() as bridge:
+        before = await bridge(count_tasks)(1)
+        for reply in ("done", ValueError()):
+            for _ in range(10):
+                with contextlib.suppress(ValueError):
+                    await bridge(ScriptedService(reply))(1)
+        assert await bridge(count_tasks)(1) == before
+
+
+async def test_what_is_shielded_in_a_call_is_done_though_it_is_cancelled():
+    done = []
+
+    async def model(_request):
+        with anyio.CancelScope(shield=True):
+            called.set()
+            await anyio.to_thread.run_sync(go_on.wait, 60)
+            done.append("what is shielded")
+        await anyio.lowlevel.checkpoint()
+        done.append("what is not")
+
+    called, go_on = threading.Event(), threading.Event()
+    async with AsyncioLayer() as bridge, anyio.create_task_group() as tasks:
+        tasks.start_soon(bridge(model), 1)
+        await until(called.is_set)
+        tasks.cancel_scope.cancel()
+        go_on.set()
+    assert done == ["what is shielded"]
+
+
+async def test_closing_goes_on_though_its_caller_is_cancelled():
+    class Slow(Stream):
+        async def aclose(self):
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(0)
+                self.closed = True
+
+    inner = Slow("ab")
+    async with AsyncioLayer() as bridge:
+        with anyio.CancelScope() as scope:
+            async with contextlib.aclosing(await bridge(ScriptedService(inner))(1)) as stream:
+                await anext(stream)
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+        await until(lambda: inner.closed)
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_step_that_was_cancelled_leaves_no_trace_in_the_next():
+    reading = threading.Event()
+
+    class Slow(Stream):
+        async def __anext__(self):
+            if not reading.is_set():
+                reading.set()
+                await asyncio.Event().wait()
+            return asyncio.current_task().cancelling()
+
+    async with AsyncioLayer() as bridge:
+        stream = await bridge(ScriptedService(Slow("ab")))(1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anext, stream)
+            await until(reading.is_set)
+            tasks.cancel_scope.cancel()
+        assert await anext(stream) == 0
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_chunk_that_came_as_its_reader_was_cancelled_is_read_next():
+    class Cancelling(Stream):
+        async def __anext__(self):
+            if len(self.left) == 2:
+                token.run_sync_soon(tasks.cancel_scope.cancel)
+            return await super().__anext__()
+
+    token = anyio.lowlevel.current_token().native_token
+    dropped = 0
+    async with AsyncioLayer() as bridge:
+        while not dropped:  # it is not always late enough
+            stream = await bridge(ScriptedService(Cancelling("ab")))(1)
+            got = []
+            async with anyio.create_task_group() as tasks:
+                got.append(await anext(stream))
+            dropped += not got
+            got += [chunk async for chunk in stream]
+            assert got == ["a", "b"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_stream_that_crossed_can_be_copied():
+    async with AsyncioLayer() as bridge:
+        stream = await bridge(ScriptedService(Stream("ab")))(1)
+        assert await anext(copy.copy(stream)) == "a"
+
+
+async def test_a_memory_inside_a_bridge_knows_who_reads_its_stream():
+    store = InMemorySessionStore()
+    layer = MemoryLayer(LoadSession(store), SaveSession(store), session_id="s")
+    async with AsyncioLayer() as bridge:
+        service = bridge(layer(ScriptedService(Stream("ab"), "done")))
+
+        async def read_one():
+            stream = await service([user("a")])
+            await anext(stream)
+            left.append(stream)  # so that it is not closed
+
+        left = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read_one)
+        with anyio.fail_after(60):
+            assert await service([user("b")]) == "done"
+    assert len(await store.load("s")) == 2
+
+
+async def until(condition):
+    with anyio.fail_after(60):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
