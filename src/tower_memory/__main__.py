@@ -63,6 +63,8 @@ def main() -> int:
         return _fail(f"this turn is not saved: {error.__cause__}")
     except (Failure, SessionError) as error:
         return _fail(str(error))
+    except TypeError as error:  # the session is of a client with other messages
+        return _fail(f"session {options.session} is no chat: {error}")
     except OSError as error:  # of reading or writing lines; the store's are SessionErrors
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # whoever reads the replies has seen enough
@@ -194,8 +196,7 @@ async def built_in(request: dict[str, Any]) -> str:
     if not earlier:
         return "I was given no earlier messages."
     messages = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"
-    first = to_messages(earlier[:1])
-    return f'I was given {messages}, the first: "{first[0].content if first else earlier[0]}"'
+    return f'I was given {messages}, the first: "{to_messages(earlier)[0].content}"'
 
 
 if __name__ == "__main__":
