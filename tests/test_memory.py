@@ -374,10 +374,10 @@ async def test_the_grace_is_the_stores_busy_timeout_unless_told_otherwise():
     layer = MemoryLayer(LoadSession(store), save, session_id="s")
     with anyio.fail_after(3600) as scope, pytest.raises(SaveError):
         await layer(just_in_time)([user("a")])
-    assert layer.patience == 0.05
-    assert remembering(store, grace=1).patience == 1
-    assert remembering(InMemorySessionStore()).patience == 5
-    assert remembering(SqliteSessionStore("a.db", busy_timeout=2.5)).patience == 2.5
+    assert layer.saving.grace == 0.05
+    assert remembering(store, grace=1).saving.grace == 1
+    assert remembering(InMemorySessionStore()).saving.grace == 5
+    assert remembering(SqliteSessionStore("a.db", busy_timeout=2.5)).saving.grace == 2.5
 
 
 async def test_when_a_save_fails_the_error_has_the_reply_and_the_turn_to_save_again(store):

@@ -93,7 +93,7 @@ async def test_serialized_turns_run_one_after_another_in_order_through_whatever_
 
 def waiting():
     """How many turns wait for a lock."""
-    return sum(lock.users - 1 for lock in _all_locks.get({}).values())
+    return sum(len(lock.waiting) for lock in _all_locks.get({}).values())
 
 
 async def test_stores_on_one_file_are_one_store(tmp_path):

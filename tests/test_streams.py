@@ -317,7 +317,7 @@ async def until(condition):
 
 
 def waiting():
-    return sum(lock.users - 1 for lock in _all_locks.get({}).values())
+    return sum(len(lock.waiting) for lock in _all_locks.get({}).values())
 
 
 @pytest.mark.parametrize("started", ["before", "after"])

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, final
 
 from anyio import CancelScope
+from anyio.lowlevel import current_token
 
-from tower_memory._crossing import acting_for
+from tower_memory._crossing import acting_for, call_soon
 from tower_memory._service import Service
-from tower_memory._streams import close, has, is_stream
+from tower_memory._streams import Source, close, is_stream
 
 END: Final = object()
 """What is given at the end of a stream."""
@@ -37,16 +38,19 @@ class Errand:
     """
 
     def __init__(self) -> None:
-        self.stream: Any = None
-        self._manager: Any = None
-        self._iterator: Any = None
+        self._source = Source(None)
         self._is_left = True
         self._last: tuple[int, Any] = (0, None)
-        self._loop = asyncio.get_running_loop()
+        self._loop = current_token()
         self._steps: asyncio.Queue[_Step | None] = asyncio.Queue()
-        self._task = self._loop.create_task(self._run())
+        self._task = asyncio.create_task(self._run())
         _running.add(self._task)
         self._task.add_done_callback(_running.discard)
+
+    @property
+    def stream(self) -> Any:
+        """The stream that the service gave; once that is entered, what came of it."""
+        return self._source.stream
 
     async def call(self, caller: object, inner: Service[Any, Any], request: Any) -> Any:
         """What the service answers."""
@@ -58,7 +62,7 @@ class Errand:
 
     async def enter(self, caller: object) -> None:
         """Enter the stream's own context manager, if it has one."""
-        await self._take(_Step("task", caller, self._enter))
+        await self._take(_Step("task", caller, self._source.enter))
 
     async def leave(self, caller: object, *failure: object) -> Any:
         """Leave the stream's own context manager, or close the stream."""
@@ -70,8 +74,7 @@ class Errand:
 
     def let_go(self) -> None:
         """End the task. May be called from anywhere, as finalizers are."""
-        with suppress(RuntimeError):  # the loop is closed, and has ended it
-            self._loop.call_soon_threadsafe(self._steps.put_nowait, None)
+        call_soon(self._loop, partial(self._steps.put_nowait, None))  # a loop that is over did it
 
     async def _run(self) -> None:
         try:
@@ -99,28 +102,23 @@ class Errand:
     async def _call(self, inner: Service[Any, Any], request: Any) -> Any:
         response = await inner(request)
         if is_stream(response):
-            self.stream = self._manager = response
+            self._source = Source(response)
             self._is_left = False
         return response
 
     async def _next(self, ticket: int, owed: int) -> Any:
         last, chunk = self._last
         if not owed or owed != last:
-            if self._iterator is None:
-                self._iterator = aiter(self.stream)
-            chunk = await anext(self._iterator, END)
+            try:
+                chunk = await self._source.next()
+            except StopAsyncIteration:
+                chunk = END
         self._last = (ticket, chunk)
         return chunk
 
-    async def _enter(self) -> None:
-        if has(self._manager, "__aenter__"):
-            self.stream = await self._manager.__aenter__()
-
     async def _leave(self, *failure: object) -> Any:
-        if not has(self._manager, "__aexit__"):
-            return await self._close()
         self._is_left = True
-        return await self._manager.__aexit__(*failure)
+        return await self._source.leave(*failure)
 
     async def _close(self) -> None:
         self._is_left = True

@@ -18,7 +18,7 @@ from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._conversations import may_be_whole, unsaid
 from tower_memory._errors import TurnExists
 from tower_memory._overlap import OpenTurn, begin_turn
-from tower_memory._remembered import RememberedStream
+from tower_memory._remembered import Reading, RememberedStream
 from tower_memory._saving import Saving, not_saved, store_of
 from tower_memory._service import Req, Res, Service, attribute, check_inner, describe, stack
 from tower_memory._sessions import History, Turn
@@ -92,7 +92,6 @@ class MemoryLayer:
         store: What tells this layer's sessions from those of others: the store behind *save*, as
             far as it can be seen through layers, or else what is innermost in *save*.
         codec: That of the store's ``item_type``, or None where it has none.
-        patience: The grace, in seconds.
         saving: How it saves.
 
     Raises:
@@ -120,7 +119,6 @@ class MemoryLayer:
     grace: float | None = None
     store: object = field(init=False, repr=False, compare=False)
     codec: ItemCodec[Any] | None = field(init=False, repr=False, compare=False)
-    patience: float = field(init=False, repr=False, compare=False)
     saving: Saving = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -141,13 +139,12 @@ class MemoryLayer:
         if self.grace is not None:
             check_seconds("grace", self.grace)
         store = store_of(self.save)
-        patience: Any = attribute(store, "busy_timeout") if self.grace is None else self.grace
-        patience = GRACE if patience is None else patience
+        grace: Any = attribute(store, "busy_timeout") if self.grace is None else self.grace
+        grace = GRACE if grace is None else grace
         item_type = attribute(store, "item_type")
         object.__setattr__(self, "store", store)
         object.__setattr__(self, "codec", None if item_type is None else ItemCodec(item_type))
-        object.__setattr__(self, "patience", patience)
-        saving = Saving(self.save, self.load, store, patience, self.turn_id is not None)
+        saving = Saving(self.save, self.load, store, grace, self.turn_id is not None)
         object.__setattr__(self, "saving", saving)
 
     def __call__(self, inner: Service[Req, Res], /) -> Memory[Req, Res]:
@@ -217,10 +214,9 @@ class Memory(Generic[Req, Res]):
         if not is_stream(response):
             await self._save(call, response)
             return response
-        keep = layer.keep_interrupted
-        stream: Any = RememberedStream(
-            response, turn.session_id, partial(self._save, call), opened, keep_interrupted=keep
-        )
+        save, keep = partial(self._save, call), layer.keep_interrupted
+        reading = Reading(response, turn.session_id, save, opened, keep_interrupted=keep)
+        stream: Any = RememberedStream(reading)
         return cast("Res", stream)
 
     async def _save(self, call: _Call, response: object) -> None:

@@ -46,10 +46,6 @@ class _Lock:
     holder: OpenTurn | None = None
     waiting: deque[_Place] = field(default_factory=deque["_Place"])
 
-    @property
-    def users(self) -> int:
-        return len(self.waiting) + (self.holder is not None)
-
     def blockers(self, *, streams: bool) -> Iterator[OpenTurn]:
         """The turns that must end before this lock is free: also those that what is inside them
         waits for, and, with *streams*, those that whoever reads their streams waits for.

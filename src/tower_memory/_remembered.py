@@ -24,7 +24,7 @@ from anyio.lowlevel import current_token
 from tower_memory._crossing import call_soon
 from tower_memory._errors import SessionError
 from tower_memory._overlap import OpenTurn
-from tower_memory._streams import close, has
+from tower_memory._streams import Source, close, has
 from tower_memory.dialects import Streamed
 
 
@@ -33,28 +33,12 @@ class RememberedStream:
     """Stands for a stream: it is read as that is, and has all that it has.
 
     It is an async context manager also where the stream is none: leaving it closes the stream.
-
-    Args:
-        stream: An async iterable of chunks, or an async context manager that gives one.
-        session_id: The session whose turn it is.
-        save: Saves what came of it.
-        turn: The turn that ends with the stream, or None where nobody waits for that.
-        keep_interrupted: Whether to save what came of a stream that did not come to its end.
     """
 
     __slots__ = ("__reading", "__weakref__")
-    __reading: _Reading
+    __reading: Reading
 
-    def __init__(
-        self,
-        stream: Any,
-        session_id: str,
-        save: Callable[[Streamed], Awaitable[None]],
-        turn: OpenTurn | None,
-        *,
-        keep_interrupted: bool,
-    ) -> None:
-        reading = _Reading(stream, session_id, save, turn, keep_interrupted=keep_interrupted)
+    def __init__(self, reading: Reading) -> None:
         object.__setattr__(self, "_RememberedStream__reading", reading)
 
     def __aiter__(self) -> Self:
@@ -108,8 +92,16 @@ class RememberedStream:
 
 
 @final
-class _Reading:
-    """What is known of a stream while it is read: it is open, then it ends, then it is over."""
+class Reading:
+    """What is known of a stream while it is read: it is open, then it ends, then it is over.
+
+    Args:
+        stream: An async iterable of chunks, or an async context manager that gives one.
+        session_id: The session whose turn it is.
+        save: Saves what came of it.
+        turn: The turn that ends with the stream, or None where nobody waits for that.
+        keep_interrupted: Whether to save what came of a stream that did not come to its end.
+    """
 
     def __init__(
         self,
@@ -120,14 +112,12 @@ class _Reading:
         *,
         keep_interrupted: bool,
     ) -> None:
-        self.stream = stream
-        self._manager = stream
+        self._source = Source(stream)
         self._session_id = session_id
         self._save = save
         self._turn = turn
         self._keep_interrupted = keep_interrupted
         self._chunks: list[Any] = []
-        self._iterator: Any = None
         self._closing = False
         self._let_go = False
         self._failed = False
@@ -136,13 +126,17 @@ class _Reading:
         if turn is not None:
             turn.read_here()
 
+    @property
+    def stream(self) -> Any:
+        return self._source.stream
+
     async def next(self) -> Any:
         if self._over or self._let_go:
             await self._until_over()
             raise StopAsyncIteration
         try:
             with self._inside():
-                chunk = await self._source().__anext__()
+                chunk = await self._source.next()
         except StopAsyncIteration:
             await self._end(interrupted=self._closing)
             raise
@@ -157,24 +151,18 @@ class _Reading:
         return chunk
 
     async def enter(self) -> None:
-        if not has(self._manager, "__aenter__"):
-            return
         try:
             with self._inside():
-                entered = await self._manager.__aenter__()
-                if not has(entered, "__aiter__"):
-                    await self._manager.__aexit__(None, None, None)
-                    self._refuse(entered)
+                await self._source.enter()
+                if not has(self.stream, "__aiter__"):
+                    await self._source.leave(None, None, None)
+                    self._refuse()
         except BaseException:
             await self._end(interrupted=True)
             raise
-        if entered is not self.stream:
-            self.stream, self._iterator = entered, None
 
     async def leave(self, *failure: Any) -> Any:
-        if has(self._manager, "__aexit__"):
-            return await self.closing(self._manager.__aexit__(*failure))
-        return await self.closing(close(self.stream))
+        return await self.closing(self._source.leave(*failure))
 
     async def closing(self, way: Awaitable[Any]) -> Any:
         """Close the stream in this *way*, whatever who reads it meanwhile makes of that."""
@@ -210,8 +198,8 @@ class _Reading:
             msg = f"{self.stream!r} was not closed; to keep what came of it, use 'async with'"
             warnings.warn(msg, ResourceWarning, stacklevel=3)
 
-    def _refuse(self, entered: object) -> None:
-        msg = f"{self._manager!r} must give an async iterator, got {entered!r}"
+    def _refuse(self) -> None:
+        msg = f"{self._source.manager!r} must give an async iterator, got {self.stream!r}"
         raise TypeError(msg)
 
     def _inside(self) -> AbstractContextManager[None]:
@@ -219,15 +207,6 @@ class _Reading:
             return nullcontext()
         self._turn.read_here()
         return self._turn.inside()
-
-    def _source(self) -> Any:
-        if self._iterator is None:
-            stream = self.stream
-            if not has(stream, "__aiter__"):
-                msg = f"enter {stream!r} first: 'async with await service(request) as stream'"
-                raise TypeError(msg)
-            self._iterator = stream if has(stream, "__anext__") else aiter(stream)
-        return self._iterator
 
     async def _until_over(self) -> None:
         """Wait until what is to be saved is.

@@ -10,19 +10,20 @@ from typing import Any, Final, final
 
 from tower_memory._conversations import after
 from tower_memory._sessions import History
-from tower_memory._shapes import MISSING, field, is_result, opens, parts_of, results_of
+from tower_memory._shapes import MISSING, field, is_result, opens, parts_of
 from tower_memory.dialects._anthropic_events import content_of
 from tower_memory.dialects._carried import (
     OTHERS,
-    carried,
     carrying,
+    chat_messages,
     is_instruction,
-    listed,
+    messages_of,
+    parted,
     shape_of,
     with_roles,
 )
 from tower_memory.dialects._dialect import Streamed
-from tower_memory.dialects._mending import INTERRUPTED, mended
+from tower_memory.dialects._mending import INTERRUPTED, is_no_result, mended
 from tower_memory.dialects._plain import plain
 from tower_memory.dialects._text import text_of
 
@@ -59,18 +60,18 @@ class AnthropicMessages:
 
     def new_items(self, request: Any, /) -> list[Any]:
         """See `Dialect.new_items`."""
-        return _items(_messages(request))
+        return _items(messages_of(request))
 
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
-        instructions, new = _parted(_messages(request))
+        instructions, new = _parted(messages_of(request))
         past = list(dropwhile(_has_no_user, with_roles(history, "history")))
         if isinstance(history, History) and history.is_cut:
             past = _without_old_thinking(past, new)
         conversation = mended(
             _without_broken_blocks(past, new),
             new,
-            breaks=_is_no_result,
+            breaks=is_no_result,
             answered=_answered,
             without=_without,
             at_once=True,
@@ -86,8 +87,7 @@ class AnthropicMessages:
         elif isinstance(response, str):
             content = str(response)
         elif (messages := field(response, "messages")) is not MISSING:
-            where = "response.messages"
-            got = _items(with_roles(listed(messages, where), where))
+            got = _items(chat_messages(messages, "response.messages"))
             return list(after(self.new_items(request), got))
         elif field(response, "role") == "assistant":
             content = plain(field(response, "content"))
@@ -104,12 +104,8 @@ class AnthropicMessages:
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
-        instructions, said = _parted(_messages(request))
+        instructions, said = _parted(messages_of(request))
         return carrying(request, "messages", [*instructions, *said[-count:]])
-
-
-def _messages(request: Any) -> Sequence[Any]:
-    return with_roles(carried(request, "messages"), "request.messages")
 
 
 def _parted(messages: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -156,27 +152,21 @@ def _without_broken_blocks(past: list[Any], new: list[Any]) -> list[Any]:
     """*past* without what a provider would not take back: text that is empty, and calls of its own
     tools that it did not answer, and will not, as more follows than results of other tools.
     """
+    said = [*past, *new]
+    goes_on = bool(new) and all(map(_has_no_user, new))
     kept: list[Any] = []
     for number, message in enumerate(past):
-        answered: set[Any] | None = set()
-        if any(map(_is_hosted, parts_of(message, "content"))):
-            nearby = [*past[number : number + 3], *new][:3]  # maybe after others' results
-            blocks = (block for each in nearby for block in parts_of(each, "content"))
-            answered = {field(block, "tool_use_id") for block in blocks}
-            if message is past[-1] and new and all(map(_has_no_user, new)):
-                answered = None
-        kept.append(_with_blocks(message, partial(_is_sound, answered=answered)))
+        nearby = said[number : number + 3]  # its answer may come after others' results
+        blocks = (block for each in nearby for block in parts_of(each, "content"))
+        answered = {field(block, "tool_use_id") for block in blocks}
+        may_wait = goes_on and message is past[-1]
+        kept.append(_with_blocks(message, partial(_is_sound, answered=answered, may_wait=may_wait)))
     return [message for message in kept if message is not None]
 
 
-def _is_hosted(block: Any) -> bool:
-    """Whether *block* calls a tool of the provider's, which answers it itself."""
-    return str(field(block, "type")).endswith("_tool_use")
-
-
-def _is_sound(block: Any, answered: set[Any] | None) -> bool:
-    if _is_hosted(block):
-        return answered is None or field(block, "id") in answered
+def _is_sound(block: Any, answered: set[Any], *, may_wait: bool) -> bool:
+    if str(field(block, "type")).endswith("_tool_use"):  # of the provider's own tools
+        return may_wait or field(block, "id") in answered
     return bool(field(block, "type") != "text" or field(block, "text") != "")
 
 
@@ -196,22 +186,15 @@ def _has_no_user(message: Any) -> bool:
     return field(message, "role") != "user" or (isinstance(content, list) and all(results))
 
 
-def _is_no_result(message: Any) -> bool:
-    return not results_of(message)
-
-
 def _answered(run: list[Any], calls: list[str]) -> list[Any]:
     """All results follow the calls in one message, before whatever else the user says."""
     calling, *answers = run
-    if len(answers) == 1 and not calls:
+    if len(answers) <= 1 and not calls:
         return run
-    blocks = [block for answer in answers for block in parts_of(answer, "content")]
-    content = [
-        *({"type": "tool_result", "tool_use_id": call, **_NO_RESULT} for call in calls),
-        *(block for block in blocks if is_result(block)),
-        *(block for block in blocks if not is_result(block)),
-    ]
-    return [calling, {"role": "user", "content": content}] if content else run
+    missing = [{"type": "tool_result", "tool_use_id": call, **_NO_RESULT} for call in calls]
+    blocks = (block for answer in answers for block in parts_of(answer, "content"))
+    results, said = parted(blocks, is_result)
+    return [calling, {"role": "user", "content": [*missing, *results, *said]}]
 
 
 def _without(message: Any, calls: set[str]) -> Any | None:

@@ -12,13 +12,23 @@ import msgspec
 from tower_memory._shapes import MISSING, field
 
 
-def carried(request: Any, name: str) -> Sequence[Any]:
-    """The messages of *request*, which is a list of them or has them under *name*; one or more."""
-    messages = request if isinstance(request, (list, tuple)) else field(request, name)
+def carried(request: Any) -> Any:
+    """What *request* has for messages: itself, if it is a list of them, or its ``messages``."""
+    messages = request if isinstance(request, (list, tuple)) else field(request, "messages")
     if messages is MISSING:
-        msg = f"request must be a list of messages or have {name}, got {shape_of(request)}"
+        msg = f"request must be a list of messages or have messages, got {shape_of(request)}"
         raise TypeError(msg)
-    return listed(messages, f"request.{name}")
+    return messages
+
+
+def messages_of(request: Any) -> Sequence[Any]:
+    """The chat messages of *request*."""
+    return chat_messages(carried(request), "request.messages")
+
+
+def chat_messages(messages: Any, where: str) -> Sequence[Any]:
+    """*messages*, if they are a list of at least one, each with a role."""
+    return with_roles(listed(messages, where), where)
 
 
 def shape_of(value: Any) -> str:

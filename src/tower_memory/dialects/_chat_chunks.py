@@ -14,13 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
-
 from tower_memory._shapes import MISSING, field, parts_of
 from tower_memory.dialects._carried import OTHERS
 from tower_memory.dialects._dialect import Streamed
 from tower_memory.dialects._plain import plain
-from tower_memory.dialects._text import kinds_of, marked
+from tower_memory.dialects._text import is_json, kinds_of, marked
 
 _WHOLE: Final = frozenset({"role", "type", "id", "index"})
 """What of a message comes whole. Other text of it comes in pieces, whatever its name."""
@@ -70,12 +68,11 @@ def _ends(chunk: Any) -> bool:
 
 def _pieces(chunk: Any) -> Iterator[dict[str, Any]]:
     """What *chunk* adds to the message."""
-    found: list[Any] = []
-    if isinstance(chunk, str):
-        found = [{"content": str(chunk)}]
-    for choice in parts_of(chunk, "choices"):
-        if field(choice, "index") in (0, None, MISSING):
-            found.append(plain(field(choice, "delta")) or {})
+    found = [
+        plain(field(choice, "delta")) or {}
+        for choice in parts_of(chunk, "choices")
+        if field(choice, "index") in (0, None, MISSING)
+    ]
     if field(chunk, "done") is not MISSING:  # Ollama's own
         found.append(plain(field(chunk, "message")))
     yield from (piece for piece in found if isinstance(piece, dict))
@@ -164,10 +161,4 @@ def _is_complete(call: Any) -> bool:
 def _is_cut_off(call: Any) -> bool:
     """Whether the arguments of *call* end before their end."""
     arguments = field(field(call, "function"), "arguments")
-    if not isinstance(arguments, str):
-        return False
-    try:
-        msgspec.json.decode(arguments)
-    except (ValueError, RecursionError):
-        return True
-    return False
+    return isinstance(arguments, str) and not is_json(arguments)

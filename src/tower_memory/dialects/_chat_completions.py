@@ -11,21 +11,22 @@ import msgspec
 
 from tower_memory._conversations import after
 from tower_memory._items import as_chat
-from tower_memory._shapes import MISSING, field, is_plain, parts_of, results_of
+from tower_memory._shapes import MISSING, field, is_plain, parts_of
 from tower_memory.dialects._carried import (
     OTHERS,
-    carried,
     carrying,
+    chat_messages,
     is_instruction,
-    listed,
+    messages_of,
     parted,
     shape_of,
     with_roles,
 )
 from tower_memory.dialects._chat_chunks import message_of
 from tower_memory.dialects._dialect import Streamed
-from tower_memory.dialects._mending import INTERRUPTED, mended
+from tower_memory.dialects._mending import INTERRUPTED, is_no_result, mended, nothing_left
 from tower_memory.dialects._plain import like, plain
+from tower_memory.dialects._text import text_of
 
 _ADDED_AS_NULL: Final = (
     "annotations",
@@ -35,6 +36,8 @@ _ADDED_AS_NULL: Final = (
     "tool_calls",
 )
 """What client libraries say of each message, though nobody said it."""
+
+_NO_RESULT: Final = {"content": INTERRUPTED}
 
 _INSTEAD: Final = ("tool_calls", "function_call", "refusal", "audio")
 """What an assistant's message may have in place of content."""
@@ -71,11 +74,11 @@ class ChatCompletions:
 
     def new_items(self, request: Any, /) -> list[Any]:
         """See `Dialect.new_items`."""
-        return _conversation(_messages(request))
+        return _items(messages_of(request))
 
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
-        messages = _messages(request)
+        messages = messages_of(request)
         instructions, new = parted(messages, is_instruction)
         if all(map(is_plain, history)) and all(map(is_plain, messages)):
             return carrying(request, "messages", [*instructions, *history, *new])
@@ -85,21 +88,24 @@ class ChatCompletions:
             spell = partial(like, kind=kind)
 
         def answered(run: list[Any], calls: list[str]) -> list[Any]:
-            results = ({"role": "tool", "tool_call_id": call} for call in calls)
-            return [*run, *(spell({**result, "content": INTERRUPTED}) for result in results)]
+            missing = ({"role": "tool", "tool_call_id": call, **_NO_RESULT} for call in calls)
+            return [*run, *map(spell, missing)]
 
         conversation = mended(
             [spell(_sendable(message)) for message in with_roles(as_chat(history), "history")],
             new,
-            breaks=_is_no_result,
+            breaks=is_no_result,
             answered=answered,
-            without=_nothing_left,
+            without=nothing_left,
         )
         return carrying(request, "messages", [*instructions, *conversation])
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
         """See `Dialect.reply_items`."""
         if isinstance(response, Streamed):
+            text = text_of(response)
+            if text is not None:
+                return self.reply_items(request, text)
             message = message_of(response)
             return [] if message is None else _replies([message])
         if isinstance(response, str):
@@ -107,12 +113,12 @@ class ChatCompletions:
         if (choices := field(response, "choices")) is not MISSING:
             if isinstance(choices, (list, tuple)):
                 choices = [field(choice, "message") for choice in choices[:1]]
-            return _replies(_listed(choices, "response.choices"))
+            return _replies(chat_messages(choices, "response.choices"))
         if (messages := field(response, "messages")) is not MISSING:
-            got = _replies(_listed(messages, "response.messages"))
+            got = _replies(chat_messages(messages, "response.messages"))
             return list(after(self.new_items(request), got))
         if (message := field(response, "message")) is not MISSING:
-            return _replies(_listed([message], "response.message"))
+            return _replies(chat_messages([message], "response.message"))
         if field(response, "role") is not MISSING and field(response, "stop_reason") is MISSING:
             return _replies([response])
         msg = (
@@ -123,16 +129,8 @@ class ChatCompletions:
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
-        instructions, said = parted(_messages(request), is_instruction)
+        instructions, said = parted(messages_of(request), is_instruction)
         return carrying(request, "messages", [*instructions, *said[-count:]])
-
-
-def _messages(request: Any) -> Sequence[Any]:
-    return with_roles(carried(request, "messages"), "request.messages")
-
-
-def _listed(messages: Any, where: str) -> Sequence[Any]:
-    return with_roles(listed(messages, where), where)
 
 
 def _as_it_is(message: Any) -> Any:
@@ -151,15 +149,7 @@ def _sendable(message: Any) -> Any:
     return message
 
 
-def _is_no_result(message: Any) -> bool:
-    return not results_of(message)
-
-
-def _nothing_left(_message: Any, _calls: set[str]) -> None:
-    """A message that holds a result holds nothing else."""
-
-
-def _conversation(messages: Iterable[Any]) -> list[Any]:
+def _items(messages: Iterable[Any]) -> list[Any]:
     """*messages* as items to store: all but the instructions."""
     _, said = parted(messages, is_instruction)
     return [_item(message) for message in said]
@@ -167,7 +157,7 @@ def _conversation(messages: Iterable[Any]) -> list[Any]:
 
 def _replies(messages: Iterable[Any]) -> list[Any]:
     """*messages* of a response as items, without what a provider does not want back."""
-    items = _conversation(messages)
+    items = _items(messages)
     for item in items:
         for call in parts_of(item, "tool_calls"):
             if isinstance(call, dict):

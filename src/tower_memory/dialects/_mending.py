@@ -109,6 +109,15 @@ def _is_settled(items: list[Any], breaks: Callable[[Any], bool], *, at_once: boo
     return not waiting
 
 
+def is_no_result(item: Any) -> bool:
+    """What breaks a run where all results follow their calls at once."""
+    return not results_of(item)
+
+
+def nothing_left(_item: Any, _calls: set[str]) -> None:
+    """What is left of an item that is one result and nothing else."""
+
+
 def _waiting(stretches: list[_Stretch], call: str) -> tuple[_Stretch, _Said] | None:
     """Who made *call* last, if it is unanswered, and where."""
     for stretch in reversed(stretches):

@@ -14,7 +14,7 @@ from tower_memory._sessions import History
 from tower_memory._shapes import MISSING, calls_of, field, opens
 from tower_memory.dialects._carried import OTHERS, carrying, is_instruction, parted, shape_of
 from tower_memory.dialects._dialect import Streamed
-from tower_memory.dialects._mending import INTERRUPTED, mended
+from tower_memory.dialects._mending import INTERRUPTED, mended, nothing_left
 from tower_memory.dialects._plain import plain
 from tower_memory.dialects._response_events import check_status, output_of
 from tower_memory.dialects._text import text_of
@@ -70,7 +70,7 @@ class OpenAIResponses:
             return request
         _check(history, "history")
         conversation = mended(
-            _from_beginning(history), new, breaks=opens, answered=_answered, without=_nothing_left
+            _from_beginning(history), new, breaks=opens, answered=_answered, without=nothing_left
         )
         if not history:
             return request
@@ -204,10 +204,6 @@ def _no_result(item: Any, kind: str, call: str) -> dict[str, Any]:
         key = "id" if kind == "local_shell_call" else "call_id"
         head = {"type": f"{kind}_output", key: call}
     return {**head, **_NO_RESULT[kind], **caller}
-
-
-def _nothing_left(_item: Any, _calls: set[str]) -> None:
-    """An item that is a result is nothing else."""
 
 
 def _followed(conversation: list[Any], new: list[Any]) -> list[Any]:

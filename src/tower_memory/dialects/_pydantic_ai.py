@@ -10,16 +10,14 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import filterfalse
 from typing import Any, final
 
-import msgspec
-
 from tower_memory._conversations import after
-from tower_memory._shapes import INTERRUPTED_REPLY, field, is_result, parts_of, results_of
-from tower_memory.dialects._carried import carried, carrying, listed
+from tower_memory._shapes import INTERRUPTED_REPLY, field, is_result, parts_of
+from tower_memory.dialects._carried import carried, carrying, listed, parted
 from tower_memory.dialects._dialect import Streamed
-from tower_memory.dialects._mending import INTERRUPTED, mended
+from tower_memory.dialects._mending import INTERRUPTED, is_no_result, mended
+from tower_memory.dialects._text import is_json
 
 
 @final
@@ -50,7 +48,7 @@ class PydanticAI:
         conversation = mended(
             history,
             _said(messages),
-            breaks=_is_no_result,
+            breaks=is_no_result,
             answered=_answered,
             without=_without,
             at_once=True,
@@ -76,7 +74,7 @@ class PydanticAI:
 
 
 def _messages(request: Any) -> Sequence[Any]:
-    return _checked(carried(request, "messages"), "request.messages")
+    return _checked(carried(request), "request.messages")
 
 
 def _checked(messages: Any, where: str) -> Sequence[Any]:
@@ -154,10 +152,7 @@ def _response_of(streamed: Streamed) -> Any:
 def _is_complete(part: Any) -> bool:
     """Whether *part* is no call of a tool whose arguments were cut off."""
     arguments = part.get("args")
-    try:
-        return not isinstance(arguments, str) or bool([msgspec.json.decode(arguments)])
-    except ValueError:
-        return False
+    return not isinstance(arguments, str) or is_json(arguments)
 
 
 def _is_json(item: Any) -> bool:
@@ -165,14 +160,10 @@ def _is_json(item: Any) -> bool:
     return isinstance(item, dict)
 
 
-def _is_no_result(message: Any) -> bool:
-    return not results_of(message)
-
-
 def _answered(run: list[Any], calls: list[str]) -> list[Any]:
     """All results follow the calls in one message, before whatever else is said."""
     calling, *answers = run
-    if len(answers) == 1 and not calls:
+    if len(answers) <= 1 and not calls:
         return run
     missing = [
         {
@@ -187,13 +178,14 @@ def _answered(run: list[Any], calls: list[str]) -> list[Any]:
         if field(part, "tool_call_id") in calls
     ]
     spelled = [answer if _is_json(answer) else _dumped([answer])[0] for answer in answers]
-    parts = [part for answer in spelled for part in parts_of(answer, "parts")]
+    parts = (part for answer in spelled for part in parts_of(answer, "parts"))
+    results, said = parted(parts, is_result)
     merged = {
         **{key: value for answer in spelled for key, value in answer.items()},
         "kind": "request",
-        "parts": [*missing, *filter(is_result, parts), *filterfalse(is_result, parts)],
+        "parts": [*missing, *results, *said],
     }
-    return [calling, merged] if merged["parts"] else run
+    return [calling, merged]
 
 
 def _without(message: Any, calls: set[str]) -> Any | None:
