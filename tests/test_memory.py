@@ -25,7 +25,7 @@ from tower_memory import (
     TurnExists,
     UnencodableItemError,
 )
-from tower_memory._sessions import TurnStart
+from tower_memory._history import TurnStart
 from tower_memory.dialects import ChatCompletions
 from tower_memory.windows import LastTurns
 

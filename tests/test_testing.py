@@ -32,7 +32,8 @@ from tower_memory import (
 )
 from tower_memory._arguments import check_text
 from tower_memory._codec import ItemCodec
-from tower_memory._sessions import check_load, turn_starts
+from tower_memory._history import turn_starts
+from tower_memory._sessions import check_load
 from tower_memory.testing import ScriptedService, StoreBroken, StoreReport, check_session_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,6 +113,7 @@ class Plain:
             [self.decode(row.item) for row in kept],
             revision=self.revision(rows),
             turns=turn_starts(row.turn_id for row in kept),
+            is_cut=len(kept) < len(rows),
         )
 
     async def append(self, turn):
@@ -178,7 +180,7 @@ class KnowsTheLastTurnOnly(Plain):
     async def load(self, session_id, *, limit=None):
         history = await super().load(session_id, limit=limit)
         last = history.turns[-1:] if limit is None else history.turns
-        return History(history, revision=history.revision, turns=last)
+        return History(history, revision=history.revision, turns=last, is_cut=history.is_cut)
 
 
 @breaks("What comes back is what was appended.")
@@ -239,23 +241,31 @@ class TurnIdsAreGlobal(Plain):
         )
 
 
-@breaks("A limit keeps the newest items, the turns that start among them, and the true revision.")
+@breaks("A limit keeps the newest items, their turns and the true revision, and tells what it cut.")
 class LimitKeepsTheOldest(Plain):
     def limited(self, rows, limit):
         return rows if limit is None else rows[:limit]
 
 
-@breaks("A limit keeps the newest items, the turns that start among them, and the true revision.")
+@breaks("A limit keeps the newest items, their turns and the true revision, and tells what it cut.")
 class LimitZeroIsNoLimit(Plain):
     def limited(self, rows, limit):
         return super().limited(rows, limit or None)
 
 
-@breaks("A limit keeps the newest items, the turns that start among them, and the true revision.")
+@breaks("A limit keeps the newest items, their turns and the true revision, and tells what it cut.")
 class RevisionOfWhatIsLoaded(Plain):
     async def load(self, session_id, *, limit=None):
         history = await super().load(session_id, limit=limit)
-        return History(history, revision=history.revision if history else 0, turns=history.turns)
+        revision, is_cut = history.revision if history else 0, history.is_cut
+        return History(history, revision=revision, turns=history.turns, is_cut=is_cut)
+
+
+@breaks("A limit keeps the newest items, their turns and the true revision, and tells what it cut.")
+class KeepsQuietAboutWhatItCut(Plain):
+    async def load(self, session_id, *, limit=None):
+        history = await super().load(session_id, limit=limit)
+        return History(history, revision=history.revision, turns=history.turns)
 
 
 @breaks("A turn that is held is not saved again, and the current revision is returned.")

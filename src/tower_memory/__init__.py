@@ -8,6 +8,7 @@ from tower_memory._errors import (
     TurnExists,
     UnencodableItemError,
 )
+from tower_memory._history import History
 from tower_memory._items import (
     HandoffItem,
     Message,
@@ -21,7 +22,7 @@ from tower_memory._layers.retry import RetryLayer
 from tower_memory._layers.timeout import TimeoutLayer
 from tower_memory._memory import MemoryLayer
 from tower_memory._service import Layer, Service, ServiceBuilder
-from tower_memory._sessions import History, LoadSession, SaveSession, Session, SessionStore, Turn
+from tower_memory._sessions import LoadSession, SaveSession, Session, SessionStore, Turn
 from tower_memory._stores.in_memory import InMemorySessionStore
 from tower_memory._stores.sqlite import SqliteSession, SqliteSessionStore
 

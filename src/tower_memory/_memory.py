@@ -17,11 +17,12 @@ from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._conversations import may_be_whole, unsaid
 from tower_memory._errors import TurnExists
+from tower_memory._history import History
 from tower_memory._overlap import OpenTurn, begin_turn
 from tower_memory._remembered import Reading, RememberedStream
 from tower_memory._saving import Saving, not_saved, store_of
 from tower_memory._service import Req, Res, Service, attribute, check_inner, describe, stack
-from tower_memory._sessions import History, Turn
+from tower_memory._sessions import Turn
 from tower_memory._streams import is_stream
 from tower_memory.dialects import ChatCompletions, Dialect, Streamed, WholeRequests
 from tower_memory.windows import Window, load_for, seen_through

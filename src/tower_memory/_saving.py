@@ -16,8 +16,9 @@ import anyio
 from msgspec import json
 
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
+from tower_memory._history import History
 from tower_memory._service import Service, attribute, inner_of
-from tower_memory._sessions import History, SessionStore, Turn
+from tower_memory._sessions import SessionStore, Turn
 
 
 @final

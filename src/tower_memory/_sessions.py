@@ -1,113 +1,21 @@
-"""Sessions: what is loaded, what is saved, and, on `SessionStore`, what every store promises."""
+"""Sessions: what is saved, how, and, on `SessionStore`, what every store promises."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeVar, final, overload, runtime_checkable
+from typing import Generic, Protocol, TypeVar, final, runtime_checkable
 
 from tower_memory._arguments import check_text, check_whole
+from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._service import Service
 
-Item_co = TypeVar("Item_co", covariant=True)
 SessionItem = TypeVar("SessionItem")
 T = TypeVar("T")
-
-
-class TurnStart(NamedTuple):
-    """Where a turn starts: the position of its first item in its history, and its id."""
-
-    position: int
-    turn_id: str
-
-
-def turn_starts(turn_ids: Iterable[str | None]) -> Iterator[TurnStart]:
-    """The starts among a history's items, given the turn id of each that is a turn's first."""
-    for position, turn_id in enumerate(turn_ids):
-        if turn_id is not None:
-            yield TurnStart(position, turn_id)
-
-
-@final
-class History(Sequence[Item_co]):
-    """The items of a session, oldest first; immutable, and equal to any sequence of equal items.
-
-    >>> history = History([{"role": "user", "content": "Hi"}], revision=7)
-    >>> history == [{"role": "user", "content": "Hi"}], history.revision
-    (True, 7)
-    """
-
-    __slots__ = ("_is_cut", "_items", "_revision", "_turns")
-
-    def __init__(
-        self,
-        items: Iterable[Item_co] = (),
-        *,
-        revision: int = 0,
-        turns: Iterable[TurnStart] = (),
-        is_cut: bool = False,
-    ) -> None:
-        self._items = tuple(items)
-        self._revision = revision
-        self._turns = tuple(turns)
-        self._is_cut = is_cut
-
-    @property
-    def revision(self) -> int:
-        """Tells the session's content (`SessionStore`), however little of it was loaded."""
-        return self._revision
-
-    @property
-    def turns(self) -> tuple[TurnStart, ...]:
-        """Where each turn starts, oldest first.
-
-        A turn whose start a limit left out, and items that came from elsewhere than
-        `SessionStore.append`, have none.
-        """
-        return self._turns
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether these items are not all that the session holds, or not as it holds them."""
-        return self._is_cut
-
-    def turn(self, turn_id: str) -> tuple[Item_co, ...] | None:
-        """The items of the turn *turn_id*, or None where this history does not have its start."""
-        ends = [*(later.position for later in self._turns[1:]), len(self._items)]
-        for turn, end in zip(self._turns, ends, strict=False):
-            if turn.turn_id == turn_id:
-                return self._items[turn.position : end]
-        return None
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Item_co]:
-        return iter(self._items)
-
-    def __reversed__(self) -> Iterator[Item_co]:
-        return reversed(self._items)
-
-    @overload
-    def __getitem__(self, index: int, /) -> Item_co: ...
-    @overload
-    def __getitem__(self, index: slice, /) -> tuple[Item_co, ...]: ...
-    def __getitem__(self, index: int | slice, /) -> Item_co | tuple[Item_co, ...]:
-        return self._items[index]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
-            return NotImplemented
-        return self._items == tuple(other)
-
-    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-
-    def __repr__(self) -> str:
-        return f"History({list(self._items)!r}, revision={self.revision})"
 
 
 def _new_turn_id() -> str:
@@ -171,6 +79,9 @@ class SessionStore(Protocol[Item]):
 
     async def load(self, session_id: str, *, limit: int | None = None) -> History[Item]:
         """The session's items, oldest first; at most the newest *limit*, 0 for none of them.
+
+        The history tells whether there are more (`History.is_cut`), and its revision is the
+        session's, whatever the limit.
 
         Raises:
             CorruptSessionError: An item cannot be decoded.

@@ -30,8 +30,9 @@ from typing import Any, Protocol, final, runtime_checkable
 from msgspec import json
 
 from tower_memory._arguments import check_whole
+from tower_memory._history import History
 from tower_memory._service import Service, describe
-from tower_memory._sessions import History, load_at_most
+from tower_memory._sessions import load_at_most
 from tower_memory._shapes import calls_of, opens, results_of
 
 __all__ = (

@@ -11,8 +11,9 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from tower_memory._arguments import check_text
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import SessionConflict
+from tower_memory._history import History
 from tower_memory._items import Item
-from tower_memory._sessions import History, Turn, check_load
+from tower_memory._sessions import Turn, check_load
 from tower_memory._stores.kept import KeptSession
 
 

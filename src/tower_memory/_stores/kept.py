@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from tower_memory._codec import ItemCodec
-from tower_memory._sessions import History, TurnStart
+from tower_memory._history import History, TurnStart
 
 _UNCHANGEABLE: Final = frozenset({str, int, float, bool, type(None)})
 

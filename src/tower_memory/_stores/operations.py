@@ -21,8 +21,9 @@ from typing import Any, cast, final
 
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError, SessionConflict, SessionError
+from tower_memory._history import History, turn_starts
 from tower_memory._items import Item
-from tower_memory._sessions import History, Turn, turn_starts
+from tower_memory._sessions import Turn
 from tower_memory._stores.schema import is_busy
 
 LOCK_SLICE = 0.005

@@ -12,8 +12,9 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._codec import ItemCodec
+from tower_memory._history import History
 from tower_memory._items import Item, Message, to_messages
-from tower_memory._sessions import History, Turn, check_items, check_load
+from tower_memory._sessions import Turn, check_items, check_load
 from tower_memory._stores import operations
 from tower_memory._stores.connection import IN_MEMORY
 from tower_memory._stores.database import Database, DatabaseFile, Synchronous, share

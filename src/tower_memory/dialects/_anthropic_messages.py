@@ -9,7 +9,7 @@ from itertools import dropwhile, takewhile
 from typing import Any, Final, final
 
 from tower_memory._conversations import after
-from tower_memory._sessions import History
+from tower_memory._history import History
 from tower_memory._shapes import MISSING, field, is_result, opens, parts_of
 from tower_memory.dialects._anthropic_events import content_of
 from tower_memory.dialects._carried import (

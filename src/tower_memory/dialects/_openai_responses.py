@@ -10,7 +10,7 @@ from itertools import dropwhile
 from typing import Any, Final, final
 
 from tower_memory._conversations import after
-from tower_memory._sessions import History
+from tower_memory._history import History
 from tower_memory._shapes import MISSING, calls_of, field, opens
 from tower_memory.dialects._carried import OTHERS, carrying, is_instruction, parted, shape_of
 from tower_memory.dialects._dialect import Streamed

@@ -114,7 +114,7 @@ async def apart(case: Case) -> None:
 
 
 async def limited(case: Case) -> None:
-    """A limit keeps the newest items, the turns that start among them, and the true revision."""
+    """A limit keeps the newest items, their turns and the true revision, and tells what it cut."""
     session = case.session()
     items = [case.items[n % 3] for n in range(150)]
     one, two = Turn(session, items[:100]), Turn(session, items[100:])
@@ -128,6 +128,7 @@ async def limited(case: Case) -> None:
         expect(f"with limit={limit}", list(history), kept)
         expect(f"the turns with limit={limit}", [tuple(start) for start in history.turns], turns)
         expect(f"the revision with limit={limit}", history.revision, revision)
+        expect(f"is_cut with limit={limit}", history.is_cut, len(kept) < len(items))
 
 
 async def saved_once(case: Case) -> None:
