@@ -28,7 +28,8 @@ from tower_memory import (
     Turn,
 )
 from tower_memory._codec import ItemCodec
-from tower_memory._stores import operations, schema
+from tower_memory._stores import loads, operations, schema
+from tower_memory._stores.loads import HotSessions, Load
 
 ITEM = {"role": "user", "content": "Hi"}
 
@@ -482,6 +483,10 @@ def appending(turn):
     return operations.Write(partial(operations.append, turn=turn, encoded=encoded), 60)
 
 
+def load(connection, caller):
+    return loads.load(connection, HotSessions(), Load("s", None, ItemCodec(Any), caller))
+
+
 def settle(connection, *writes):
     """The outcome of each of *writes*, which are queued together."""
     queue = operations.WriteQueue(writes)
@@ -500,7 +505,7 @@ def test_what_was_asked_for_by_a_caller_that_is_gone_is_not_done(path):
         write.caller.gone = True
         with pytest.raises(operations.Locked):  # which nobody hears
             settle(connection, write)
-    assert operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any)) == [0]
+    assert load(connection, operations.Caller()) == [0]
     connection.close()
 
 
@@ -605,7 +610,7 @@ def test_a_fault_in_one_turn_of_a_commit_is_not_its_neighbours(path):
     with pytest.raises(sqlite3.IntegrityError, match="a fault"):
         operations.settle(connection, queue, bad)
     assert operations.settle(connection, queue, two) > 1
-    history = operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any))
+    history = load(connection, operations.Caller())
     assert history == ["one", "two"]
     connection.close()
 
@@ -624,7 +629,7 @@ def test_a_conflict_among_the_turns_of_a_commit_costs_no_commit_of_its_own(path)
             with pytest.raises(SessionConflict):
                 operations.settle(connection, queue, write)
     assert statements.count("COMMIT") == 1
-    history = operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any))
+    history = load(connection, operations.Caller())
     assert history == [0, 1, 2]
     connection.close()
 
@@ -650,10 +655,10 @@ def test_a_turn_whose_caller_is_gone_before_its_commit_is_not_written(path):
     gone.caller.gone = True
     with pytest.raises(operations.Locked):  # which nobody hears
         settle(connection, gone)
-    assert operations.load(connection, operations.Caller(), "s", None, ItemCodec(Any)) == []
+    assert load(connection, operations.Caller()) == []
     queue = operations.WriteQueue([gone, here])
     assert operations.settle(connection, queue, here) == 1
-    history = operations.load(connection, here.caller, "s", None, ItemCodec(Any))
+    history = load(connection, here.caller)
     assert (list(history), history.revision) == ([1], 1)
     connection.close()
 
@@ -664,7 +669,7 @@ def test_a_load_whose_caller_is_gone_stops(path):
     settle(connection, appending(Turn("s", [0, 1])))
     caller = operations.Caller()
     caller.gone = True
-    assert operations.load(connection, caller, "s", None, ItemCodec(Any)) == []
+    assert load(connection, caller) == []
     connection.close()
 
 

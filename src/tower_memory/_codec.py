@@ -7,7 +7,7 @@ was given, nothing is written.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, final
@@ -28,11 +28,15 @@ class ItemCodec(Generic[Item]):
     ``Any`` stands for JSON values as they are; run items are accepted too and come back as their
     JSON mapping.
 
+    Attributes:
+        item_type: The type.
+        key: Equal to that of any codec of the same type.
+
     Raises:
         TypeError: *item_type* is not a type that msgspec can decode.
     """
 
-    __slots__ = ("_decoder", "item_type")
+    __slots__ = ("_decoder", "item_type", "key")
 
     def __init__(self, item_type: Any) -> None:
         try:
@@ -41,6 +45,7 @@ class ItemCodec(Generic[Item]):
             msg = f"item_type {item_type!r} cannot be decoded from JSON: {error}"
             raise TypeError(msg) from error
         self.item_type = item_type
+        self.key: Hashable = item_type if _can_be_a_key(item_type) else object()
 
     def encode(self, items: Iterable[Item], session_id: str) -> list[bytes]:
         """Each of *items* as JSON.
@@ -70,6 +75,14 @@ class ItemCodec(Generic[Item]):
         if self.item_type is Any and isinstance(item, RunItem):
             return json.Decoder(type(item))
         return self._decoder
+
+
+def _can_be_a_key(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 _any_json: json.Decoder[Any] = json.Decoder()

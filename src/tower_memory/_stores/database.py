@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar, final
 
 from anyio import Event, Lock, WouldBlock, fail_after, sleep
 from anyio.lowlevel import RunVar
 
+from tower_memory._codec import ItemCodec
 from tower_memory._crossing import crossing
 from tower_memory._errors import SessionError
+from tower_memory._history import History
+from tower_memory._items import Item
 from tower_memory._stores import operations, schema
 from tower_memory._stores.connection import Connection, holds_something
+from tower_memory._stores.loads import HotSessions, Load, load
 from tower_memory._stores.operations import Caller, Write, WriteQueue
 from tower_memory._stores.worker import Worker, start_worker
 
@@ -59,11 +63,14 @@ class DatabaseFile:
 @final
 @dataclass(slots=True)
 class _Workers:
-    """The connections to one file, whether they met a fault, and whether they are closed."""
+    """The connections to one file, what was read through them, whether they met a fault, and
+    whether they are closed.
+    """
 
     writer: Worker
     reader: Worker
     opened: AsyncExitStack
+    hot: HotSessions = field(default_factory=HotSessions)
     in_doubt: bool = False
     ended: bool = False
 
@@ -97,10 +104,16 @@ class Database:
         msg = f"the store on {self.file.path} {msg}"
         raise RuntimeError(msg)
 
-    async def read(self, session_id: str, operation: Callable[..., T], *arguments: object) -> T:
-        """Run *operation* on the connection that reads."""
-        caller = Caller(_READ_PATIENCE)
-        return await self._work("reader", caller, session_id, operation, caller, *arguments)
+    async def load(
+        self, session_id: str, limit: int | None, codec: ItemCodec[Item], most: int
+    ) -> History[Item]:
+        """Load a session on the connection that reads (`load`)."""
+        wanted = Load(session_id, limit, codec, Caller(_READ_PATIENCE), most)
+
+        def on(workers: _Workers) -> Awaitable[History[Item]]:
+            return workers.reader.run(load, workers.hot, wanted)
+
+        return await self._work(wanted.caller, session_id, on)
 
     async def write(
         self, session_id: str, operation: Callable[[sqlite3.Connection], T], patience: float
@@ -108,31 +121,27 @@ class Database:
         """Commit *operation*, if the file is free in *patience* seconds."""
         write = Write(operation, patience)
         self._queue.append(write)
+
+        def on(workers: _Workers) -> Awaitable[T]:
+            return workers.writer.run(operations.settle, self._queue, write)
+
         try:
-            result: T = await self._work(
-                "writer", write.caller, session_id, operations.settle, self._queue, write
-            )
+            return await self._work(write.caller, session_id, on)
         except BaseException:
             with suppress(ValueError, IndexError):  # it is not there, or the thread takes it now
                 self._queue.remove(write)
             raise
-        return result
 
     async def _work(
-        self,
-        which: Literal["reader", "writer"],
-        caller: Caller,
-        session_id: str,
-        operation: Callable[..., T],
-        *arguments: object,
+        self, caller: Caller, session_id: str, on: Callable[[_Workers], Awaitable[T]]
     ) -> T:
+        """What comes of asking the workers, again where the file is locked."""
         self._under_way += 1
         try:
             while True:
                 workers = await self._sound(caller)
-                worker = workers.reader if which == "reader" else workers.writer
                 try:
-                    return await worker.run(operation, *arguments)
+                    return await on(workers)
                 except operations.Locked:
                     await sleep(_ASK_AGAIN)
                 except _FAULTS as error:

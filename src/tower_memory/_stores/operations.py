@@ -3,7 +3,7 @@
 1. One operation is whole within one transaction, which it may share with others: nothing that
    happens to its caller can cut it in half, and none fails for what another did.
 2. Nothing here awaits, and nothing here knows of event loops.
-3. A caller that is gone is not worked for: what has not begun is dropped, a load stops.
+3. A caller that is gone is not worked for: what has not begun is dropped.
 4. Nobody waits here for another process's lock: who finds the file locked is told to ask again, so
    that nobody's patience is spent on another's behalf.
 """
@@ -15,13 +15,12 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from math import inf
 from typing import Any, cast, final
 
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError, SessionConflict, SessionError
-from tower_memory._history import History, turn_starts
 from tower_memory._items import Item
 from tower_memory._sessions import Turn
 from tower_memory._stores.schema import is_busy
@@ -30,10 +29,10 @@ LOCK_SLICE = 0.005
 """Seconds that a connection waits for the lock before its caller is told to ask again, and after
 which it tries again: each of many callers would otherwise wait for all others' tries."""
 
-_NEWEST = (
-    "SELECT id, turn_id, CAST(item AS BLOB) FROM memory_item"
+_LAST = (
+    "SELECT id, CAST(item AS BLOB) FROM memory_item"
     " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)"
-    " ORDER BY id DESC LIMIT ?"
+    " ORDER BY id DESC LIMIT 1"
 )
 _SIXTEEN_BYTES = re.compile("[0-9a-f]{32}")
 
@@ -87,38 +86,6 @@ class Locked(Exception):
     """Raised when another process has the file locked, and the caller may ask again."""
 
 
-def load(
-    connection: sqlite3.Connection,
-    caller: Caller,
-    session_id: str,
-    limit: int | None,
-    codec: ItemCodec[Item],
-) -> History[Item]:
-    """The session's newest *limit* items, decoded."""
-    # One row more than asked for tells whether there are any, and what the revision is where none
-    # are; -1 for all of them.
-    rows = connection.execute(
-        _NEWEST, (session_id, -1 if limit is None else min(limit, 2**63 - 2) + 1)
-    )
-    revision = 0
-    is_cut = False
-    newest_first: list[tuple[str | None, Item]] = []
-    with closing(rows):  # left open, it would keep later loads from seeing what is new
-        for row, turn_id, item in rows:
-            revision = revision or row
-            is_cut = len(newest_first) == limit
-            if is_cut or caller.gone:
-                break
-            newest_first.append((_turn_text(turn_id), _decode(codec, session_id, row, item)))
-    oldest_first = newest_first[::-1]
-    return History(
-        (item for _, item in oldest_first),
-        revision=revision,
-        turns=turn_starts(turn_id for turn_id, _ in oldest_first),
-        is_cut=is_cut,
-    )
-
-
 def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[bytes]) -> int:
     """Add the turn to its session, in the open transaction; the revision after it."""
     session: int | None
@@ -152,10 +119,10 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[by
 
 def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item]) -> Item | None:
     """Take the session's newest item, in the open transaction."""
-    newest = connection.execute(_NEWEST, (session_id, 1)).fetchone()
+    newest = connection.execute(_LAST, (session_id,)).fetchone()
     if newest is None:
         return None
-    row, _, item = newest
+    row, item = newest
     popped = _decode(codec, session_id, row, item)
     connection.execute("DELETE FROM memory_item WHERE id = ?", (row,))
     return popped
@@ -263,5 +230,5 @@ def _turn_key(turn_id: str) -> bytes | str:
     return bytes.fromhex(turn_id) if _SIXTEEN_BYTES.fullmatch(turn_id) else turn_id
 
 
-def _turn_text(key: bytes | str | None) -> str | None:
+def turn_text(key: bytes | str | None) -> str | None:
     return key.hex() if isinstance(key, bytes) else key

@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, final, get_args, overload
 from anyio import Event, fail_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from tower_memory._arguments import check_choice, check_seconds, check_text
+from tower_memory._arguments import check_choice, check_seconds, check_text, check_whole
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History
 from tower_memory._items import Item, Message, to_messages
@@ -51,11 +51,13 @@ class SqliteSessionStore(Generic[Item]):
         synchronous: When SQLite syncs. ``"full"`` and ``"extra"``: before a save returns.
             ``"normal"``: now and then; a power cut may take the last saves, and tears none.
             ``"off"``: never; a power cut may take the whole file.
+        hot_bytes: Bytes that the sessions in use may take in memory, so that of each only what is
+            new is read; 0 keeps none. Stores that share a file share what is kept.
 
     Raises:
         TypeError: *path* is no path, or a parameter is of another type.
-        ValueError: *path* is empty, *busy_timeout* is negative, or *synchronous* is
-            none of the four.
+        ValueError: *path* is empty, *busy_timeout* or *hot_bytes* is negative, or *synchronous*
+            is none of the four.
         SessionError: When it opens: the file cannot be opened, is not ours, or is open in this
             event loop with another value of *synchronous*.
         RuntimeError: When it is used, while open, from another event loop, thread or a forked
@@ -70,6 +72,7 @@ class SqliteSessionStore(Generic[Item]):
         item_type: type[Item],
         busy_timeout: float = ...,
         synchronous: Synchronous = ...,
+        hot_bytes: int = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -79,6 +82,7 @@ class SqliteSessionStore(Generic[Item]):
         item_type: Any = ...,
         busy_timeout: float = ...,
         synchronous: Synchronous = ...,
+        hot_bytes: int = ...,
     ) -> None: ...
     def __init__(
         self,
@@ -87,6 +91,7 @@ class SqliteSessionStore(Generic[Item]):
         item_type: Any = Any,
         busy_timeout: float = 5.0,
         synchronous: Synchronous = "full",
+        hot_bytes: int = 32 * 2**20,
     ) -> None:
         name = os.fspath(path) if isinstance(path, os.PathLike) else path
         check_text("path", name)
@@ -95,8 +100,10 @@ class SqliteSessionStore(Generic[Item]):
             raise ValueError(msg)
         check_seconds("busy_timeout", busy_timeout)
         check_choice("synchronous", synchronous, get_args(Synchronous))
+        check_whole("hot_bytes", hot_bytes, least=0)
         self.item_type = item_type
         self.busy_timeout = busy_timeout
+        self.hot_bytes = hot_bytes
         self._synchronous: Synchronous = synchronous
         self._file = (
             DatabaseFile(name, private=object())
@@ -120,7 +127,7 @@ class SqliteSessionStore(Generic[Item]):
         """See `SessionStore.load`."""
         check_load(session_id, limit)
         database = await self._opened()
-        return await database.read(session_id, operations.load, session_id, limit, self._codec)
+        return await database.load(session_id, limit, self._codec, self.hot_bytes)
 
     async def append(self, turn: Turn[Item]) -> int:
         """See `SessionStore.append`."""

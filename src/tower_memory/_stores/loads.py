@@ -1,0 +1,163 @@
+"""Loads: a session is read once, and from then on only what is new of it.
+
+1. Rows are only added, taken off the end, or cleared, and ids are never used again (`schema`). So,
+   while the last row that was read is still there, all before it are as they were.
+2. What was read through a connection is kept with it, and gone with it: the next connection may
+   be to another file.
+3. What is kept takes at most so many bytes; what was not used for longest goes first.
+4. A load whose caller is gone stops.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias, final
+
+from tower_memory._codec import ItemCodec
+from tower_memory._errors import CorruptSessionError
+from tower_memory._history import History
+from tower_memory._items import Item
+from tower_memory._stores.kept import KeptSession
+from tower_memory._stores.operations import Caller, turn_text
+
+_Row: TypeAlias = tuple[int, int, bytes | str | None, bytes]
+"""An item's row: its id, when it was written, the turn that it is the first of, and its JSON."""
+
+_ROWS = (
+    "SELECT id, created_at, turn_id, CAST(item AS BLOB) FROM memory_item"
+    " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)"
+)
+_FROM = f"{_ROWS} AND id >= ? ORDER BY id"
+_NEWEST = f"{_ROWS} ORDER BY id DESC LIMIT ?"
+
+
+@final
+@dataclass(slots=True)
+class HotSession:
+    """What was read of a session, and its last row: its id, and when it was written."""
+
+    kept: KeptSession = field(default_factory=KeptSession)
+    last: tuple[int, int] = (0, 0)
+
+    def covers(self, limit: int | None) -> bool:
+        """Whether the newest *limit* items are among these."""
+        return self.kept.is_whole or (limit is not None and limit <= len(self.kept.items))
+
+
+@final
+class HotSessions:
+    """What is kept of the sessions that were read through one connection.
+
+    Attributes:
+        size: Bytes that it takes, at most.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: OrderedDict[tuple[Any, str], HotSession] = OrderedDict()
+        self.size = 0
+
+    def take(self, session_id: str, codec: ItemCodec[Any]) -> HotSession | None:
+        """What is kept of the session with items of *codec*'s type; it is no longer kept then."""
+        session = self._sessions.pop((codec.key, session_id), None)
+        if session is not None:
+            self.size -= session.kept.size
+        return session
+
+    def put(self, session_id: str, codec: ItemCodec[Any], session: HotSession, most: int) -> None:
+        """Keep *session*, and of those that were kept before what *most* bytes leave room for."""
+        self._sessions[codec.key, session_id] = session
+        self.size += session.kept.size
+        while self.size > most:
+            _, coldest = self._sessions.popitem(last=False)
+            self.size -= coldest.kept.size
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Load(Generic[Item]):
+    """What to load, and for whom: a session's newest *limit* items, decoded by *codec*.
+
+    Attributes:
+        most: Bytes of sessions to keep at most, once it is done.
+    """
+
+    session_id: str
+    limit: int | None
+    codec: ItemCodec[Item]
+    caller: Caller
+    most: int = 0
+
+
+def load(connection: sqlite3.Connection, hot: HotSessions, wanted: Load[Item]) -> History[Item]:
+    """Load what is *wanted*, from what is hot and what is new."""
+    session_id, limit, codec = wanted.session_id, wanted.limit, wanted.codec
+    reading = _Reading(connection, wanted)
+    session = hot.take(session_id, codec)
+    if session is None or not session.covers(limit) or not reading.goes_on(session):
+        session = reading.all() if limit is None else reading.newest(limit)
+    if session.last[0] and not wanted.caller.gone:
+        hot.put(session_id, codec, session, wanted.most)
+    return session.kept.history(session.last[0], limit, codec)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Reads rows. What is left open keeps later reads from seeing what is new."""
+
+    connection: sqlite3.Connection
+    wanted: Load[Any]
+
+    def goes_on(self, session: HotSession) -> bool:
+        """Read what is new of *session*, if what is known of it is still there."""
+        with self._rows(_FROM, session.last[0]) as rows:
+            known = rows.fetchone()
+            if known is None or known[:2] != session.last:
+                return False
+            self._add(session, rows)
+            return True
+
+    def all(self) -> HotSession:
+        """Read the whole session."""
+        session = HotSession()
+        with self._rows(_FROM, 0) as rows:
+            self._add(session, rows)
+        return session
+
+    def newest(self, limit: int) -> HotSession:
+        """Read the newest *limit* items."""
+        session = HotSession()
+        newest_first: list[_Row] = []
+        # One row more than asked for tells whether there are any, and what the revision is where
+        # none are.
+        with self._rows(_NEWEST, min(limit, 2**63 - 2) + 1) as rows:
+            for row in rows:
+                if self.wanted.caller.gone:
+                    break
+                newest_first.append(row)
+        if len(newest_first) > limit:
+            session.last = newest_first[0][:2]
+            session.kept.is_whole = False
+            newest_first.pop()
+        self._add(session, reversed(newest_first))
+        return session
+
+    def _rows(self, sql: str, number: int) -> closing[sqlite3.Cursor]:
+        return closing(self.connection.execute(sql, (self.wanted.session_id, number)))
+
+    def _add(self, session: HotSession, rows: Iterable[_Row]) -> None:
+        """Add *rows*, oldest first, to what was read."""
+        caller, codec = self.wanted.caller, self.wanted.codec
+        for row, created_at, turn_id, item in rows:
+            if caller.gone:
+                return
+            try:
+                session.kept.add(item, turn_text(turn_id), codec)
+            except ValueError as error:
+                session_id = self.wanted.session_id
+                raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
+            session.last = row, created_at
