@@ -325,9 +325,9 @@ def test_a_file_replaced_before_a_connection_used_it_is_seen(tmp_path):
     new.touch()
     with closing(connection.Connection(str(path), isolation_level=None)) as opened:
         new.rename(path)
-        opened.execute(schema.only_read)
+        opened.run(schema.only_read)
         with pytest.raises(sqlite3.OperationalError, match="was deleted or replaced"):
-            opened.execute(schema.only_read)
+            opened.run(schema.only_read)
 
 
 async def test_a_file_deleted_just_as_it_is_opened_again_is_not_made_anew(tmp_path, monkeypatch):

@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EACCES
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, TypeVar, final
 
 # Closing a file drops every lock that its process has on it (POSIX), so nobody may open a file
 # that was just created until it is closed.
 _creating = Lock()
 
+T = TypeVar("T")
 _Identity: TypeAlias = tuple[int, int]
 
 _open: list[tuple[str, int]] = []
@@ -56,18 +58,22 @@ class Connection(sqlite3.Connection):
             _open.append((self._path, self._process))
 
     def execute(self, operation: Any, parameters: Any = (), /) -> Any:
-        if not callable(operation):
-            return super().execute(operation, parameters)
+        if callable(operation):
+            return _Result(operation(self, *parameters))
+        return super().execute(operation, parameters)
+
+    def run(self, operation: Callable[..., T], *arguments: object) -> T:
+        """Run *operation*, which takes this connection first, if the file is in place."""
         if operation is not Connection.let_go:
             self._check_in_place()
         try:
-            result = operation(self, *parameters)
+            result = operation(self, *arguments)
         except sqlite3.Error:
             self._check_in_place()  # which may be why
             raise
         if self._path and not self._known:
             self._known = _files(self._path)._replace(main=self._main)
-        return _Result(result)
+        return result
 
     def let_go(self) -> None:
         """Leave nothing behind of a file that is no longer at its path (rule 4).

@@ -2,45 +2,116 @@
 
 1. aiosqlite speaks asyncio. On trio the same calls cross to an asyncio loop on one more thread.
 2. What is asked of a worker is done in that order, each a whole function on its thread.
-3. A worker left running keeps no process alive.
+3. The way to the thread and back costs more than most of what is asked. So what is asked while
+   another is on the way goes along, and what was done on one visit is told of at once. Whoever
+   finds nobody on the way goes; what comes of it is told by the thread, so that nobody depends on
+   who went.
+4. A worker left running keeps no process alive.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar, final
 
 import aiosqlite
 import anyio
+from anyio import Event
+from anyio.lowlevel import current_token
 
-from tower_memory._crossing import Cross
+from tower_memory._crossing import Cross, call_soon
 from tower_memory._stores.connection import IN_MEMORY, Connection
 
 T = TypeVar("T")
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
+class _Job:
+    """What is asked of a worker, and in the end what came of it."""
+
+    operation: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    is_done: bool = False
+    result: Any = None
+    error: BaseException | None = None
+    called: Event | None = None
+
+    def do(self, connection: Connection) -> None:
+        try:
+            self.result = connection.run(self.operation, *self.arguments)
+        except BaseException as error:  # noqa: BLE001 - it is raised where this was asked for
+            self.error = error
+        self.is_done = True
+
+    def outcome(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+@final
 class Worker:
     """An open connection; to be had from `start_worker`."""
 
-    _cross: Cross
-    _connection: aiosqlite.Connection
+    def __init__(self, cross: Cross, connection: aiosqlite.Connection) -> None:
+        self._cross = cross
+        self._connection = connection
+        self._loop = current_token()
+        self._jobs: deque[_Job] = deque()
+        self._on_the_way = False
 
     async def run(self, operation: Callable[..., T], *arguments: object) -> T:
         """Run *operation*, which takes the connection first, whole on the worker's thread."""
-        result: T = await self._cross(self._connection.execute_fetchall, operation, arguments)
+        job = _Job(operation, arguments)
+        self._jobs.append(job)
+        while not job.is_done:
+            if self._on_the_way:
+                job.called = Event()
+                if not job.is_done:
+                    await job.called.wait()
+            else:
+                await self._go()
+        result: T = job.outcome()
         return result
+
+    async def _go(self) -> None:
+        self._on_the_way = True
+        try:
+            await self._cross(self._connection.execute_fetchall, self._visit)
+        except BaseException:
+            self._on_the_way = False
+            _set_all(job.called for job in tuple(self._jobs))  # if nobody went, another has to
+            raise
+
+    def _visit(self, connection: Connection) -> None:
+        """Do all that is asked for by now, on the worker's thread."""
+        self._on_the_way = False
+        done: list[_Job] = []
+        while self._jobs:
+            job = self._jobs.popleft()
+            job.do(connection)
+            done.append(job)
+        if called := [job.called for job in done if job.called]:
+            call_soon(self._loop, partial(_set_all, called))
 
     async def end(self) -> None:
         """Close the connection and end the thread, after what was asked for before is done."""
         with anyio.fail_after(None, shield=True):
             await self._cross(_close, self._connection)
+
+
+def _set_all(events: Iterable[Event | None]) -> None:
+    for event in events:
+        if event is not None:
+            event.set()
 
 
 async def start_worker(
