@@ -8,7 +8,7 @@ to the end of its save nothing is cancelled. The promises are on `MemoryLayer`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, Generic, Literal, TypeAlias, cast, final, get_args
@@ -22,10 +22,10 @@ from tower_memory._overlap import OpenTurn, begin_turn
 from tower_memory._remembered import Reading, RememberedStream
 from tower_memory._saving import Saving, not_saved, store_of
 from tower_memory._service import Req, Res, Service, attribute, check_inner, describe, stack
-from tower_memory._sessions import Turn
+from tower_memory._sessions import Turn, check_revision
 from tower_memory._streams import is_stream
 from tower_memory.dialects import ChatCompletions, Dialect, Streamed, WholeRequests
-from tower_memory.windows import Window, load_for, seen_through
+from tower_memory.windows import BoundedWindow, Window, load_for, seen_through
 
 Overlap: TypeAlias = Literal["serialize", "append", "reject"]
 
@@ -93,6 +93,7 @@ class MemoryLayer:
         store: What tells this layer's sessions from those of others: the store behind *save*, as
             far as it can be seen through layers, or else what is innermost in *save*.
         codec: That of the store's ``item_type``, or None where it has none.
+        bounds: The window, where it can say what it needs to be loaded, and so much is enough.
         saving: How it saves.
 
     Raises:
@@ -120,6 +121,7 @@ class MemoryLayer:
     grace: float | None = None
     store: object = field(init=False, repr=False, compare=False)
     codec: ItemCodec[Any] | None = field(init=False, repr=False, compare=False)
+    bounds: BoundedWindow | None = field(init=False, repr=False, compare=False)
     saving: Saving = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -145,6 +147,8 @@ class MemoryLayer:
         item_type = attribute(store, "item_type")
         object.__setattr__(self, "store", store)
         object.__setattr__(self, "codec", None if item_type is None else ItemCodec(item_type))
+        window = None if self.whole_requests else self.window
+        object.__setattr__(self, "bounds", window if isinstance(window, BoundedWindow) else None)
         saving = Saving(self.save, self.load, store, grace, self.turn_id is not None)
         object.__setattr__(self, "saving", saving)
 
@@ -160,12 +164,16 @@ class MemoryLayer:
 @final
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call of the inner service: for whom, with what of which history, and the turn so far."""
+    """A call of the inner service: its request, what it was given of which history, and whose turn
+    it is, with what new items.
+    """
 
     request: Any
     given: Sequence[Any]
-    turn: Turn[Any]
     history: History[Any]
+    session_id: str
+    turn_id: str | None
+    new: Sequence[Any]
 
 
 @final
@@ -183,56 +191,68 @@ class Memory(Generic[Req, Res]):
             session_id = session_id(request)
             check_text("what session_id(request) returned", session_id)
         new = snapshot(layer.dialect.new_items(request), session_id, layer.codec)
-        turn = Turn(session_id, new)
+        turn_id = None
         if layer.turn_id is not None:
-            turn = replace(turn, turn_id=layer.turn_id(request))
+            turn_id = layer.turn_id(request)
+            check_text("what turn_id(request) returned", turn_id)
         if layer.overlap == "append":
-            return await self._take(turn, request, None)
+            return await self._take(request, session_id, turn_id, new, None)
         opened = await begin_turn(layer.store, session_id, wait=layer.overlap == "serialize")
         try:
             with opened.inside():
-                return await self._take(turn, request, opened)
+                return await self._take(request, session_id, turn_id, new, opened)
         finally:
             if not opened.lent:  # else the stream ends it
                 opened.end()
 
-    async def _take(self, turn: Turn[Any], request: Req, opened: OpenTurn | None) -> Res:
+    async def _take(
+        self,
+        request: Req,
+        session_id: str,
+        turn_id: str | None,
+        new: Sequence[Any],
+        opened: OpenTurn | None,
+    ) -> Res:
         layer = self.layer
-        window = None if layer.whole_requests else layer.window
-        history = await load_for(window, layer.load, turn.session_id)
-        if layer.turn_id is not None and (held := history.turn(turn.turn_id)) is not None:
-            raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held)
+        history = await load_for(layer.bounds, layer.load, session_id)
+        if turn_id is not None and (held := history.turn(turn_id)) is not None:
+            raise TurnExists(session_id, turn_id=turn_id, items=held)
         if layer.overlap == "reject":
-            turn = replace(turn, expected_revision=history.revision)
+            check_revision(history.revision)
         if layer.whole_requests:
-            turn = replace(turn, items=unsaid(turn.session_id, history, turn.items))
-            request = cast("WholeRequests", layer.dialect).newest(request, len(turn.items))
+            new = unsaid(session_id, history, new)
+            request = cast("WholeRequests", layer.dialect).newest(request, len(new))
         given: Sequence[Any] = history
         if layer.window is not None:
-            given = await seen_through(layer.window, history, turn.items)
+            given = await seen_through(layer.window, history, new)
         response = await self.inner(layer.dialect.with_history(request, given))
-        call = _Call(request, given, turn, history)
+        call = _Call(request, given, history, session_id, turn_id, new)
         if not is_stream(response):
             await self._save(call, response)
             return response
         save, keep = partial(self._save, call), layer.keep_interrupted
-        reading = Reading(response, turn.session_id, save, opened, keep_interrupted=keep)
+        reading = Reading(response, session_id, save, opened, keep_interrupted=keep)
         stream: Any = RememberedStream(reading)
         return cast("Res", stream)
 
     async def _save(self, call: _Call, response: object) -> None:
-        turn, dialect = call.turn, self.layer.dialect
+        layer, dialect = self.layer, self.layer.dialect
         try:
             request = call.request
             if may_be_whole(response):
                 request = dialect.with_history(request, call.given)  # anew: that one may be changed
-            reply = tuple(dialect.reply_items(request, response))
+            items = (*call.new, *dialect.reply_items(request, response))
         except Exception as error:
-            raise not_saved(turn.session_id, error, response, None) from error
-        if not reply and isinstance(response, Streamed) and response.interrupted:
+            raise not_saved(call.session_id, error, response, None) from error
+        if len(items) == len(call.new) and isinstance(response, Streamed) and response.interrupted:
             return  # nothing came of it
-        turn = replace(turn, items=(*turn.items, *reply))
-        await self.layer.saving(turn, call.history, response)
+        turn = Turn(
+            call.session_id,
+            items,
+            expected_revision=call.history.revision if layer.overlap == "reject" else None,
+            **({} if call.turn_id is None else {"turn_id": call.turn_id}),
+        )
+        await layer.saving(turn, call.history, response)
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)

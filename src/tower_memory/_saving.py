@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, final
 
-import anyio
+from anyio import CancelScope, current_effective_deadline, current_time
 from msgspec import json
 
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
@@ -49,11 +49,9 @@ class Saving:
             SaveError: It may not be saved.
         """
         try:
-            with anyio.fail_after(_longest_save(self.grace), shield=True):
-                revision = await self.save(turn)
-                if not self.repeatable or not turn.items:
-                    return
-                held = await self._held(turn)
+            revision, held = await self._saved(turn)
+            if not self.repeatable or not turn.items:
+                return
             # A turn of this id is held, now or until someone took it: ours, or the same
             # request's that was made at the same time?
             ours = revision != history.revision if held is None else _begins_with(turn.items, held)
@@ -69,6 +67,13 @@ class Saving:
             raise not_saved(turn.session_id, error, response, turn) from error
         if not ours:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held, response=response)
+
+    async def _saved(self, turn: Turn[Any]) -> tuple[int, Sequence[Any] | None]:
+        """The revision, and what the session then holds under the turn's id if that matters."""
+        with CancelScope(deadline=_latest_end(self.grace), shield=True):
+            revision = await self.save(turn)
+            return revision, await self._held(turn) if self.repeatable and turn.items else None
+        raise TimeoutError
 
     async def _held(self, turn: Turn[Any]) -> Sequence[Any] | None:
         """The items that the session holds under the turn's id, or None where they are not seen."""
@@ -113,7 +118,7 @@ def _reason(error: Exception) -> str:
         return type(error).__name__
 
 
-def _longest_save(grace: float) -> float | None:
-    """Seconds from now in which a save must end, or None where the caller has no deadline."""
-    deadline = anyio.current_effective_deadline()
-    return None if deadline == inf else max(0.0, deadline - anyio.current_time()) + grace
+def _latest_end(grace: float) -> float:
+    """When a save must end, at the latest; infinite where the caller has no deadline."""
+    deadline = current_effective_deadline()
+    return deadline if deadline == inf else max(deadline, current_time()) + grace

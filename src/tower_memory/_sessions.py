@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -18,8 +18,21 @@ SessionItem = TypeVar("SessionItem")
 T = TypeVar("T")
 
 
+_random_ids: list[str] = []
+"""Turn ids at hand, as each visit to the system's source of chance costs time."""
+
+os.register_at_fork(after_in_child=_random_ids.clear)  # which would give out the same
+
+
 def _new_turn_id() -> str:
-    return secrets.token_hex(16)
+    try:
+        return _random_ids.pop()
+    except IndexError:
+        random = os.urandom(64 * 16).hex()
+        ids = [random[start : start + 32] for start in range(0, len(random), 32)]
+        turn_id = ids.pop()
+        _random_ids.extend(ids)
+        return turn_id
 
 
 @final
@@ -50,10 +63,7 @@ class Turn(Generic[Item]):
         check_text("session_id", self.session_id)
         check_text("turn_id", self.turn_id)
         if self.expected_revision is not None:
-            check_whole("expected_revision", self.expected_revision, least=-(2**63))
-            if self.expected_revision >= 2**63:
-                msg = f"expected_revision must be below 2**63, got {self.expected_revision}"
-                raise ValueError(msg)
+            check_revision(self.expected_revision)
         check_items(self.items)
         object.__setattr__(self, "items", tuple(self.items))
 
@@ -211,9 +221,19 @@ class SaveSession(Generic[Item]):
 
 def check_items(value: object) -> None:
     """Refuse what would be taken apart for items, such as one item."""
+    if isinstance(value, (list, tuple)):  # asked first, as it is by far the fastest
+        return
     if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping, set, frozenset)):
         msg = f"items must be a sequence of items, got {type(value).__name__}"
         raise TypeError(msg)
+
+
+def check_revision(value: int) -> None:
+    """Refuse what no session can be expected to be at."""
+    check_whole("expected_revision", value, least=-(2**63))
+    if value >= 2**63:
+        msg = f"expected_revision must be below 2**63, got {value}"
+        raise ValueError(msg)
 
 
 def check_load(session_id: str, limit: int | None) -> None:

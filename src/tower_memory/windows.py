@@ -196,10 +196,9 @@ class Shortest:
 
 
 async def load_for(
-    window: Window | None, load: Service[str, History[Any]], session_id: str
+    bounded: BoundedWindow | None, load: Service[str, History[Any]], session_id: str
 ) -> History[Any]:
-    """The session's history, as far back as *window* needs it."""
-    bounded = window if isinstance(window, BoundedWindow) else None
+    """The session's history, as far back as a window needs it; whole, where none is *bounded*."""
     limit = bounded.needs(None) if bounded else None
     while True:
         history = await load_at_most(limit, load, session_id)

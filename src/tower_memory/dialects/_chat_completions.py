@@ -11,7 +11,7 @@ import msgspec
 
 from tower_memory._conversations import after
 from tower_memory._items import as_chat
-from tower_memory._shapes import MISSING, field, is_plain, parts_of
+from tower_memory._shapes import MISSING, are_plain, field, parts_of
 from tower_memory.dialects._carried import (
     OTHERS,
     carrying,
@@ -80,7 +80,7 @@ class ChatCompletions:
         """See `Dialect.with_history`."""
         messages = messages_of(request)
         instructions, new = parted(messages, is_instruction)
-        if all(map(is_plain, history)) and all(map(is_plain, messages)):
+        if are_plain(history) and are_plain(messages):
             return carrying(request, "messages", [*instructions, *history, *new])
         spell: Callable[[Any], Any] = _as_it_is
         kinds = {type(message) for message in messages}
