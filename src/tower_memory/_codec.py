@@ -53,9 +53,16 @@ class ItemCodec(Generic[Item]):
         Raises:
             UnencodableItemError: An item would not come back as it is.
         """
+        return [raw for raw, _ in self.checked(items, session_id)]
+
+    def checked(self, items: Iterable[Item], session_id: str) -> list[tuple[bytes, Item]]:
+        """Each of *items* as JSON, and as what that decodes to.
+
+        Raises:
+            UnencodableItemError: An item would not come back as it is.
+        """
         return [
-            _encode(self._decoder_for(item), item, session_id, f"items[{index}]")
-            for index, item in enumerate(items)
+            self._checked(item, session_id, f"items[{index}]") for index, item in enumerate(items)
         ]
 
     def decode(self, raw: bytes) -> Item:
@@ -70,11 +77,11 @@ class ItemCodec(Generic[Item]):
             msg = "it is nested too deeply"
             raise ValueError(msg) from error
 
-    def _decoder_for(self, item: Item) -> json.Decoder[Item]:
-        """What tells whether *item* comes back: a run item must, before it is its mapping."""
-        if self.item_type is Any and isinstance(item, RunItem):
-            return json.Decoder(type(item))
-        return self._decoder
+    def _checked(self, item: Item, session_id: str, where: str) -> tuple[bytes, Item]:
+        if self.item_type is Any and isinstance(item, Struct) and isinstance(item, RunItem):
+            raw, _ = _encode(json.Decoder(type(item)), item, session_id, where)
+            return raw, self._decoder.decode(raw)  # its mapping
+        return _encode(self._decoder, item, session_id, where)
 
 
 def _can_be_a_key(value: object) -> bool:
@@ -99,18 +106,18 @@ def snapshot(
         UnencodableItemError: An item would not come back as it is.
     """
     if codec is not None:
-        return tuple(map(codec.decode, codec.encode(items, session_id)))
-    copies: list[Any] = []
-    for index, item in enumerate(items):
-        decoder = _decoder_of(item)
-        copies.append(decoder.decode(_encode(decoder, item, session_id, f"items[{index}]")))
-    return tuple(copies)
+        return tuple([item for _, item in codec.checked(items, session_id)])
+    encoded = (
+        _encode(_decoder_of(item), item, session_id, f"items[{index}]")
+        for index, item in enumerate(items)
+    )
+    return tuple(item for _, item in encoded)
 
 
 def json_of(value: Struct) -> Any:
     """*value* as plain JSON values, or itself where it would not come back from them."""
-    raw, _ = _try_encode(_decoder_of(value), value)
-    return value if raw is None else _any_json.decode(raw)
+    encoded, _ = _try_encode(_decoder_of(value), value)
+    return value if encoded is None else _any_json.decode(encoded[0])
 
 
 def _decoder_of(value: Item) -> json.Decoder[Item]:
@@ -120,21 +127,23 @@ def _decoder_of(value: Item) -> json.Decoder[Item]:
     return _any_json
 
 
-def _encode(decoder: json.Decoder[Any], value: Any, session_id: str, where: str) -> bytes:
-    raw, reason = _try_encode(decoder, value)
-    if raw is None:
+def _encode(
+    decoder: json.Decoder[Any], value: Any, session_id: str, where: str
+) -> tuple[bytes, Any]:
+    encoded, reason = _try_encode(decoder, value)
+    if encoded is None:
         where, value, reason = _find_fault(value, where, reason)
         raise UnencodableItemError(session_id, where=where, value=value, reason=reason)
-    return raw
+    return encoded
 
 
-def _try_encode(decoder: json.Decoder[Any], value: Any) -> tuple[bytes | None, str]:
-    """The JSON of *value* if it comes back as it is, else None and the reason why not."""
+def _try_encode(decoder: json.Decoder[Any], value: Any) -> tuple[tuple[bytes, Any] | None, str]:
+    """The JSON of *value*, and what comes back from it, if that is the same, else None and why."""
     try:
         raw = json.encode(value)
         back = decoder.decode(raw)
         if back == value:
-            return raw, ""
+            return (raw, back), ""
     except RecursionError:
         return None, "it contains itself, or is nested too deeply"
     except (TypeError, ValueError, OverflowError) as error:
@@ -154,8 +163,8 @@ def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
             if place == _KEY and not isinstance(part, str):
                 return where + place, part, f"{reprlib.repr(part)} is a key and no string"
             typed = isinstance(value, Struct)  # whose fields may be more than JSON values
-            raw, why = _try_encode(_decoder_of(part) if typed else _any_json, part)
-            if raw is None:
+            encoded, why = _try_encode(_decoder_of(part) if typed else _any_json, part)
+            if encoded is None:
                 where, value, reason = where + place, part, why
                 break
     return where, value, reason

@@ -53,7 +53,7 @@ class InMemorySessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """See `SessionStore.append`."""
-        encoded = self._codec.encode(turn.items, turn.session_id)
+        encoded = self._codec.checked(turn.items, turn.session_id)
         await checkpoint_if_cancelled()  # the only chance to leave the turn out
         session = self._sessions.get(turn.session_id) or _Session()
         revision = session.revision
@@ -64,8 +64,8 @@ class InMemorySessionStore(Generic[Item]):
         if not encoded:
             return revision
         turn_id: str | None = turn.turn_id
-        for item in encoded:
-            session.kept.add(item, turn_id, self._codec)
+        for raw, item in encoded:
+            session.kept.add(raw, item, turn_id, self._codec)
             session.ids.append(next(self._ids))
             turn_id = None  # on the first item only
         session.held.add(turn.turn_id)

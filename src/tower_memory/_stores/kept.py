@@ -41,15 +41,10 @@ class KeptSession:
     is_whole: bool = True
     size: int = 0
 
-    def add(self, raw: bytes, turn_id: str | None, codec: ItemCodec[Any]) -> None:
-        """Keep one more item, the newest.
-
-        Raises:
-            ValueError: *raw* is not the JSON of an item.
-        """
+    def add(self, raw: bytes, item: Any, turn_id: str | None, codec: ItemCodec[Any]) -> None:
+        """Keep one more item, the newest, of which *raw* is the JSON."""
         if turn_id is not None:
             self.starts.append(TurnStart(len(self.items), turn_id))
-        item: Any = codec.decode(raw)
         fields = 0
         if codec.item_type is Any and _can_be_copied(item):
             fields = len(item) if type(item) is dict else 0

@@ -156,8 +156,9 @@ class _Reading:
             if caller.gone:
                 return
             try:
-                session.kept.add(item, turn_text(turn_id), codec)
+                decoded = codec.decode(item)
             except ValueError as error:
                 session_id = self.wanted.session_id
                 raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
+            session.kept.add(item, decoded, turn_text(turn_id), codec)
             session.last = row, created_at
