@@ -361,6 +361,34 @@ def test_what_is_valid_stays_as_it_is(name, conversation):
     assert list(given) == [*language.spoken(items), *new]
 
 
+class Mapped(dict):
+    """A message that is looked at closely, as it is of no common form."""
+
+
+@given(conversation=st.lists(exchanges, max_size=5), cut=st.integers(0, 8), data=st.data())
+def test_what_is_quickly_seen_to_be_in_order_is_found_so_by_looking_closely(
+    conversation, cut, data
+):
+    language = LANGUAGES["chat completions"]
+    turns, _ = spoken(language, conversation)
+    items = [item for items in turns for item in items][cut:]
+    if items:
+        odd = st.fixed_dictionaries(
+            {}, optional={"role": JSON, "content": JSON, "tool_calls": JSON, "tool_call_id": JSON}
+        )
+        place = data.draw(st.integers(0, len(items) - 1))
+        items[place] = {**items[place], **data.draw(odd)}
+    new = [{"role": "user", "content": "new"}]
+
+    def given_to_the_model(kind):
+        try:
+            return language.dialect.with_history(new, list(map(kind, items)))
+        except (TypeError, ValueError) as error:
+            return type(error)
+
+    assert given_to_the_model(dict) == given_to_the_model(Mapped)
+
+
 # Exact
 
 

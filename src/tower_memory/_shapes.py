@@ -13,7 +13,7 @@ in its own way, and none can be taken for another's:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tower_memory._items import ToolCallItem, ToolOutputItem
@@ -83,21 +83,6 @@ def is_plain(item: Any) -> bool:
         and type(item.get("content")) is str
         and item.get("role") != "tool"
     )
-
-
-def are_plain(items: Iterable[Any]) -> bool:
-    """Whether all *items* are plain (`is_plain`)."""
-    for item in items:
-        # Most have a role and content and nothing else, and telling so is faster yet.
-        is_simple = (
-            type(item) is dict
-            and len(item) == len(("role", "content"))
-            and type(item.get("content")) is str
-            and item.get("role") in ("user", "assistant")
-        )
-        if not is_simple and not is_plain(item):
-            return False
-    return True
 
 
 def calls_of(item: Any) -> list[str]:

@@ -11,7 +11,7 @@ import msgspec
 
 from tower_memory._conversations import after
 from tower_memory._items import as_chat
-from tower_memory._shapes import MISSING, are_plain, field, parts_of
+from tower_memory._shapes import MISSING, field, is_plain, parts_of
 from tower_memory.dialects._carried import (
     OTHERS,
     carrying,
@@ -38,6 +38,12 @@ _ADDED_AS_NULL: Final = (
 """What client libraries say of each message, though nobody said it."""
 
 _NO_RESULT: Final = {"content": INTERRUPTED}
+
+_SPEAKERS: Final = ("user", "assistant")
+_TEXT: Final = frozenset({"role", "content"})
+_CALLING: Final = frozenset({"role", "content", "tool_calls"})
+_RESULT: Final = frozenset({"role", "content", "tool_call_id", "name"})
+"""What the commonest messages have."""
 
 _INSTEAD: Final = ("tool_calls", "function_call", "refusal", "audio")
 """What an assistant's message may have in place of content."""
@@ -80,7 +86,7 @@ class ChatCompletions:
         """See `Dialect.with_history`."""
         messages = messages_of(request)
         instructions, new = parted(messages, is_instruction)
-        if are_plain(history) and are_plain(messages):
+        if _are_in_order([*history, *new]):
             return carrying(request, "messages", [*instructions, *history, *new])
         spell: Callable[[Any], Any] = _as_it_is
         kinds = {type(message) for message in messages}
@@ -131,6 +137,55 @@ class ChatCompletions:
         """See `WholeRequests.newest`."""
         instructions, said = parted(messages_of(request), is_instruction)
         return carrying(request, "messages", [*instructions, *said[-count:]])
+
+
+def _are_in_order(messages: Iterable[Any]) -> bool:
+    """Whether *messages* can be sent as they are: in text, each call with its result after it.
+
+    False where that would take long to tell. Most conversations are in order, however long, and
+    each request carries them, so the commonest forms are looked for first.
+    """
+    waiting: set[str] = set()
+    for message in messages:
+        if type(message) is not dict:
+            return False
+        if (
+            not waiting
+            and len(message) == len(_TEXT)
+            and type(message.get("content")) is str
+            and message.get("role") in _SPEAKERS
+        ):
+            continue
+        if message.get("role") == "tool":
+            call = _answered_by(message)
+            if call not in waiting:
+                return False
+            waiting.remove(call)
+        elif waiting or (calls := _made_by(message)) is None:
+            return False
+        else:
+            waiting = calls
+    return not waiting
+
+
+def _answered_by(message: dict[str, Any]) -> str:
+    """The call that *message* answers with text and nothing else, or an empty one."""
+    call = message.get("tool_call_id")
+    is_text = type(message.get("content")) is str and message.keys() <= _RESULT
+    return call if is_text and type(call) is str else ""
+
+
+def _made_by(message: dict[str, Any]) -> set[str] | None:
+    """The calls that *message* makes beside text and nothing else, or None where it is unlike."""
+    if type(message.get("role")) is str and is_plain(message):
+        return set()
+    calls, content = message.get("tool_calls"), message.get("content")
+    is_calling = message.keys() == _CALLING and message["role"] == "assistant"
+    if not is_calling or type(calls) is not list or not (content is None or type(content) is str):
+        return None
+    ids = [call.get("id") if type(call) is dict else None for call in calls]
+    made = {call for call in ids if type(call) is str and call}
+    return made if len(made) == len(ids) > 0 else None
 
 
 def _as_it_is(message: Any) -> Any:
