@@ -29,6 +29,11 @@ LOCK_SLICE = 0.005
 """Seconds that a connection waits for the lock before its caller is told to ask again, and after
 which it tries again: each of many callers would otherwise wait for all others' tries."""
 
+_STATE = (
+    "SELECT s.id, ifnull((SELECT max(id) FROM memory_item WHERE session = s.id), 0),"
+    " EXISTS (SELECT 1 FROM memory_item WHERE session = s.id AND turn_id = ?)"
+    " FROM (SELECT ? AS session_id) LEFT JOIN memory_session AS s USING (session_id)"
+)
 _LAST = (
     "SELECT id, CAST(item AS BLOB) FROM memory_item"
     " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)"
@@ -90,15 +95,9 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[by
     """Add the turn to its session, in the open transaction; the revision after it."""
     session: int | None
     revision: int
-    session, revision = connection.execute(
-        "SELECT s.id, ifnull((SELECT max(id) FROM memory_item WHERE session = s.id), 0)"
-        " FROM (SELECT ? AS session_id) LEFT JOIN memory_session AS s USING (session_id)",
-        (turn.session_id,),
-    ).fetchone()
     turn_id: bytes | str | None = _turn_key(turn.turn_id)
-    if connection.execute(
-        "SELECT 1 FROM memory_item WHERE session = ? AND turn_id = ?", (session, turn_id)
-    ).fetchone():
+    session, revision, is_held = connection.execute(_STATE, (turn_id, turn.session_id)).fetchone()
+    if is_held:
         return revision
     if turn.expected_revision not in (None, revision):
         raise SessionConflict(turn.session_id, expected=turn.expected_revision, actual=revision)
