@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tower_memory import MessageItem, Role, RunItem, SessionError, SqliteSessionStore, Turn
 from tower_memory._codec import ItemCodec
+from tower_memory._history import TurnStart
 from tower_memory._stores.kept import KeptSession
 from tower_memory._stores.loads import HotSession, HotSessions
 
@@ -237,11 +238,14 @@ def test_what_is_kept_takes_no_more_memory_than_is_reckoned(shape):
     try:
         session = KeptSession()
         for number, raw in enumerate(encoded):
-            session.add(raw, codec.decode(raw), f"{number:032x}", codec)
-        taken, _ = tracemalloc.get_traced_memory()
+            session.add([bytes(bytearray(raw))], [TurnStart(0, f"{number:032x}")])
+        as_json, reckoned = tracemalloc.get_traced_memory()[0], session.size
+        session.history(1, 0, codec)
+        ready, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert taken <= session.size
+    assert as_json <= reckoned
+    assert ready <= session.size
 
 
 def kept(session_id, size):

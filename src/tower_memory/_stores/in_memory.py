@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from tower_memory._arguments import check_text
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import SessionConflict
-from tower_memory._history import History
+from tower_memory._history import History, TurnStart
 from tower_memory._items import Item
 from tower_memory._sessions import Turn, check_load
 from tower_memory._stores.kept import KeptSession
@@ -53,7 +53,7 @@ class InMemorySessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """See `SessionStore.append`."""
-        encoded = self._codec.checked(turn.items, turn.session_id)
+        encoded = self._codec.encode(turn.items, turn.session_id)
         await checkpoint_if_cancelled()  # the only chance to leave the turn out
         session = self._sessions.get(turn.session_id) or _Session()
         revision = session.revision
@@ -63,11 +63,8 @@ class InMemorySessionStore(Generic[Item]):
             raise SessionConflict(turn.session_id, expected=turn.expected_revision, actual=revision)
         if not encoded:
             return revision
-        turn_id: str | None = turn.turn_id
-        for raw, item in encoded:
-            session.kept.add(raw, item, turn_id, self._codec)
-            session.ids.append(next(self._ids))
-            turn_id = None  # on the first item only
+        session.kept.add(encoded, [TurnStart(0, turn.turn_id)])
+        session.ids += [next(self._ids) for _ in encoded]
         session.held.add(turn.turn_id)
         self._sessions[turn.session_id] = session
         return session.revision

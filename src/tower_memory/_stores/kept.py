@@ -1,14 +1,14 @@
 """Items that are kept in memory, and what is kept of each session.
 
-1. What cannot be changed is shared, and a mapping of it is copied, which is faster than to read it
-   anew. Anything else is kept as its JSON, and read anew each time. So what a caller does to an
-   item changes nothing but its own copy.
+1. Items are kept as their JSON, and once they are asked for again as what is the fastest to give:
+   what cannot be changed is shared, a mapping of it is copied, anything else is read from its JSON
+   anew each time. So what a caller does to an item changes nothing but its own copy.
 2. How much memory an item takes is reckoned when it is kept, rather too high than too low.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
@@ -17,7 +17,13 @@ from tower_memory._history import History, TurnStart
 
 _UNCHANGEABLE: Final = frozenset({str, int, float, bool, type(None)})
 
-_OF_AN_ITEM: Final = 350
+_OF_JSON: Final = 100
+"""Bytes that an item takes beyond its JSON."""
+
+_OF_A_TURN: Final = 250
+"""Bytes that the start of a turn takes."""
+
+_OF_AN_ITEM: Final = 300
 """Bytes that an item takes beyond its text: an empty mapping, a string, and their places."""
 
 _OF_A_FIELD: Final = 150
@@ -40,29 +46,32 @@ class KeptSession:
     starts: list[TurnStart] = field(default_factory=list[TurnStart])
     is_whole: bool = True
     size: int = 0
+    _ready: int = 0  # so many items are kept as what is the fastest to give
 
-    def add(self, raw: bytes, item: Any, turn_id: str | None, codec: ItemCodec[Any]) -> None:
-        """Keep one more item, the newest, of which *raw* is the JSON."""
-        if turn_id is not None:
-            self.starts.append(TurnStart(len(self.items), turn_id))
-        fields = 0
-        if codec.item_type is Any and _can_be_copied(item):
-            fields = len(item) if type(item) is dict else 0
-        else:
-            item = raw
-        self.items.append(item)
-        widest = 1 if raw.isascii() else 4  # bytes of a character
-        self.size += len(raw) * widest + _OF_AN_ITEM + _OF_A_FIELD * fields
+    def add(self, encoded: Sequence[bytes], starts: Iterable[TurnStart]) -> None:
+        """Keep newer items, given the JSON of each and the starts of turns among them."""
+        before, turns = len(self.items), len(self.starts)
+        self.items += encoded
+        self.starts += [TurnStart(before + at, turn_id) for at, turn_id in starts]
+        self.size += sum(map(len, encoded)) + _OF_JSON * len(encoded)
+        self.size += _OF_A_TURN * (len(self.starts) - turns)
 
     def pop(self, codec: ItemCodec[Any]) -> tuple[Any, str | None]:
         """The newest item, kept no longer; and the turn that it was the first of, or None."""
         item = self.items.pop()
         item = codec.decode(item) if type(item) is bytes else item
+        self._ready = min(self._ready, len(self.items))
         is_first = bool(self.starts) and self.starts[-1].position == len(self.items)
         return item, self.starts.pop().turn_id if is_first else None
 
     def history(self, revision: int, limit: int | None, codec: ItemCodec[Any]) -> History[Any]:
-        """Copies of the newest *limit* items."""
+        """Copies of the newest *limit* items.
+
+        Raises:
+            ValueError: What was added is not the JSON of an item.
+        """
+        if codec.item_type is Any:
+            self._make_ready(codec)
         start = 0 if limit is None else max(0, len(self.items) - limit)
         kept = self.items if start == 0 else self.items[start:]
         starts = self.starts if start == 0 else _from(self.starts, start)
@@ -76,6 +85,17 @@ class KeptSession:
             turns=starts,
             is_cut=start > 0 or not self.is_whole,
         )
+
+    def _make_ready(self, codec: ItemCodec[Any]) -> None:
+        for place in range(self._ready, len(self.items)):
+            raw = self.items[place]
+            item = codec.decode(raw)
+            if _can_be_copied(item):
+                self.items[place] = item
+                fields = len(item) if type(item) is dict else 0
+                widest = 1 if raw.isascii() else 4  # bytes of a character
+                self.size += len(raw) * (widest - 1) + _OF_AN_ITEM + _OF_A_FIELD * fields
+        self._ready = len(self.items)
 
 
 def _from(starts: Iterable[TurnStart], first: int) -> list[TurnStart]:

@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeAlias, final
 
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError
-from tower_memory._history import History
+from tower_memory._history import History, TurnStart
 from tower_memory._items import Item
 from tower_memory._stores.kept import KeptSession
 from tower_memory._stores.operations import Caller, turn_text
@@ -97,11 +97,19 @@ def load(connection: sqlite3.Connection, hot: HotSessions, wanted: Load[Item]) -
     session_id, limit, codec = wanted.session_id, wanted.limit, wanted.codec
     reading = _Reading(connection, wanted)
     session = hot.take(session_id, codec)
-    if session is None or not session.covers(limit) or not reading.goes_on(session):
-        session = reading.all() if limit is None else reading.newest(limit)
+    if session is not None and session.covers(limit) and reading.goes_on(session):
+        history = session.kept.history(session.last[0], limit, codec)
+    else:
+        session, items = reading.all() if limit is None else reading.newest(limit)
+        history = History(
+            items,
+            revision=session.last[0],
+            turns=session.kept.starts,
+            is_cut=not session.kept.is_whole,
+        )
     if session.last[0] and not wanted.caller.gone:
         hot.put(session_id, codec, session, wanted.most)
-    return session.kept.history(session.last[0], limit, codec)
+    return history
 
 
 @final
@@ -121,15 +129,14 @@ class _Reading:
             self._add(session, rows)
             return True
 
-    def all(self) -> HotSession:
-        """Read the whole session."""
+    def all(self) -> tuple[HotSession, list[Any]]:
+        """Read the whole session; and its items."""
         session = HotSession()
         with self._rows(_FROM, 0) as rows:
-            self._add(session, rows)
-        return session
+            return session, self._add(session, rows)
 
-    def newest(self, limit: int) -> HotSession:
-        """Read the newest *limit* items."""
+    def newest(self, limit: int) -> tuple[HotSession, list[Any]]:
+        """Read the newest *limit* items; and these."""
         session = HotSession()
         newest_first: list[_Row] = []
         # One row more than asked for tells whether there are any, and what the revision is where
@@ -143,22 +150,29 @@ class _Reading:
             session.last = newest_first[0][:2]
             session.kept.is_whole = False
             newest_first.pop()
-        self._add(session, reversed(newest_first))
-        return session
+        return session, self._add(session, reversed(newest_first))
 
     def _rows(self, sql: str, number: int) -> closing[sqlite3.Cursor]:
         return closing(self.connection.execute(sql, (self.wanted.session_id, number)))
 
-    def _add(self, session: HotSession, rows: Iterable[_Row]) -> None:
-        """Add *rows*, oldest first, to what was read."""
-        caller, codec = self.wanted.caller, self.wanted.codec
-        for row, created_at, turn_id, item in rows:
+    def _add(self, session: HotSession, rows: Iterable[_Row]) -> list[Any]:
+        """Add *rows*, oldest first, to what was read; the items in them."""
+        caller, decode = self.wanted.caller, self.wanted.codec.decode
+        encoded: list[bytes] = []
+        items: list[Any] = []
+        starts: list[TurnStart] = []
+        for row in rows:
             if caller.gone:
-                return
+                break
+            number, created_at, turn_id, item = row
+            if turn_id is not None:
+                starts.append(TurnStart(len(items), turn_text(turn_id)))
             try:
-                decoded = codec.decode(item)
+                items.append(decode(item))
             except ValueError as error:
                 session_id = self.wanted.session_id
-                raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
-            session.kept.add(item, decoded, turn_text(turn_id), codec)
-            session.last = row, created_at
+                raise CorruptSessionError(session_id, row=number, reason=str(error)) from error
+            encoded.append(item)
+            session.last = number, created_at
+        session.kept.add(encoded, starts)
+        return items

@@ -229,5 +229,6 @@ def _turn_key(turn_id: str) -> bytes | str:
     return bytes.fromhex(turn_id) if _SIXTEEN_BYTES.fullmatch(turn_id) else turn_id
 
 
-def turn_text(key: bytes | str | None) -> str | None:
+def turn_text(key: bytes | str) -> str:
+    """The turn id that is stored as *key*."""
     return key.hex() if isinstance(key, bytes) else key
