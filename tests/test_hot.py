@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -201,6 +201,30 @@ async def test_handles_on_one_file_share_what_is_kept(tmp_path):
         hot = one._database._workers.hot
         assert hot is two._database._workers.hot
         assert len(hot._sessions) == 1
+
+
+async def test_the_least_that_stores_on_one_file_allow_is_what_counts(tmp_path):
+    path = tmp_path / "sessions.db"
+    async with SqliteSessionStore(path) as one, SqliteSessionStore(path, hot_bytes=0) as two:
+        await one.append(Turn("s", [1]))
+        for store in (two, one):
+            await store.load("s")
+        assert one._database._workers.hot.size == 0
+
+
+async def test_items_of_a_type_that_cannot_be_told_from_others_are_kept_apart(tmp_path):
+    path = tmp_path / "sessions.db"
+    told = Annotated[int, []]
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(told)
+    async with (
+        SqliteSessionStore(path, item_type=told) as one,
+        SqliteSessionStore(path, item_type=told) as two,
+    ):
+        await one.append(Turn("s", [1]))
+        for store in (one, two, one):
+            assert await store.load("s") == [1]
+        assert len(one._database._workers.hot._sessions) == 2
 
 
 async def test_stores_for_other_items_keep_their_own(tmp_path):

@@ -83,15 +83,22 @@ class _Workers:
 class Database:
     """A file that is open in one event loop of one process; to be had from `share`."""
 
-    def __init__(self, shared: _Shared, synchronous: Synchronous, workers: _Workers) -> None:
+    def __init__(
+        self, shared: _Shared, synchronous: Synchronous, hot_bytes: int, workers: _Workers
+    ) -> None:
         self.file = shared.file
         self.synchronous: Synchronous = synchronous
+        self._hot_bytes = hot_bytes
         self._shared = shared
         self._workers = workers
         self._queue = WriteQueue()
         self._process = os.getpid()
         self._under_way = 0
         self._idle = Event()
+
+    def keep_at_most(self, hot_bytes: int) -> None:
+        """Keep no more of sessions in memory than any of those who share this allows."""
+        self._hot_bytes = min(self._hot_bytes, hot_bytes)
 
     def check(self) -> None:
         """Refuse to be used from where it was not opened."""
@@ -105,10 +112,10 @@ class Database:
         raise RuntimeError(msg)
 
     async def load(
-        self, session_id: str, limit: int | None, codec: ItemCodec[Item], most: int
+        self, session_id: str, limit: int | None, codec: ItemCodec[Item]
     ) -> History[Item]:
         """Load a session on the connection that reads (`load`)."""
-        wanted = Load(session_id, limit, codec, Caller(_READ_PATIENCE), most)
+        wanted = Load(session_id, limit, codec, Caller(_READ_PATIENCE), self._hot_bytes)
 
         def on(workers: _Workers) -> Awaitable[History[Item]]:
             return workers.reader.run(load, workers.hot, wanted)
@@ -237,7 +244,9 @@ def _open_here() -> dict[DatabaseFile, _Shared]:
     return files
 
 
-async def share(file: DatabaseFile, synchronous: Synchronous, caller: Caller) -> Database:
+async def share(
+    file: DatabaseFile, synchronous: Synchronous, hot_bytes: int, caller: Caller
+) -> Database:
     """Open *file*, or share it with those who have it open in this event loop.
 
     Raises:
@@ -249,10 +258,11 @@ async def share(file: DatabaseFile, synchronous: Synchronous, caller: Caller) ->
     try:
         async with shared.alone(caller):
             database = shared.database or Database(
-                shared, synchronous, await _open(file, synchronous, caller)
+                shared, synchronous, hot_bytes, await _open(file, synchronous, caller)
             )
             shared.database = database
         _check_synchronous(database, synchronous)
+        database.keep_at_most(hot_bytes)
     except BaseException as error:
         with fail_after(None, shield=True):
             await shared.leave()

@@ -52,7 +52,8 @@ class SqliteSessionStore(Generic[Item]):
             ``"normal"``: now and then; a power cut may take the last saves, and tears none.
             ``"off"``: never; a power cut may take the whole file.
         hot_bytes: Bytes that the sessions in use may take in memory, so that of each only what is
-            new is read; 0 keeps none. Stores that share a file share what is kept.
+            new is read; 0 keeps none. Stores that share a file share these, and the least of
+            what they allow is what counts.
 
     Raises:
         TypeError: *path* is no path, or a parameter is of another type.
@@ -103,7 +104,7 @@ class SqliteSessionStore(Generic[Item]):
         check_whole("hot_bytes", hot_bytes, least=0)
         self.item_type = item_type
         self.busy_timeout = busy_timeout
-        self.hot_bytes = hot_bytes
+        self._hot_bytes = hot_bytes
         self._synchronous: Synchronous = synchronous
         self._file = (
             DatabaseFile(name, private=object())
@@ -127,7 +128,7 @@ class SqliteSessionStore(Generic[Item]):
         """See `SessionStore.load`."""
         check_load(session_id, limit)
         database = await self._opened()
-        return await database.load(session_id, limit, self._codec, self.hot_bytes)
+        return await database.load(session_id, limit, self._codec)
 
     async def append(self, turn: Turn[Item]) -> int:
         """See `SessionStore.append`."""
@@ -182,7 +183,7 @@ class SqliteSessionStore(Generic[Item]):
                 continue
             opening = self._opening = Event()
             try:
-                self._database = await share(self._file, self._synchronous, caller)
+                self._database = await share(self._file, self._synchronous, self._hot_bytes, caller)
             finally:
                 self._opening = None
                 opening.set()
