@@ -4,6 +4,7 @@ than it may.
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import sqlite3
@@ -16,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
@@ -270,6 +272,28 @@ def test_what_is_kept_takes_no_more_memory_than_is_reckoned(shape):
         tracemalloc.stop()
     assert as_json <= reckoned
     assert ready <= session.size
+
+
+@pytest.mark.parametrize("loads", [1, 2])
+async def test_many_short_sessions_take_no_more_memory_than_they_may(tmp_path, loads):
+    hot_bytes, count = 400_000, 1000
+    path = tmp_path / "sessions.db"
+    async with SqliteSessionStore(path) as store, anyio.create_task_group() as tasks:
+        for number in range(count):
+            tasks.start_soon(store.append, Turn(f"session {number}", [{"role": "user"}, "Hi"]))
+    async with SqliteSessionStore(path, hot_bytes=hot_bytes) as store:
+        await store.load("none")
+        tracemalloc.start()
+        try:
+            for number in range(count):
+                for _ in range(loads):
+                    await store.load(f"session {number}")
+            gc.collect()
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert 0 < store._database._workers.hot.size <= hot_bytes
+        assert taken <= hot_bytes
 
 
 def kept(session_id, size):

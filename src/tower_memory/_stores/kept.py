@@ -17,6 +17,9 @@ from tower_memory._history import History, TurnStart
 
 _UNCHANGEABLE: Final = frozenset({str, int, float, bool, type(None)})
 
+_OF_A_SESSION: Final = 1000
+"""Bytes that a session takes beyond its items, and the text of its id."""
+
 _OF_JSON: Final = 100
 """Bytes that an item takes beyond its JSON."""
 
@@ -45,7 +48,7 @@ class KeptSession:
     items: list[Any] = field(default_factory=list[Any])
     starts: list[TurnStart] = field(default_factory=list[TurnStart])
     is_whole: bool = True
-    size: int = 0
+    size: int = _OF_A_SESSION
     _ready: int = 0  # so many items are kept as what is the fastest to give
 
     def add(self, encoded: Sequence[bytes], starts: Iterable[TurnStart]) -> None:

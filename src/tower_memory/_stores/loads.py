@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, final
+from typing import Any, Final, Generic, TypeAlias, final
 
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError
@@ -33,6 +33,10 @@ _ROWS = (
 )
 _FROM = f"{_ROWS} AND id >= ? ORDER BY id"
 _NEWEST = f"{_ROWS} ORDER BY id DESC LIMIT ?"
+
+
+_OF_A_CHARACTER: Final = 4
+"""Bytes that a character of a session's id takes, at most."""
 
 
 @final
@@ -131,13 +135,13 @@ class _Reading:
 
     def all(self) -> tuple[HotSession, list[Any]]:
         """Read the whole session; and its items."""
-        session = HotSession()
+        session = self._begun()
         with self._rows(_FROM, 0) as rows:
             return session, self._add(session, rows)
 
     def newest(self, limit: int) -> tuple[HotSession, list[Any]]:
         """Read the newest *limit* items; and these."""
-        session = HotSession()
+        session = self._begun()
         newest_first: list[_Row] = []
         # One row more than asked for tells whether there are any, and what the revision is where
         # none are.
@@ -151,6 +155,11 @@ class _Reading:
             session.kept.is_whole = False
             newest_first.pop()
         return session, self._add(session, reversed(newest_first))
+
+    def _begun(self) -> HotSession:
+        session = HotSession()
+        session.kept.size += _OF_A_CHARACTER * len(self.wanted.session_id)
+        return session
 
     def _rows(self, sql: str, number: int) -> closing[sqlite3.Cursor]:
         return closing(self.connection.execute(sql, (self.wanted.session_id, number)))
