@@ -1,0 +1,106 @@
+"""layers: the layers alone, in memory, without I/O: microseconds of each above a bare await.
+
+`MemoryLayer` over an `InMemorySessionStore`: each round takes one turn in each of fifty sessions of
+20 items (of 100), none of which had one since it was filled. `RetryLayer` and `TimeoutLayer` stand
+around the same service without memory. The bare await of that service is taken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import anyio
+
+from benchmarks.bench import Bench, session_id
+from benchmarks.measuring import Measure, Series, alternate
+from benchmarks.reporting import Report, Target, absolutes
+from benchmarks.sides import reply, request
+from benchmarks.transcripts import Transcript
+from tower_memory import (
+    InMemorySessionStore,
+    LoadSession,
+    MemoryLayer,
+    RetryLayer,
+    SaveSession,
+    Service,
+    TimeoutLayer,
+    Turn,
+)
+
+SESSIONS = 50
+ROUNDS = 60
+BOUNDS = {20: 35, 100: 60}
+"""Microseconds that a turn of so many items may take."""
+
+_Asked = dict[str, Any]
+
+
+def run(bench: Bench) -> Report:
+    """Measure, and take the bare await off."""
+    found = anyio.run(_measure, bench)
+    bare = found.pop("bare await")
+    above = {
+        name: [value - base for value, base in zip(values, bare, strict=True)]
+        for name, values in found.items()
+    }
+    series = [Series("us", f"{name}, above it", "us", values) for name, values in above.items()]
+    series.insert(0, Series("us", "a bare await", "us", bare))
+    targets = [
+        Target(f"a turn of {_name(items)}, in memory", above[_name(items)], bound, unit="us")
+        for items, bound in BOUNDS.items()
+    ]
+    return Report(series, [absolutes("One call", series)], targets)
+
+
+def _name(items: int) -> str:
+    return f"MemoryLayer, {items} items"
+
+
+async def _measure(bench: Bench) -> dict[str, list[float]]:
+    rounds = bench.rounds(ROUNDS)
+    retry = RetryLayer(on=ConnectionError)(reply)
+    measures: dict[str, Measure] = {
+        "bare await": _calls(lambda: _nothing(reply)),
+        "RetryLayer": _calls(lambda: _nothing(retry)),
+        "TimeoutLayer": _calls(lambda: _nothing(TimeoutLayer(60)(reply))),
+        **{_name(items): _calls(partial(_remembering, items)) for items in BOUNDS},
+    }
+    return await alternate(measures, rounds, bench.telling("layers", rounds))
+
+
+def _calls(make: Callable[[], Any]) -> Measure:
+    """What calls a service that is made anew, and tells how many microseconds a call took."""
+
+    async def measure(number: int) -> float:
+        service: Service[_Asked, _Asked] = await make()
+        turns = Transcript(number).turns(SESSIONS)
+        asked = [{**request(turn), "session": session_id(each)} for each, turn in enumerate(turns)]
+        return 1e6 * await _time(service, asked) / SESSIONS
+
+    return measure
+
+
+async def _time(service: Service[_Asked, _Asked], asked: Sequence[_Asked]) -> float:
+    start = perf_counter()
+    for each in asked:
+        await service(each)
+    return perf_counter() - start
+
+
+async def _nothing(service: Service[_Asked, _Asked]) -> Service[_Asked, _Asked]:
+    """Nothing is to be filled."""
+    return service
+
+
+async def _remembering(items: int) -> Service[_Asked, _Asked]:
+    store = InMemorySessionStore[Any]()
+    for number in range(SESSIONS):
+        for turn in Transcript(number).filling(items):
+            await store.append(Turn(session_id(number), turn.items))
+    memory = MemoryLayer(
+        LoadSession(store), SaveSession(store), session_id=lambda asked: asked["session"]
+    )
+    return memory(reply)
