@@ -39,10 +39,10 @@ class _Job:
 
     operation: Callable[..., Any]
     arguments: tuple[Any, ...]
+    called: Event | None  # None once whoever asked for it goes
     is_done: bool = False
     result: Any = None
     error: BaseException | None = None
-    called: Event | None = None
 
     def do(self, connection: Connection) -> None:
         try:
@@ -70,15 +70,14 @@ class Worker:
 
     async def run(self, operation: Callable[..., T], *arguments: object) -> T:
         """Run *operation*, which takes the connection first, whole on the worker's thread."""
-        job = _Job(operation, arguments)
+        called = Event()
+        job = _Job(operation, arguments, called)
         self._jobs.append(job)
-        while not job.is_done:
-            if self._on_the_way:
-                job.called = Event()
-                if not job.is_done:
-                    await job.called.wait()
-            else:
-                await self._go()
+        if self._on_the_way:
+            await called.wait()
+        if not job.is_done:
+            job.called = None
+            await self._go()
         result: T = job.outcome()
         return result
 
