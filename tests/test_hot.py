@@ -297,24 +297,25 @@ async def test_many_short_sessions_take_no_more_memory_than_they_may(tmp_path, l
 
 
 def kept(session_id, size):
-    return session_id, JSON_VALUES, HotSession(KeptSession(size=size))
+    """A session that takes *size* bytes, 4 of them for the one character of its id."""
+    return session_id, JSON_VALUES, HotSession(KeptSession(size=size - 4))
 
 
 def test_what_was_not_used_for_longest_goes_first():
     hot = HotSessions()
-    hot.put(*kept("a", 3), most=10)
-    hot.put(*kept("b", 3), most=10)
-    hot.put("a", JSON_VALUES, hot.take("a", JSON_VALUES), most=10)
-    hot.put(*kept("c", 5), most=10)
-    assert hot.size == 8
+    hot.put(*kept("a", 30), most=100)
+    hot.put(*kept("b", 30), most=100)
+    hot.put("a", JSON_VALUES, hot.take("a", JSON_VALUES), most=100)
+    hot.put(*kept("c", 50), most=100)
+    assert hot.size == 80
     assert [hot.take(each, JSON_VALUES) is None for each in "abc"] == [False, True, False]
     assert hot.size == 0
 
 
 def test_a_session_that_is_too_long_to_be_kept_is_not():
     hot = HotSessions()
-    hot.put(*kept("a", 3), most=10)
-    hot.put(*kept("b", 11), most=10)
+    hot.put(*kept("a", 30), most=100)
+    hot.put(*kept("b", 101), most=100)
     assert hot.size == 0
 
 

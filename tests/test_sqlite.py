@@ -484,7 +484,7 @@ def appending(turn):
 
 
 def load(connection, caller):
-    return loads.load(connection, HotSessions(), Load("s", None, ItemCodec(Any), caller))
+    return loads.load(connection, HotSessions(), Load("s", None, ItemCodec(Any), caller, most=0))
 
 
 def settle(connection, *writes):

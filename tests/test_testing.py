@@ -32,7 +32,7 @@ from tower_memory import (
 )
 from tower_memory._arguments import check_text
 from tower_memory._codec import ItemCodec
-from tower_memory._history import turn_starts
+from tower_memory._history import TurnStart
 from tower_memory._sessions import check_load
 from tower_memory.testing import ScriptedService, StoreBroken, StoreReport, check_session_store
 
@@ -56,6 +56,11 @@ async def test_our_stores_keep_the_contract(tmp_path, kind, items):
     report = await check_session_store(make_store, items=items)
     assert len(report.held) == 24
     assert report.broken == {}
+
+
+def turn_starts(turn_ids):
+    """Where turns start, given the id of each turn at its first item."""
+    return [TurnStart(place, turn_id) for place, turn_id in enumerate(turn_ids) if turn_id]
 
 
 class Row(NamedTuple):

@@ -15,13 +15,6 @@ class TurnStart(NamedTuple):
     turn_id: str
 
 
-def turn_starts(turn_ids: Iterable[str | None]) -> Iterator[TurnStart]:
-    """The starts among a history's items, given the turn id of each that is a turn's first."""
-    for position, turn_id in enumerate(turn_ids):
-        if turn_id is not None:
-            yield TurnStart(position, turn_id)
-
-
 @final
 class History(Sequence[Item_co]):
     """The items of a session, oldest first; immutable, and equal to any sequence of equal items.

@@ -38,7 +38,7 @@ IN_MEMORY = ":memory:"
 
 @final
 class Connection(sqlite3.Connection):
-    """A connection that executes functions, too: ``execute(load, arguments)``."""
+    """A connection that executes functions, too, and runs what needs the file to be in place."""
 
     def __init__(self, path: str, *, create: bool = True, **settings: Any) -> None:
         self._process = os.getpid()

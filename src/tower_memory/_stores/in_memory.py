@@ -47,7 +47,7 @@ class InMemorySessionStore(Generic[Item]):
     async def load(self, session_id: str, *, limit: int | None = None) -> History[Item]:
         """See `SessionStore.load`."""
         check_load(session_id, limit)
-        await checkpoint_if_cancelled()
+        await checkpoint()
         session = self._sessions.get(session_id) or _Session()
         return session.kept.history(session.revision, limit, self._codec)
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeAlias, final
 
 from tower_memory._codec import ItemCodec
-from tower_memory._errors import CorruptSessionError
 from tower_memory._history import History, TurnStart
 from tower_memory._items import Item
 from tower_memory._stores.kept import KeptSession
-from tower_memory._stores.operations import Caller, turn_text
+from tower_memory._stores.operations import Caller, decode, turn_text
 
 _Row: TypeAlias = tuple[int, int, bytes | str | None, bytes]
 """An item's row: its id, when it was written, the turn that it is the first of, and its JSON."""
@@ -33,7 +32,6 @@ _ROWS = (
 )
 _FROM = f"{_ROWS} AND id >= ? ORDER BY id"
 _NEWEST = f"{_ROWS} ORDER BY id DESC LIMIT ?"
-
 
 _OF_A_CHARACTER: Final = 4
 """Bytes that a character of a session's id takes, at most."""
@@ -68,16 +66,20 @@ class HotSessions:
         """What is kept of the session with items of *codec*'s type; it is no longer kept then."""
         session = self._sessions.pop((codec.key, session_id), None)
         if session is not None:
-            self.size -= session.kept.size
+            self.size -= _size(session_id, session)
         return session
 
     def put(self, session_id: str, codec: ItemCodec[Any], session: HotSession, most: int) -> None:
         """Keep *session*, and of those that were kept before what *most* bytes leave room for."""
         self._sessions[codec.key, session_id] = session
-        self.size += session.kept.size
+        self.size += _size(session_id, session)
         while self.size > most:
-            _, coldest = self._sessions.popitem(last=False)
-            self.size -= coldest.kept.size
+            (_, coldest_id), coldest = self._sessions.popitem(last=False)
+            self.size -= _size(coldest_id, coldest)
+
+
+def _size(session_id: str, session: HotSession) -> int:
+    return session.kept.size + _OF_A_CHARACTER * len(session_id)
 
 
 @final
@@ -93,7 +95,7 @@ class Load(Generic[Item]):
     limit: int | None
     codec: ItemCodec[Item]
     caller: Caller
-    most: int = 0
+    most: int
 
 
 def load(connection: sqlite3.Connection, hot: HotSessions, wanted: Load[Item]) -> History[Item]:
@@ -135,13 +137,13 @@ class _Reading:
 
     def all(self) -> tuple[HotSession, list[Any]]:
         """Read the whole session; and its items."""
-        session = self._begun()
+        session = HotSession()
         with self._rows(_FROM, 0) as rows:
             return session, self._add(session, rows)
 
     def newest(self, limit: int) -> tuple[HotSession, list[Any]]:
         """Read the newest *limit* items; and these."""
-        session = self._begun()
+        session = HotSession()
         newest_first: list[_Row] = []
         # One row more than asked for tells whether there are any, and what the revision is where
         # none are.
@@ -156,17 +158,12 @@ class _Reading:
             newest_first.pop()
         return session, self._add(session, reversed(newest_first))
 
-    def _begun(self) -> HotSession:
-        session = HotSession()
-        session.kept.size += _OF_A_CHARACTER * len(self.wanted.session_id)
-        return session
-
     def _rows(self, sql: str, number: int) -> closing[sqlite3.Cursor]:
         return closing(self.connection.execute(sql, (self.wanted.session_id, number)))
 
     def _add(self, session: HotSession, rows: Iterable[_Row]) -> list[Any]:
         """Add *rows*, oldest first, to what was read; the items in them."""
-        caller, decode = self.wanted.caller, self.wanted.codec.decode
+        caller, codec, session_id = self.wanted.caller, self.wanted.codec, self.wanted.session_id
         encoded: list[bytes] = []
         items: list[Any] = []
         starts: list[TurnStart] = []
@@ -176,11 +173,7 @@ class _Reading:
             number, created_at, turn_id, item = row
             if turn_id is not None:
                 starts.append(TurnStart(len(items), turn_text(turn_id)))
-            try:
-                items.append(decode(item))
-            except ValueError as error:
-                session_id = self.wanted.session_id
-                raise CorruptSessionError(session_id, row=number, reason=str(error)) from error
+            items.append(decode(codec, session_id, number, item))
             encoded.append(item)
             session.last = number, created_at
         session.kept.add(encoded, starts)

@@ -122,7 +122,7 @@ def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item])
     if newest is None:
         return None
     row, item = newest
-    popped = _decode(codec, session_id, row, item)
+    popped = decode(codec, session_id, row, item)
     connection.execute("DELETE FROM memory_item WHERE id = ?", (row,))
     return popped
 
@@ -217,7 +217,12 @@ def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
     return cast("int", connection.execute(sql, values).lastrowid)
 
 
-def _decode(codec: ItemCodec[Item], session_id: str, row: int, item: bytes) -> Item:
+def decode(codec: ItemCodec[Item], session_id: str, row: int, item: bytes) -> Item:
+    """The item in the *row* of that id.
+
+    Raises:
+        CorruptSessionError: It cannot be decoded.
+    """
     try:
         return codec.decode(item)
     except ValueError as error:

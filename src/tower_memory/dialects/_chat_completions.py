@@ -86,8 +86,9 @@ class ChatCompletions:
         """See `Dialect.with_history`."""
         messages = messages_of(request)
         instructions, new = parted(messages, is_instruction)
-        if _are_in_order([*history, *new]):
-            return carrying(request, "messages", [*instructions, *history, *new])
+        conversation = [*history, *new]
+        if _are_in_order(conversation):
+            return carrying(request, "messages", [*instructions, *conversation])
         spell: Callable[[Any], Any] = _as_it_is
         kinds = {type(message) for message in messages}
         if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
