@@ -43,6 +43,8 @@ _LOOK_AGAIN = 0.25
 class _Lock:
     """Who holds a session, and who waits for it, first come first."""
 
+    key: _Key
+    all_locks: dict[_Key, _Lock]
     holder: OpenTurn | None = None
     waiting: deque[_Place] = field(default_factory=deque["_Place"])
 
@@ -87,8 +89,7 @@ class OpenTurn:
         dropped: Whether that stream was let go of.
     """
 
-    _key: _Key
-    _locks: dict[_Key, _Lock]
+    _lock: _Lock
     awaited: list[_Lock] = field(default_factory=list[_Lock])
     over: bool = False
     lent: bool = False
@@ -109,7 +110,7 @@ class OpenTurn:
         """Note that the task that runs now has the turn's stream."""
         if not self.lent:
             self.lent = True
-            self._locks[self._key].call_first()
+            self._lock.call_first()
         me = _me()
         if not self._readers or self._readers[-1]() is not me:
             self._readers = [*(each for each in self._readers if each() is not me), ref(me)]
@@ -136,15 +137,15 @@ class OpenTurn:
         if self.over:
             return
         self.over = True
-        lock = self._locks[self._key]
+        lock = self._lock
         lock.holder = None
         if lock.waiting:
             place = lock.waiting.popleft()
-            place.turn = lock.holder = OpenTurn(self._key, self._locks)
+            place.turn = lock.holder = OpenTurn(lock)
             place.called.set()
             lock.call_first()
         else:
-            del self._locks[self._key]
+            del lock.all_locks[lock.key]
 
 
 _all_locks: RunVar[dict[_Key, _Lock]] = RunVar("tower_memory_locks")
@@ -167,9 +168,9 @@ async def begin_turn(store: object, session_id: str, *, wait: bool) -> OpenTurn:
     key = (_identity(store), session_id)
     lock = locks.get(key)
     if lock is None:
-        turn = OpenTurn(key, locks)
-        locks[key] = _Lock(turn)
-        return turn
+        lock = locks[key] = _Lock(key, locks)
+        lock.holder = OpenTurn(lock)
+        return lock.holder
     if not wait:
         await _pass_by_what_is_left(lock)
         if lock.holder is not None:

@@ -165,6 +165,8 @@ _at_most: ContextVar[int | None] = ContextVar("tower_memory_at_most", default=No
 
 async def load_at_most(limit: int | None, load: Service[str, T], session_id: str) -> T:
     """What *load* gives, of which a `LoadSession` in it, behind whatever layers, loads no more."""
+    if _at_most.get() == limit:
+        return await load(session_id)
     before = _at_most.set(limit)
     try:
         return await load(session_id)

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, TypeVar, final
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, final
 
 from anyio import Event, Lock, WouldBlock, fail_after, sleep
 from anyio.lowlevel import RunVar
@@ -52,8 +52,7 @@ _PASSING = (
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class DatabaseFile:
+class DatabaseFile(NamedTuple):
     """Which file; ``private`` tells in-memory databases, which have none, from each other."""
 
     path: str

@@ -176,6 +176,9 @@ class SqliteSessionStore(Generic[Item]):
         if self._database is not None:
             self._database.check()
         await checkpoint_if_cancelled()  # whoever is cancelled by now has done nothing
+        return self._database or await self._open()
+
+    async def _open(self) -> Database:
         caller = Caller(self.busy_timeout)
         while (database := self._database) is None:
             if self._opening is not None:  # by another task

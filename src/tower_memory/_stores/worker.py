@@ -70,10 +70,10 @@ class Worker:
 
     async def run(self, operation: Callable[..., T], *arguments: object) -> T:
         """Run *operation*, which takes the connection first, whole on the worker's thread."""
-        called = Event()
+        called = Event() if self._on_the_way else None
         job = _Job(operation, arguments, called)
         self._jobs.append(job)
-        if self._on_the_way:
+        if called and self._on_the_way:
             await called.wait()
         if not job.is_done:
             job.called = None
