@@ -84,6 +84,34 @@ async def test_of_a_whole_conversation_only_what_is_new_is_kept(store, agent):
     assert kept == [*said, user("go on"), assistant("step"), user("go on"), assistant("done")]
 
 
+@pytest.mark.parametrize("agent", [agent_that_appends, agent_that_copies])
+async def test_a_conversation_that_an_assistant_began_is_no_exception(store, agent):
+    await store.append(Turn("s", [assistant("Welcome")]))
+    await remembering(store)(agent)([user("a")])
+    new = [user("a"), assistant("step"), user("go on"), assistant("done")]
+    assert list(await store.load("s")) == [assistant("Welcome"), *new]
+
+
+async def test_an_answer_in_several_messages_is_not_looked_for_in_the_history(store):
+    class Counting:
+        """Chat completions that count how often a history is given to a request."""
+
+        given = 0
+
+        def with_history(self, request, history):
+            self.given += 1
+            return ChatCompletions().with_history(request, history)
+
+        new_items = ChatCompletions().new_items
+        reply_items = ChatCompletions().reply_items
+
+    dialect = Counting()
+    await store.append(Turn("s", [user("a"), assistant("A")]))
+    await remembering(store, dialect=dialect)(agent_that_returns_its_own)([user("b")])
+    assert dialect.given == 1
+    assert len(await store.load("s")) == 6
+
+
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])
 async def test_what_an_agent_puts_in_the_place_of_what_it_forgot_is_new_or_not_kept(store, kept):
     """A summary it begins with stands for the history, and is not said."""

@@ -16,16 +16,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 
 from tower_memory._errors import SessionConflict
 from tower_memory._items import as_chat
 from tower_memory._shapes import INTERRUPTED_REPLY, MISSING, calls_of, field, opens, results_of
 
+_ANSWERING: Final = ("assistant", "response")
 
-def may_be_whole(response: object) -> bool:
-    """Whether *response* may carry the whole conversation: a list, or something with messages."""
-    return isinstance(response, (list, tuple)) or field(response, "messages") is not MISSING
+
+def may_be_whole(response: object, first: object) -> bool:
+    """Whether *response* may carry the whole conversation, of which *first* is the first item.
+
+    It is a list, or something with messages, and does not begin with an answer, or *first* may be
+    that answer.
+    """
+    messages = response if isinstance(response, (list, tuple)) else field(response, "messages")
+    if messages is MISSING:
+        return False
+    begins = messages[0] if isinstance(messages, (list, tuple)) and messages else None
+    return _speaker(begins) not in _ANSWERING or _speaker(first) in (MISSING, *_ANSWERING)
+
+
+def _speaker(item: object) -> object:
+    """Who *item* is of: its role, or else its kind, as pydantic-ai's have."""
+    role = field(item, "role")
+    return field(item, "kind") if role is MISSING else role
 
 
 def unsaid(session_id: str, history: Sequence[Any], posted: Sequence[Any]) -> Sequence[Any]:
