@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tracemalloc
 from contextlib import ExitStack, closing
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +25,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tower_memory import MessageItem, Role, RunItem, SessionError, SqliteSessionStore, Turn
+from tower_memory import (
+    InMemorySessionStore,
+    MessageItem,
+    Role,
+    RunItem,
+    SessionError,
+    SqliteSessionStore,
+    Turn,
+)
 from tower_memory._codec import ItemCodec
 from tower_memory._history import TurnStart
 from tower_memory._stores.kept import KeptSession
 from tower_memory._stores.loads import HotSession, HotSessions
+from tower_memory.dialects import ChatCompletions
 
 MEMORY = {"none": 0, "little": 3000, "the default": 32 * 2**20}
 
@@ -166,6 +176,133 @@ def test_what_is_served_from_memory_is_what_the_file_holds_whoever_writes_it(
     )
 
 
+CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+USER = {"role": "user", "content": "Hi"}
+CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "tool_call_id": "1", "content": "It is there."}
+chats = st.sampled_from([[USER], [CALLING], [RESULT], [CALLING, RESULT], [USER, CALLING, RESULT]])
+ASKED = [{"role": "user", "content": "And?"}]
+
+
+class ChatLife(RuleBasedStateMachine):
+    """A chat whose histories are given to a dialect at any time, some after they were changed."""
+
+    def __init__(self, backend, path):
+        super().__init__()
+        self.opened = ExitStack()
+        self.portal = self.opened.enter_context(start_blocking_portal(backend))
+        self.store = SqliteSessionStore(path, hot_bytes=2**20) if path else InMemorySessionStore()
+        if path:
+            self.opened.callback(self.portal.call, self.store.aclose)
+        self.portal.call(self.store.clear, "s")
+        self.said = []
+        self.loaded = []
+
+    def teardown(self):
+        self.opened.close()
+
+    @rule(items=chats)
+    def append(self, items):
+        self.portal.call(self.store.append, Turn("s", items))
+        self.said += items
+
+    @rule()
+    def pop(self):
+        self.portal.call(self.store.pop, "s")
+        del self.said[-1:]
+
+    @rule(limit=st.none() | st.integers(0, 5))
+    def load(self, limit):
+        history = self.portal.call(lambda: self.store.load("s", limit=limit))
+        start = 0 if limit is None else max(0, len(self.said) - limit)
+        self.loaded.append((history, deepcopy(self.said[start:])))
+        assert len(history) == len(self.said) - start
+
+    @rule(which=st.integers(0, 9), name=st.sampled_from(["role", "tool_calls"]))
+    def change(self, which, name):
+        if self.loaded:
+            for items in self.loaded[which % len(self.loaded)]:
+                for item in items:
+                    item.pop(name, None) if name != "role" else item.update(role="user")
+
+    @rule(which=st.integers(0, 9))
+    def give(self, which):
+        if self.loaded:
+            self.agree(*self.loaded[which % len(self.loaded)])
+
+    @invariant()
+    def what_is_given_is_what_was_said(self):
+        for limit in (2, None):
+            history = self.portal.call(lambda limit=limit: self.store.load("s", limit=limit))
+            self.agree(history, self.said[-(limit or len(self.said)) :])
+
+    def agree(self, history, items):
+        chat = ChatCompletions()
+        assert chat.with_history(ASKED, history) == chat.with_history(ASKED, items)
+
+
+@pytest.mark.parametrize("kind", ["in memory", "in a file"])
+def test_a_model_is_given_what_the_history_is_whatever_is_remembered_of_it(
+    anyio_backend, kind, tmp_path
+):
+    path = tmp_path / "sessions.db" if kind == "in a file" else None
+    run_state_machine_as_test(
+        lambda: ChatLife(anyio_backend, path),
+        settings=settings(max_examples=20, stateful_step_count=40, deadline=None),
+    )
+
+
+async def test_what_was_answered_later_was_not_yet_when_it_was_loaded(store):
+    chat = ChatCompletions()
+    await store.append(Turn("s", [USER, CALLING]))
+    for _ in range(3):
+        earlier = await store.load("s")
+    await store.append(Turn("s", [RESULT]))
+    assert chat.with_history(ASKED, await store.load("s")) == [USER, CALLING, RESULT, *ASKED]
+    assert chat.with_history(ASKED, earlier) == chat.with_history(ASKED, [USER, CALLING])
+
+
+async def test_what_a_check_held_for_is_not_looked_through_again(store):
+    seen = []
+
+    def check(items):
+        seen.append(list(items))
+        return True
+
+    async def known():
+        return (await store.load("s")).known(check)
+
+    await store.append(Turn("s", ["a", "b"]))
+    await store.load("s")  # from when on it is kept, and made ready
+    await store.load("s")
+    assert await known() == 2
+    await store.append(Turn("s", ["c"]))
+    assert [await known(), await known()] == [3, 3]
+    assert seen == [["a", "b"], ["c"], []]
+
+
+async def test_of_a_history_that_somebody_looked_at_nothing_is_known(store):
+    await store.append(Turn("s", ["a", "b"]))
+    for _ in range(3):
+        history = await store.load("s")
+    assert list(history) == ["a", "b"]
+    assert history.known(lambda _: True) == 0
+
+
+@pytest.mark.parametrize("count", [249, 250, 251, 1001])
+async def test_a_session_of_any_length_is_read_whole_and_in_order(tmp_path, count):
+    numbers = [[number] for number in range(count)]
+    async with SqliteSessionStore(tmp_path / "sessions.db") as store:
+        for start in range(0, count, 3):
+            await store.append(Turn("s", numbers[start : start + 3], turn_id=f"{start}"))
+        for limit in (count - 1, None, None, None, count - 1):
+            history = await store.load("s", limit=limit)
+            cut = 0 if limit is None else 1
+            assert history == numbers[cut:]
+            starts = range(3 * cut, count, 3)
+            assert list(history.turns) == [(start - cut, f"{start}") for start in starts]
+
+
 async def test_another_file_in_its_place_is_read_anew_though_its_rows_look_the_same(tmp_path):
     path, other = tmp_path / "sessions.db", tmp_path / "other.db"
     async with SqliteSessionStore(path) as store:
@@ -264,7 +401,7 @@ def test_what_is_kept_takes_no_more_memory_than_is_reckoned(shape):
     try:
         session = KeptSession()
         for number, raw in enumerate(encoded):
-            session.add([bytes(bytearray(raw))], [TurnStart(0, f"{number:032x}")])
+            session.add([bytes(bytearray(raw))], [TurnStart(len(session.items), f"{number:032x}")])
         as_json, reckoned = tracemalloc.get_traced_memory()[0], session.size
         session.history(1, 0, codec)
         ready, _ = tracemalloc.get_traced_memory()

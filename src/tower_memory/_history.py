@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar, final, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar, final, overload
 
 Item_co = TypeVar("Item_co", covariant=True)
 
@@ -15,6 +15,27 @@ class TurnStart(NamedTuple):
     turn_id: str
 
 
+Check: TypeAlias = Callable[[Sequence[Any]], bool]
+"""What can be said of items. If it holds for some, and for those after them, it holds for all."""
+
+
+class Unread(NamedTuple):
+    """Items as a store keeps them, shared with others until somebody looks at them.
+
+    Attributes:
+        items: The items, of which `copied` makes one's own.
+        held: Of how many of the first of them a check is known to hold; to be noted here.
+    """
+
+    items: Sequence[Any]
+    held: dict[Check, int]
+
+
+def copied(items: Iterable[Any]) -> list[Any]:
+    """*items* to do with as one likes, if mappings among them hold nothing that can be changed."""
+    return [each.copy() if type(each) is dict else each for each in items]
+
+
 @final
 class History(Sequence[Item_co]):
     """The items of a session, oldest first; immutable, and equal to any sequence of equal items.
@@ -24,17 +45,18 @@ class History(Sequence[Item_co]):
     (True, 7)
     """
 
-    __slots__ = ("_is_cut", "_items", "_revision", "_turns")
+    __slots__ = ("_is_cut", "_read", "_revision", "_turns", "_unread")
 
     def __init__(
         self,
-        items: Iterable[Item_co] = (),
+        items: Iterable[Item_co] | Unread = (),
         *,
         revision: int = 0,
         turns: Iterable[TurnStart] = (),
         is_cut: bool = False,
     ) -> None:
-        self._items = tuple(items)
+        self._unread = items if isinstance(items, Unread) else None
+        self._read: tuple[Item_co, ...] = () if isinstance(items, Unread) else tuple(items)
         self._revision = revision
         self._turns = tuple(turns)
         self._is_cut = is_cut
@@ -58,6 +80,26 @@ class History(Sequence[Item_co]):
         """Whether these items are not all that the session holds, or not as it holds them."""
         return self._is_cut
 
+    @property
+    def _items(self) -> tuple[Item_co, ...]:
+        if self._unread is not None:
+            self._read, self._unread = tuple(copied(self._unread.items)), None
+        return self._read
+
+    def known(self, check: Check) -> int:
+        """Of how many of the first items it is known that *check* holds for them, as nobody can
+        have changed them since it was asked. The rest is asked of now, to be known from now on.
+        """
+        if self._unread is None:
+            return 0
+        items, held = self._unread
+        known = held.get(check, 0)
+        if known > len(items):  # of the session as it was later
+            return 0
+        if check(items[known:]):
+            known = held[check] = len(items)
+        return known
+
     def turn(self, turn_id: str) -> tuple[Item_co, ...] | None:
         """The items of the turn *turn_id*, or None where this history does not have its start."""
         ends = [*(later.position for later in self._turns[1:]), len(self._items)]
@@ -67,7 +109,7 @@ class History(Sequence[Item_co]):
         return None
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._read if self._unread is None else self._unread.items)
 
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self._items)

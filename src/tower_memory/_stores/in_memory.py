@@ -53,7 +53,7 @@ class InMemorySessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """See `SessionStore.append`."""
-        encoded = self._codec.encode(turn.items, turn.session_id)
+        checked = self._codec.checked(turn.items, turn.session_id)
         await checkpoint_if_cancelled()  # the only chance to leave the turn out
         session = self._sessions.get(turn.session_id) or _Session()
         revision = session.revision
@@ -61,9 +61,10 @@ class InMemorySessionStore(Generic[Item]):
             return revision
         if turn.expected_revision not in (None, revision):
             raise SessionConflict(turn.session_id, expected=turn.expected_revision, actual=revision)
-        if not encoded:
+        if not checked:
             return revision
-        session.kept.add(encoded, [TurnStart(0, turn.turn_id)])
+        encoded, items = zip(*checked, strict=True)
+        session.kept.add(encoded, [TurnStart(len(session.ids), turn.turn_id)], items)
         session.ids += [next(self._ids) for _ in encoded]
         session.held.add(turn.turn_id)
         self._sessions[turn.session_id] = session

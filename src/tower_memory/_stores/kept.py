@@ -8,14 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from tower_memory._codec import ItemCodec
-from tower_memory._history import History, TurnStart
+from tower_memory._history import Check, History, TurnStart, Unread, copied
 
 _UNCHANGEABLE: Final = frozenset({str, int, float, bool, type(None)})
+
+AT_ONCE: Final = 250
+"""Items to go through before a pause may be made."""
 
 _OF_A_SESSION: Final = 1000
 """Bytes that a session takes beyond its items, and the text of its id."""
@@ -31,6 +34,10 @@ _OF_AN_ITEM: Final = 300
 
 _OF_A_FIELD: Final = 150
 """Bytes that a field takes beyond its text: a key, a value, and their places in the mapping."""
+
+
+def _go_on() -> None:
+    """Make no pause."""
 
 
 @final
@@ -50,55 +57,83 @@ class KeptSession:
     is_whole: bool = True
     size: int = _OF_A_SESSION
     _ready: int = 0  # so many items are kept as what is the fastest to give
+    _held: dict[Check, int] = field(default_factory=dict["Check", int])  # see Unread
 
-    def add(self, encoded: Sequence[bytes], starts: Iterable[TurnStart]) -> None:
-        """Keep newer items, given the JSON of each and the starts of turns among them."""
-        before, turns = len(self.items), len(self.starts)
+    def add(
+        self,
+        encoded: Sequence[bytes],
+        starts: Sequence[TurnStart],
+        items: Sequence[Any] = (),
+    ) -> None:
+        """Keep newer items.
+
+        Args:
+            encoded: The JSON of each.
+            starts: Where turns start among them, counted from the first of all.
+            items: What that decodes to, where nobody else has it.
+        """
+        before = len(self.items)
         self.items += encoded
-        self.starts += [TurnStart(before + at, turn_id) for at, turn_id in starts]
-        self.size += sum(map(len, encoded)) + _OF_JSON * len(encoded)
-        self.size += _OF_A_TURN * (len(self.starts) - turns)
+        self.starts += starts
+        self.size += sum(map(len, encoded)) + _OF_JSON * len(encoded) + _OF_A_TURN * len(starts)
+        for place, item in enumerate(items, before):
+            self._keep_ready(place, item)
 
     def pop(self, codec: ItemCodec[Any]) -> tuple[Any, str | None]:
         """The newest item, kept no longer; and the turn that it was the first of, or None."""
         item = self.items.pop()
+        self._held = {}
         item = codec.decode(item) if type(item) is bytes else item
         self._ready = min(self._ready, len(self.items))
         is_first = bool(self.starts) and self.starts[-1].position == len(self.items)
         return item, self.starts.pop().turn_id if is_first else None
 
-    def history(self, revision: int, limit: int | None, codec: ItemCodec[Any]) -> History[Any]:
-        """Copies of the newest *limit* items.
+    def history(
+        self,
+        revision: int,
+        limit: int | None,
+        codec: ItemCodec[Any],
+        pause: Callable[[], object] = _go_on,
+    ) -> History[Any]:
+        """The newest *limit* items; *pause* is called after every so many.
 
         Raises:
             ValueError: What was added is not the JSON of an item.
         """
-        if codec.item_type is Any:
-            self._make_ready(codec)
         start = 0 if limit is None else max(0, len(self.items) - limit)
-        kept = self.items if start == 0 else self.items[start:]
-        starts = self.starts if start == 0 else _from(self.starts, start)
         decode = codec.decode
+        was_ready = self._ready > 0
+        if codec.item_type is Any:
+            for some in _in_parts(self._ready, len(self.items), pause):
+                for place, raw in enumerate(self.items[some], some.start):
+                    self._keep_ready(place, decode(raw))
+        items = self.items[start:]
+        for some in _in_parts(0, len(items), pause):
+            part = [decode(each) if type(each) is bytes else each for each in items[some]]
+            items[some] = part if was_ready else copied(part)
         return History(
-            [
-                each.copy() if type(each) is dict else decode(each) if type(each) is bytes else each
-                for each in kept
-            ],
+            Unread(items, {} if start else self._held) if was_ready else items,
             revision=revision,
-            turns=starts,
+            turns=_from(self.starts, start) if start else self.starts,
             is_cut=start > 0 or not self.is_whole,
         )
 
-    def _make_ready(self, codec: ItemCodec[Any]) -> None:
-        for place in range(self._ready, len(self.items)):
-            raw = self.items[place]
-            item = codec.decode(raw)
-            if _can_be_copied(item):
-                self.items[place] = item
-                fields = len(item) if type(item) is dict else 0
-                widest = 1 if raw.isascii() else 4  # bytes of a character
-                self.size += len(raw) * (widest - 1) + _OF_AN_ITEM + _OF_A_FIELD * fields
-        self._ready = len(self.items)
+    def _keep_ready(self, place: int, item: Any) -> None:
+        """Keep *item*, which is what the one at *place* decodes to, if it can be copied."""
+        if _can_be_copied(item):
+            raw, self.items[place] = self.items[place], item
+            fields = len(item) if type(item) is dict else 0
+            widest = 1 if raw.isascii() else 4  # bytes of a character
+            self.size += len(raw) * (widest - 1) + _OF_AN_ITEM + _OF_A_FIELD * fields
+        self._ready = place + 1
+
+
+def _in_parts(first: int, end: int, pause: Callable[[], object]) -> Iterator[slice]:
+    """The places from *first* to *end*, so many at once, with a *pause* in between."""
+    for begin in range(first, end, AT_ONCE):
+        if begin > first:
+            pause()
+        yield slice(begin, min(begin + AT_ONCE, end))
 
 
 def _from(starts: Iterable[TurnStart], first: int) -> list[TurnStart]:

@@ -5,7 +5,8 @@
 2. What was read through a connection is kept with it, and gone with it: the next connection may
    be to another file.
 3. What is kept takes at most so many bytes; what was not used for longest goes first.
-4. A load whose caller is gone stops.
+4. A load whose caller is gone stops. A long one now and then lets the event loop run, which else
+   has to wait for Python's switch interval.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
+from time import monotonic, sleep
 from typing import Any, Final, Generic, TypeAlias, final
 
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History, TurnStart
 from tower_memory._items import Item
-from tower_memory._stores.kept import KeptSession
-from tower_memory._stores.operations import Caller, decode, turn_text
+from tower_memory._stores.kept import AT_ONCE, KeptSession
+from tower_memory._stores.operations import Caller, decode_all, turn_text
 
 _Row: TypeAlias = tuple[int, int, bytes | str | None, bytes]
 """An item's row: its id, when it was written, the turn that it is the first of, and its JSON."""
@@ -32,6 +35,11 @@ _ROWS = (
 )
 _FROM = f"{_ROWS} AND id >= ? ORDER BY id"
 _NEWEST = f"{_ROWS} ORDER BY id DESC LIMIT ?"
+
+_WITHOUT_PAUSE: Final = 0.001
+_PAUSE: Final = 1e-6
+"""Seconds; of a pause at the least, as a thread does not wake up in less than some fifty times it.
+"""
 
 _OF_A_CHARACTER: Final = 4
 """Bytes that a character of a session's id takes, at most."""
@@ -104,7 +112,7 @@ def load(connection: sqlite3.Connection, hot: HotSessions, wanted: Load[Item]) -
     reading = _Reading(connection, wanted)
     session = hot.take(session_id, codec)
     if session is not None and session.covers(limit) and reading.goes_on(session):
-        history = session.kept.history(session.last[0], limit, codec)
+        history = session.kept.history(session.last[0], limit, codec, reading.pause)
     else:
         session, items = reading.all() if limit is None else reading.newest(limit)
         history = History(
@@ -119,12 +127,19 @@ def load(connection: sqlite3.Connection, hot: HotSessions, wanted: Load[Item]) -
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Reading:
     """Reads rows. What is left open keeps later reads from seeing what is new."""
 
     connection: sqlite3.Connection
     wanted: Load[Any]
+    pauses_at: float = field(default_factory=lambda: monotonic() + _WITHOUT_PAUSE)
+
+    def pause(self) -> None:
+        """Let the event loop run, if it could not for a while."""
+        if monotonic() >= self.pauses_at:
+            sleep(_PAUSE)
+            self.pauses_at = monotonic() + _WITHOUT_PAUSE
 
     def goes_on(self, session: HotSession) -> bool:
         """Read what is new of *session*, if what is known of it is still there."""
@@ -163,18 +178,18 @@ class _Reading:
 
     def _add(self, session: HotSession, rows: Iterable[_Row]) -> list[Any]:
         """Add *rows*, oldest first, to what was read; the items in them."""
-        caller, codec, session_id = self.wanted.caller, self.wanted.codec, self.wanted.session_id
-        encoded: list[bytes] = []
         items: list[Any] = []
-        starts: list[TurnStart] = []
-        for row in rows:
-            if caller.gone:
-                break
-            number, created_at, turn_id, item = row
-            if turn_id is not None:
-                starts.append(TurnStart(len(items), turn_text(turn_id)))
-            items.append(decode(codec, session_id, number, item))
-            encoded.append(item)
-            session.last = number, created_at
-        session.kept.add(encoded, starts)
+        rows = iter(rows)
+        while (some := list(islice(rows, AT_ONCE))) and not self.wanted.caller.gone:
+            if items:
+                self.pause()
+            numbers, times, turn_ids, encoded = zip(*some, strict=True)
+            starts = [
+                TurnStart(place, turn_text(turn_id))
+                for place, turn_id in enumerate(turn_ids, len(session.kept.items))
+                if turn_id is not None
+            ]
+            items += decode_all(self.wanted.codec, self.wanted.session_id, numbers, encoded)
+            session.kept.add(encoded, starts)
+            session.last = numbers[-1], times[-1]
         return items

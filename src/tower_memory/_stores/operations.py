@@ -14,7 +14,7 @@ import re
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import Any, cast, final
@@ -122,7 +122,7 @@ def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item])
     if newest is None:
         return None
     row, item = newest
-    popped = decode(codec, session_id, row, item)
+    (popped,) = decode_all(codec, session_id, [row], [item])
     connection.execute("DELETE FROM memory_item WHERE id = ?", (row,))
     return popped
 
@@ -217,16 +217,20 @@ def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
     return cast("int", connection.execute(sql, values).lastrowid)
 
 
-def decode(codec: ItemCodec[Item], session_id: str, row: int, item: bytes) -> Item:
-    """The item in the *row* of that id.
+def decode_all(
+    codec: ItemCodec[Item], session_id: str, rows: Sequence[int], encoded: Iterable[bytes]
+) -> list[Item]:
+    """The items in the *rows* of these ids.
 
     Raises:
-        CorruptSessionError: It cannot be decoded.
+        CorruptSessionError: One cannot be decoded.
     """
+    items: list[Item] = []
     try:
-        return codec.decode(item)
+        items.extend(map(codec.decode, encoded))
     except ValueError as error:
-        raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
+        raise CorruptSessionError(session_id, row=rows[len(items)], reason=str(error)) from error
+    return items
 
 
 def _turn_key(turn_id: str) -> bytes | str:

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 import msgspec
 
 from tower_memory._conversations import after
+from tower_memory._history import History
 from tower_memory._items import as_chat
 from tower_memory._shapes import MISSING, field, is_plain, parts_of
 from tower_memory.dialects._carried import (
@@ -86,8 +87,9 @@ class ChatCompletions:
         """See `Dialect.with_history`."""
         messages = messages_of(request)
         instructions, new = parted(messages, is_instruction)
+        known = history.known(_are_in_order) if isinstance(history, History) else 0
         conversation = [*history, *new]
-        if _are_in_order(conversation):
+        if _are_in_order(conversation[known:]):
             return carrying(request, "messages", [*instructions, *conversation])
         spell: Callable[[Any], Any] = _as_it_is
         kinds = {type(message) for message in messages}
@@ -140,23 +142,30 @@ class ChatCompletions:
         return carrying(request, "messages", [*instructions, *said[-count:]])
 
 
-def _are_in_order(messages: Iterable[Any]) -> bool:
+def _are_in_order(messages: Sequence[Any]) -> bool:
     """Whether *messages* can be sent as they are: in text, each call with its result after it.
 
     False where that would take long to tell. Most conversations are in order, however long, and
-    each request carries them, so the commonest forms are looked for first.
+    each request carries them, so the commonest messages are passed over first.
     """
+    try:
+        others = [
+            place
+            for place, message in enumerate(messages)
+            if type(message) is not dict
+            or len(message) != len(_TEXT)
+            or message["role"] not in _SPEAKERS
+            or type(message["content"]) is not str
+        ]
+    except KeyError:
+        return False
     waiting: set[str] = set()
-    for message in messages:
-        if type(message) is not dict:
+    last = -1
+    for place in others:
+        message = messages[place]
+        if type(message) is not dict or (waiting and place != last + 1):
             return False
-        if (
-            not waiting
-            and len(message) == len(_TEXT)
-            and type(message.get("content")) is str
-            and message.get("role") in _SPEAKERS
-        ):
-            continue
+        last = place
         if message.get("role") == "tool":
             call = _answered_by(message)
             if call not in waiting:
