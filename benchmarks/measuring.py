@@ -1,11 +1,13 @@
 """How everything is measured: the sides take turns, and the ratio is taken round by round.
 
 What disturbs the machine for longer than a round disturbs all sides; what is shorter ends in the
-quartiles. The first round warms up and does not count.
+quartiles. The first round warms up and does not count. Before each measure garbage is collected, so
+that a side pays for collecting its own while it is measured, and for nobody else's.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
@@ -76,9 +78,11 @@ async def alternate(
 ) -> dict[K, list[float]]:
     """Measure each side once a round, in turn; by side, what each round but the first gave."""
     measured: dict[K, list[float]] = {side: [] for side in measures}
+    gc.freeze()  # the modules of all peers, which nobody has together
     for number in range(rounds + 1):
         told(number)
         for side, measure in measures.items():
+            gc.collect()
             value = await measure(number)
             if number:
                 measured[side].append(value)

@@ -63,7 +63,7 @@ class Side:
         raise NotImplementedError
 
     async def load(self, session: str) -> int:
-        """Load the session; how many items it has."""
+        """Load the session, and look at each of its items; how many it has."""
         raise NotImplementedError
 
     async def at_once(self, turns: Iterable[tuple[str, Sequence[Any]]]) -> None:
@@ -196,7 +196,7 @@ class TowerMemory(Side):
 
     async def load(self, session: str) -> int:
         """See `Side.load`."""
-        return len(await self.store.load(session, limit=self.limit))
+        return len([*await self.store.load(session, limit=self.limit)])
 
 
 class Appending(TowerMemory):

@@ -1,10 +1,10 @@
 """stall: how long a load of 10,000 items keeps the event loop from anything else.
 
 Every turn of the session calls a tool. A task asks to be woken after one ms, over and over, while
-the session is loaded: the stall is how much later than that it was, at worst. Cold is the first
-load of a store that was just opened, hot the next one. Garbage collection is off meanwhile; how
-long it stops the loop, where it is on, is a measurement of its own. Nothing is what the machine
-does by itself for as long.
+the session is loaded and looked at: the stall is how much later than that it was, at worst. Cold is
+the first load of a store that was just opened, hot the worse of the next two. Garbage collection is
+off meanwhile; how long it stops the loop, where it is on, is a measurement of its own. Nothing is
+what the machine does by itself for as long.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ async def _loading(
         with _without_collection():
             async with kind(path) as side:
                 await side.load(session_id(0))
-                for case in (COLD, HOT):
-                    stall = await _longest(lambda: side.load(session_id(1)))
+                cold, *hot = [await _longest(lambda: side.load(session_id(1))) for _ in range(3)]
+                for case, stall in ((COLD, cold), (HOT, max(hot))):
                     found.setdefault((kind.name, case), []).append(1_000 * stall)
         async with kind(path) as side:
             with _collections() as pauses:
