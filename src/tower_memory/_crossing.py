@@ -59,8 +59,8 @@ def is_asyncio() -> bool:
     return isinstance(current_token().native_token, asyncio.AbstractEventLoop)
 
 
-async def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    return await function(*arguments)
+def _stay(function: Callable[..., Awaitable[T]], *arguments: object) -> Awaitable[T]:
+    return function(*arguments)
 
 
 def call_soon(loop: EventLoopToken, function: Callable[[], object]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypeVar, final
 
 from anyio import Event, Lock, WouldBlock, fail_after, sleep
-from anyio.lowlevel import RunVar
+from anyio.lowlevel import RunVar, current_token
 
 from tower_memory._codec import ItemCodec
 from tower_memory._crossing import crossing
@@ -92,8 +92,9 @@ class Database:
         self._workers = workers
         self._queue = WriteQueue()
         self._process = os.getpid()
+        self._loop = current_token()
         self._under_way = 0
-        self._idle = Event()
+        self._idle: Event | None = None  # for who waits for that
 
     def keep_at_most(self, hot_bytes: int) -> None:
         """Keep no more of sessions in memory than any of those who share this allows."""
@@ -103,7 +104,7 @@ class Database:
         """Refuse to be used from where it was not opened."""
         if self._process != os.getpid():
             msg = "was opened in the parent process; fork before it is opened, or spawn the child"
-        elif self._shared is not _open_here().get(self.file):
+        elif self._loop != current_token():
             msg = "is open in another event loop; close it there, or make a store of your own here"
         else:
             return
@@ -160,7 +161,7 @@ class Database:
         finally:
             caller.gone = True  # what is still queued is not done once its caller was told
             self._under_way -= 1
-            if not self._under_way:
+            if self._idle and not self._under_way:
                 self._idle.set()
 
     def _leaves_doubt(self, error: Exception) -> bool:
