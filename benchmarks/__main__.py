@@ -16,9 +16,9 @@ from benchmarks.reporting import Report, as_json, summary
 from benchmarks.sides import Side
 
 PARTS = (
+    "layers",  # first, before others have filled memory and caches
     "age",
     "concurrency",
-    "layers",
     "loads",
     "stall",
     "disk",

@@ -3,6 +3,8 @@
 A turn loads the history and adds a user's message and the answer. Each round is five turns of each
 side, one of them with a tool's call. Of 10 or 100 items each round has a session of its own, loaded
 once before the clock starts; a longer one is the same in all rounds, and grows by the turns taken.
+The floor is measured in its one thread, and from an event loop, which has to go to a thread for the
+load and for the save: so much the way alone costs.
 
 Then the same with a window: the newest 40 items are loaded. And the first load of a session by a
 store that has just been opened, when nothing of it is in memory.
@@ -22,7 +24,7 @@ import anyio
 from benchmarks.bench import Bench, session_id
 from benchmarks.measuring import Measure, Series, alternate, least, ratios
 from benchmarks.reporting import Report, Target, absolutes, relatives
-from benchmarks.sides import Floor, Side, TowerMemory
+from benchmarks.sides import FLOORS, AsyncFloor, Floor, Side, TowerMemory
 from benchmarks.transcripts import ChatTurn, Transcript
 
 AGES = (10, 100, 1_000, 10_000)
@@ -65,7 +67,7 @@ def _targets(
     targets: list[Target] = []
     ours = _rounds(whole, OURS, case_of(100))
     if peers := [
-        each for each in whole if each.case == case_of(100) and each.side not in (OURS, FLOOR)
+        each for each in whole if each.case == case_of(100) and each.side not in (OURS, *FLOORS)
     ]:
         fastest = least(peers)
         what = f"a turn at 100 items ÷ {fastest.side}, the fastest peer"
@@ -98,7 +100,7 @@ def _rounds(series: Sequence[Series], side: str, case: str) -> Sequence[float]:
 
 
 async def _turns(bench: Bench, age: int) -> list[Series]:
-    compared: list[type[Side]] = [Floor, TowerMemory, *bench.peers]
+    compared: list[type[Side]] = [Floor, AsyncFloor, TowerMemory, *bench.peers]
     kinds = [kind for kind in compared if kind.largest >= age]
     old = _old(age)
     async with bench.opened(kinds) as sides:

@@ -18,7 +18,7 @@ import anyio
 from benchmarks.bench import Bench, session_id
 from benchmarks.measuring import Measure, Series, alternate, most, ratios
 from benchmarks.reporting import Report, Table, Target, absolutes, relatives
-from benchmarks.sides import Appending, BatchingFloor, Floor, Side, TowerMemory
+from benchmarks.sides import FLOORS, Appending, BatchingFloor, Floor, Side, TowerMemory
 from benchmarks.transcripts import Transcript
 
 SESSIONS = (1, 4, 16, 64)
@@ -31,7 +31,7 @@ TURNS_OF_ONE = 2
 MANY = SESSIONS[-1]
 ROUNDS = {1: 6, 4: 6, 16: 5, 64: 5}
 
-OURS, FLOORS = TowerMemory.name, (Floor.name, BatchingFloor.name)
+OURS = TowerMemory.name
 
 
 def run(bench: Bench) -> Report:

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmarks import age, concurrency
 from benchmarks.measuring import Series, ratios, spread
 from benchmarks.reporting import Report, Target, number
-from benchmarks.sides import BatchingFloor, Floor, TowerMemory
+from benchmarks.sides import FLOORS, TowerMemory
 
 OURS = TowerMemory.name
 _LABEL = 60  # characters of a line
@@ -92,14 +92,14 @@ def _spread(targets: Sequence[Target]) -> Figure:
 def _lines(axes: Axes, series: Sequence[Series], places: Mapping[str, int]) -> None:
     """A line through the medians of each side, and a band between its quartiles."""
     sides = list(dict.fromkeys(each.side for each in series))
-    peers = [side for side in sides if side not in (OURS, Floor.name, BatchingFloor.name)]
+    peers = [side for side in sides if side not in (OURS, *FLOORS)]
     for side in sides:
         those = [each for each in series if each.side == side]
         found = [spread(each.rounds) for each in those]
         at = [places[each.case] for each in those]
         colour = _colour(side, peers)
         is_ours = side == OURS
-        style = "--" if side.endswith("WAL") or side == BatchingFloor.name else "-"
+        style = "--" if side.endswith("WAL") or side in FLOORS[1:] else "-"
         width, order = (3, 5) if is_ours else (1.6, 2)
         axes.plot(at, [each.middle for each in found], style, marker="o", markersize=4)
         line = axes.lines[-1]
@@ -133,7 +133,7 @@ def _colour(side: str, peers: Sequence[str]) -> str:
         return _OURS_COLOUR
     if side in peers:
         return _PEER_COLOURS[peers.index(side) % len(_PEER_COLOURS)]
-    return _FLOOR_COLOURS[side == BatchingFloor.name]
+    return _FLOOR_COLOURS[FLOORS.index(side) > 0]
 
 
 def _plain(axes: Axes) -> None:

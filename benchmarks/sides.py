@@ -8,15 +8,19 @@ on disk: it knows of no cancellation, overlap, turn saved twice or other process
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from asyncio import get_running_loop
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import anyio
 import msgspec
 
 from benchmarks.transcripts import ChatTurn, Message
 from tower_memory import LoadSession, MemoryLayer, SaveSession, SqliteSessionStore, Turn
+
+T = TypeVar("T")
 
 _FILLED_AT_ONCE = 500
 
@@ -84,6 +88,10 @@ class Floor(Side):
     name = "raw sqlite3"
 
     async def __aenter__(self) -> Self:
+        self._open()
+        return self
+
+    def _open(self) -> None:
         self._connection = sqlite3.connect(self.path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
@@ -91,7 +99,6 @@ class Floor(Side):
             "CREATE TABLE IF NOT EXISTS item (id INTEGER PRIMARY KEY, session TEXT, item TEXT)"
         )
         self._connection.execute("CREATE INDEX IF NOT EXISTS item_session ON item (session)")
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         self._connection.close()
@@ -133,6 +140,39 @@ class Floor(Side):
         self._connection.execute("COMMIT")
 
 
+class AsyncFloor(Floor):
+    """The floor asked from an event loop: on a thread of its own, one way for all of a load, and
+    one for all of a save. It still promises nothing.
+    """
+
+    name = "raw sqlite3, from asyncio"
+
+    async def __aenter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1)
+        await self._there(self._open)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._there(self._connection.close)
+        self._thread.shutdown()
+
+    async def fill(self, session: str, turns: Sequence[ChatTurn]) -> None:
+        """See `Side.fill`."""
+        await self._there(self._add, [(session, [item for turn in turns for item in turn.items])])
+
+    async def turn(self, session: str, new: list[Message]) -> None:
+        """See `Side.turn`."""
+        await self._there(self._read, session)
+        await self._there(self._add, [(session, new)])
+
+    async def load(self, session: str) -> int:
+        """See `Side.load`."""
+        return len(await self._there(self._read, session))
+
+    async def _there(self, function: Callable[..., T], *arguments: object) -> T:
+        return await get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
 class BatchingFloor(Floor):
     """The floor that knows of all turns beforehand: it loads all sessions, and commits once."""
 
@@ -145,6 +185,9 @@ class BatchingFloor(Floor):
             for session in sessions:
                 self._read(session)
             self._add(zip(sessions, new, strict=True))
+
+
+FLOORS = (Floor.name, AsyncFloor.name, BatchingFloor.name)
 
 
 class TowerMemory(Side):
