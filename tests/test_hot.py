@@ -252,6 +252,15 @@ def test_a_model_is_given_what_the_history_is_whatever_is_remembered_of_it(
     )
 
 
+async def test_what_was_popped_is_the_callers_own_too(store):
+    await store.append(Turn("s", [{"role": "user", "content": "Hi"}]))
+    for _ in range(3):
+        history = await store.load("s")
+    popped = await store.pop("s")
+    popped["content"] = "Changed"
+    assert history == [{"role": "user", "content": "Hi"}]
+
+
 async def test_what_was_answered_later_was_not_yet_when_it_was_loaded(store):
     chat = ChatCompletions()
     await store.append(Turn("s", [USER, CALLING]))

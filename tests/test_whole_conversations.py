@@ -31,6 +31,12 @@ def assistant(text):
     return {"role": "assistant", "content": text}
 
 
+CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+CALLED = [
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "1", "content": "It is there."},
+]
+
 SYSTEM = {"role": "system", "content": "Be brief."}
 
 
@@ -92,24 +98,32 @@ async def test_a_conversation_that_an_assistant_began_is_no_exception(store, age
     assert list(await store.load("s")) == [assistant("Welcome"), *new]
 
 
-async def test_an_answer_in_several_messages_is_not_looked_for_in_the_history(store):
-    class Counting:
-        """Chat completions that count how often a history is given to a request."""
+@pytest.mark.parametrize(
+    ("held", "limit", "asked", "said"),
+    [
+        ([user("a"), *CALLED, assistant("A")], 2, [user("b")], [assistant("B")]),
+        ([user("a")], None, [assistant("A")], []),
+        ([user("a")], None, [assistant("A"), user("b")], [assistant("B")]),
+    ],
+)
+async def test_whatever_the_model_was_given_is_not_kept_twice(store, held, limit, asked, said):
+    """A result whose call was cut off is not given, and a request may begin with an answer."""
 
-        given = 0
+    async def agent(messages):
+        return {"messages": [*messages, *said]}
 
-        def with_history(self, request, history):
-            self.given += 1
-            return ChatCompletions().with_history(request, history)
+    await store.append(Turn("s", held))
+    memory = MemoryLayer(LoadSession(store, limit), SaveSession(store), session_id="s")
+    await memory(agent)(asked)
+    assert list(await store.load("s")) == [*held, *asked, *said]
 
-        new_items = ChatCompletions().new_items
-        reply_items = ChatCompletions().reply_items
 
-    dialect = Counting()
-    await store.append(Turn("s", [user("a"), assistant("A")]))
-    await remembering(store, dialect=dialect)(agent_that_returns_its_own)([user("b")])
-    assert dialect.given == 1
-    assert len(await store.load("s")) == 6
+def test_an_answer_is_not_looked_for_in_all_that_was_given():
+    def given():
+        yield user("a")
+        pytest.fail("looked further")
+
+    assert after(given(), [assistant("A"), user("b")]) == [assistant("A"), user("b")]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])

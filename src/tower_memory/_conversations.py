@@ -14,34 +14,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any
 
 from tower_memory._errors import SessionConflict
 from tower_memory._items import as_chat
 from tower_memory._shapes import INTERRUPTED_REPLY, MISSING, calls_of, field, opens, results_of
 
-_ANSWERING: Final = ("assistant", "response")
 
-
-def may_be_whole(response: object, first: object) -> bool:
-    """Whether *response* may carry the whole conversation, of which *first* is the first item.
-
-    It is a list, or something with messages, and does not begin with an answer, or *first* may be
-    that answer.
-    """
-    messages = response if isinstance(response, (list, tuple)) else field(response, "messages")
-    if messages is MISSING:
-        return False
-    begins = messages[0] if isinstance(messages, (list, tuple)) and messages else None
-    return _speaker(begins) not in _ANSWERING or _speaker(first) in (MISSING, *_ANSWERING)
-
-
-def _speaker(item: object) -> object:
-    """Who *item* is of: its role, or else its kind, as pydantic-ai's have."""
-    role = field(item, "role")
-    return field(item, "kind") if role is MISSING else role
+def may_be_whole(response: object) -> bool:
+    """Whether *response* may carry the whole conversation: a list, or something with messages."""
+    return isinstance(response, (list, tuple)) or field(response, "messages") is not MISSING
 
 
 def unsaid(session_id: str, history: Sequence[Any], posted: Sequence[Any]) -> Sequence[Any]:
@@ -76,12 +60,22 @@ def _contradiction(posted: Sequence[Any], position: int, item: Any) -> str:
     return f"item {position} of the request {what} than what the session holds there"
 
 
-def after(given: Sequence[Any], conversation: Sequence[Any]) -> Sequence[Any]:
-    """What *conversation* has beyond what was *given*, however little of that it repeats."""
-    if all(map(agree, given, conversation)) and len(conversation) >= len(given):
-        return conversation[len(given) :]
+def after(given: Iterable[Any], conversation: Sequence[Any]) -> Sequence[Any]:
+    """What *conversation* has beyond what was *given*, however little of that it repeats.
+
+    What was given may be long, and is gone through only as far as it has to be.
+    """
+    rest, begin = iter(given), list[Any]()
+    for said in (*conversation, MISSING):
+        item = next(rest, MISSING)
+        if item is MISSING:
+            return conversation[len(begin) :]
+        begin.append(item)
+        if said is MISSING or not agree(item, said):
+            break
     if not conversation or not opens(conversation[0]):
         return conversation
+    given = [*begin, *rest]
     repeated = [_common_end(given, conversation[:end]) for end in range(len(conversation) + 1)]
     return conversation[repeated.index(max(repeated)) :]
 

@@ -40,12 +40,15 @@ def copied(items: Iterable[Any]) -> list[Any]:
 class History(Sequence[Item_co]):
     """The items of a session, oldest first; immutable, and equal to any sequence of equal items.
 
+    A store's own items are copied once somebody looks at one of them; until then, a history is for
+    one thread.
+
     >>> history = History([{"role": "user", "content": "Hi"}], revision=7)
     >>> history == [{"role": "user", "content": "Hi"}], history.revision
     (True, 7)
     """
 
-    __slots__ = ("_is_cut", "_read", "_revision", "_turns", "_unread")
+    __slots__ = ("_held", "_is_cut", "_revision", "_turns")
 
     def __init__(
         self,
@@ -55,8 +58,7 @@ class History(Sequence[Item_co]):
         turns: Iterable[TurnStart] = (),
         is_cut: bool = False,
     ) -> None:
-        self._unread = items if isinstance(items, Unread) else None
-        self._read: tuple[Item_co, ...] = () if isinstance(items, Unread) else tuple(items)
+        self._held = items if isinstance(items, Unread) else tuple(items)
         self._revision = revision
         self._turns = tuple(turns)
         self._is_cut = is_cut
@@ -82,17 +84,18 @@ class History(Sequence[Item_co]):
 
     @property
     def _items(self) -> tuple[Item_co, ...]:
-        if self._unread is not None:
-            self._read, self._unread = tuple(copied(self._unread.items)), None
-        return self._read
+        held = self._held
+        if isinstance(held, Unread):
+            held = self._held = tuple(copied(held.items))
+        return held
 
     def known(self, check: Check) -> int:
         """Of how many of the first items it is known that *check* holds for them, as nobody can
         have changed them since it was asked. The rest is asked of now, to be known from now on.
         """
-        if self._unread is None:
+        if not isinstance(self._held, Unread):
             return 0
-        items, held = self._unread
+        items, held = self._held
         known = held.get(check, 0)
         if known > len(items):  # of the session as it was later
             return 0
@@ -109,7 +112,8 @@ class History(Sequence[Item_co]):
         return None
 
     def __len__(self) -> int:
-        return len(self._read if self._unread is None else self._unread.items)
+        held = self._held
+        return len(held.items if isinstance(held, Unread) else held)
 
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self._items)

@@ -239,7 +239,7 @@ class Memory(Generic[Req, Res]):
         layer, dialect = self.layer, self.layer.dialect
         try:
             request = call.request
-            if may_be_whole(response, next(iter((*call.given[:1], *call.new)), None)):
+            if may_be_whole(response):
                 request = dialect.with_history(request, call.given)  # anew: that one may be changed
             items = (*call.new, *dialect.reply_items(request, response))
         except Exception as error:

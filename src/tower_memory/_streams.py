@@ -8,8 +8,7 @@ from typing import Any, final
 
 def is_stream(response: object) -> bool:
     """Whether *response* comes in chunks, at once or once it is entered as a context manager."""
-    kind = type(response)
-    return hasattr(kind, "__aiter__") or hasattr(kind, "__aenter__")
+    return has(response, "__aiter__") or has(response, "__aenter__")
 
 
 def has(value: object, method: str) -> bool:

@@ -1,8 +1,8 @@
 """Items that are kept in memory, and what is kept of each session.
 
 1. Items are kept as their JSON, and once they are asked for again as what is the fastest to give:
-   what cannot be changed is shared, a mapping of it is copied, anything else is read from its JSON
-   anew each time. So what a caller does to an item changes nothing but its own copy.
+   what cannot be changed is shared, a mapping of it is copied as soon as somebody looks at it,
+   anything else is read from its JSON anew each time. So what a caller does to an item changes nothing but its own copy.
 2. How much memory an item takes is reckoned when it is kept, rather too high than too low.
 """
 
@@ -83,7 +83,10 @@ class KeptSession:
         """The newest item, kept no longer; and the turn that it was the first of, or None."""
         item = self.items.pop()
         self._held = {}
-        item = codec.decode(item) if type(item) is bytes else item
+        if type(item) is bytes:
+            item = codec.decode(item)
+        else:
+            (item,) = copied([item])  # others may have it, in a history that is not read yet
         self._ready = min(self._ready, len(self.items))
         is_first = bool(self.starts) and self.starts[-1].position == len(self.items)
         return item, self.starts.pop().turn_id if is_first else None
@@ -102,17 +105,18 @@ class KeptSession:
         """
         start = 0 if limit is None else max(0, len(self.items) - limit)
         decode = codec.decode
-        was_ready = self._ready > 0
+        is_first = False
         if codec.item_type is Any:
+            is_first = self._ready == 0
             for some in _in_parts(self._ready, len(self.items), pause):
                 for place, raw in enumerate(self.items[some], some.start):
                     self._keep_ready(place, decode(raw))
         items = self.items[start:]
         for some in _in_parts(0, len(items), pause):
             part = [decode(each) if type(each) is bytes else each for each in items[some]]
-            items[some] = part if was_ready else copied(part)
+            items[some] = copied(part) if is_first else part
         return History(
-            Unread(items, {} if start else self._held) if was_ready else items,
+            items if is_first else Unread(items, {} if start else self._held),
             revision=revision,
             turns=_from(self.starts, start) if start else self.starts,
             is_cut=start > 0 or not self.is_whole,

@@ -5,8 +5,8 @@
 2. What was read through a connection is kept with it, and gone with it: the next connection may
    be to another file.
 3. What is kept takes at most so many bytes; what was not used for longest goes first.
-4. A load whose caller is gone stops. A long one now and then lets the event loop run, which else
-   has to wait for Python's switch interval.
+4. Reading for a caller who is gone stops. A long load now and then lets the event loop run, which
+   else has to wait for Python's switch interval.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class _Job:
 
     operation: Callable[..., Any]
     arguments: tuple[Any, ...]
-    called: Event | None  # None once whoever asked for it goes
+    called: Event | None  # None where whoever asked for it goes
     is_done: bool = False
     result: Any = None
     error: BaseException | None = None
@@ -73,7 +73,7 @@ class Worker:
         called = Event() if self._on_the_way else None
         job = _Job(operation, arguments, called)
         self._jobs.append(job)
-        if called and self._on_the_way:
+        if called and self._on_the_way:  # the thread may have taken up the jobs since
             await called.wait()
         if not job.is_done:
             job.called = None

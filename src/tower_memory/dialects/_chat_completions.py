@@ -15,6 +15,7 @@ from tower_memory._items import as_chat
 from tower_memory._shapes import MISSING, field, is_plain, parts_of
 from tower_memory.dialects._carried import (
     OTHERS,
+    carried,
     carrying,
     chat_messages,
     is_instruction,
@@ -125,7 +126,8 @@ class ChatCompletions:
             return _replies(chat_messages(choices, "response.choices"))
         if (messages := field(response, "messages")) is not MISSING:
             got = _replies(chat_messages(messages, "response.messages"))
-            return list(after(self.new_items(request), got))
+            given = (_item(each) for each in carried(request) if not is_instruction(each))
+            return list(after(given, got))
         if (message := field(response, "message")) is not MISSING:
             return _replies(chat_messages([message], "response.message"))
         if field(response, "role") is not MISSING and field(response, "stop_reason") is MISSING:
