@@ -2,7 +2,8 @@
 
 1. Items are kept as their JSON, and once they are asked for again as what is the fastest to give:
    what cannot be changed is shared, a mapping of it is copied as soon as somebody looks at it,
-   anything else is read from its JSON anew each time. So what a caller does to an item changes nothing but its own copy.
+   anything else is read from its JSON anew each time. So what a caller does to an item changes
+   nothing but its own copy.
 2. How much memory an item takes is reckoned when it is kept, rather too high than too low.
 """
 
