@@ -3,7 +3,7 @@
 Eight writers add turns to sessions of their own, each a turn every 50 ms, or later where it cannot
 keep up; meanwhile one reader loads another session, of 100 items, every few ms. Then again with
 writers that add as fast as they can: the faster a side is, the more its loads have beside them.
-Each round is half a second of each side.
+Each round is half a second of each side, or half of that in a quick run.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def _targets(series: Sequence[Series]) -> list[Target]:
 
 async def _measure(bench: Bench, case: str, every: float) -> tuple[list[Series], dict[str, float]]:
     rounds = bench.rounds(ROUNDS)
+    seconds = SECONDS / 2 if bench.quick else SECONDS
     written: dict[str, list[float]] = {}
     turns = [Transcript(each).turns(TURNS) for each in range(WRITERS)]
     async with bench.opened([TowerMemory, *bench.peers]) as sides:
@@ -72,20 +73,26 @@ async def _measure(bench: Bench, case: str, every: float) -> tuple[list[Series],
         for name, side in sides.items():
             await side.fill(session_id(0), list(Transcript(0).filling(AGE)))
             rates = written.setdefault(name, [])
-            measures[name] = partial(_round, side, turns, every, rates)
+            measures[name] = partial(_round, side, turns, every, rates, seconds=seconds)
         found = await alternate(measures, rounds, bench.telling(f"writers, {case}", rounds))
     series = [Series(case, name, "ms", times) for name, times in found.items()]
     return series, {name: fmean(rates) for name, rates in written.items()}
 
 
 async def _round(
-    side: Side, turns: Sequence[Sequence[ChatTurn]], every: float, rates: list[float], count: int
+    side: Side,
+    turns: Sequence[Sequence[ChatTurn]],
+    every: float,
+    rates: list[float],
+    count: int,
+    *,
+    seconds: float,
 ) -> float:
     """The 99th percentile of the loads of one round, in ms."""
     writers = [_Writer(side, f"{session_id(count)}-{number}") for number in range(len(turns))]
     loads: list[float] = []
     start = perf_counter()
-    end = start + SECONDS
+    end = start + seconds
     async with anyio.create_task_group() as tasks:
         for writer, several in zip(writers, turns, strict=True):
             tasks.start_soon(writer.write, several, every, end)
