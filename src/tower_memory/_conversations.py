@@ -66,13 +66,12 @@ def after(given: Iterable[Any], conversation: Sequence[Any]) -> Sequence[Any]:
     What was given may be long, and is gone through only as far as it has to be.
     """
     rest, begin = iter(given), list[Any]()
-    for said in (*conversation, MISSING):
-        item = next(rest, MISSING)
-        if item is MISSING:
-            return conversation[len(begin) :]
+    for item in rest:
         begin.append(item)
-        if said is MISSING or not agree(item, said):
+        if len(begin) > len(conversation) or not agree(item, conversation[len(begin) - 1]):
             break
+    else:
+        return conversation[len(begin) :]
     if not conversation or not opens(conversation[0]):
         return conversation
     given = [*begin, *rest]
