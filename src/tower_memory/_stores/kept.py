@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from itertools import islice
+from typing import Any, Final, TypeVar, final
 
 from tower_memory._codec import ItemCodec
 from tower_memory._history import Check, History, TurnStart, Unread, copied
 
+T = TypeVar("T")
+
 _UNCHANGEABLE: Final = frozenset({str, int, float, bool, type(None)})
 
-AT_ONCE: Final = 250
+_AT_ONCE: Final = 250
 """Items to go through before a pause may be made."""
 
 _OF_A_SESSION: Final = 1000
@@ -39,6 +42,14 @@ _OF_A_FIELD: Final = 150
 
 def _go_on() -> None:
     """Make no pause."""
+
+
+def in_parts(values: Iterable[T], pause: Callable[[], object]) -> Iterator[list[T]]:
+    """*values*, so many at once, with a *pause* after each."""
+    rest = iter(values)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some
+        pause()
 
 
 @final
@@ -106,16 +117,16 @@ class KeptSession:
         """
         start = 0 if limit is None else max(0, len(self.items) - limit)
         decode = codec.decode
-        is_first = False
+        is_first = False  # copies take longest the first time, so these are made here at once
         if codec.item_type is Any:
             is_first = self._ready == 0
-            for some in _in_parts(self._ready, len(self.items), pause):
-                for place, raw in enumerate(self.items[some], some.start):
-                    self._keep_ready(place, decode(raw))
-        items = self.items[start:]
-        for some in _in_parts(0, len(items), pause):
-            part = [decode(each) if type(each) is bytes else each for each in items[some]]
-            items[some] = copied(part) if is_first else part
+            for places in in_parts(range(self._ready, len(self.items)), pause):
+                for place in places:
+                    self._keep_ready(place, decode(self.items[place]))
+        items: list[Any] = []
+        for some in in_parts(islice(self.items, start, None), pause):
+            part = [decode(each) if type(each) is bytes else each for each in some]
+            items += copied(part) if is_first else part
         return History(
             items if is_first else Unread(items, {} if start else self._held),
             revision=revision,
@@ -131,14 +142,6 @@ class KeptSession:
             widest = 1 if raw.isascii() else 4  # bytes of a character
             self.size += len(raw) * (widest - 1) + _OF_AN_ITEM + _OF_A_FIELD * fields
         self._ready = place + 1
-
-
-def _in_parts(first: int, end: int, pause: Callable[[], object]) -> Iterator[slice]:
-    """The places from *first* to *end*, so many at once, with a *pause* in between."""
-    for begin in range(first, end, AT_ONCE):
-        if begin > first:
-            pause()
-        yield slice(begin, min(begin + AT_ONCE, end))
 
 
 def _from(starts: Iterable[TurnStart], first: int) -> list[TurnStart]:

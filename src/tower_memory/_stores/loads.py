@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import takewhile
 from time import monotonic, sleep
 from typing import Any, Final, Generic, TypeAlias, final
 
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History, TurnStart
 from tower_memory._items import Item
-from tower_memory._stores.kept import AT_ONCE, KeptSession
+from tower_memory._stores.kept import KeptSession, in_parts
 from tower_memory._stores.operations import Caller, decode_all, turn_text
 
 _Row: TypeAlias = tuple[int, int, bytes | str | None, bytes]
@@ -37,9 +37,10 @@ _FROM = f"{_ROWS} AND id >= ? ORDER BY id"
 _NEWEST = f"{_ROWS} ORDER BY id DESC LIMIT ?"
 
 _WITHOUT_PAUSE: Final = 0.001
+"""Seconds that a load goes on before it lets the event loop run."""
+
 _PAUSE: Final = 1e-6
-"""Seconds; of a pause at the least, as a thread does not wake up in less than some fifty times it.
-"""
+"""Seconds; systems make some fifty times as long of it, so that another thread can wake up."""
 
 _OF_A_CHARACTER: Final = 4
 """Bytes that a character of a session's id takes, at most."""
@@ -163,10 +164,8 @@ class _Reading:
         # One row more than asked for tells whether there are any, and what the revision is where
         # none are.
         with self._rows(_NEWEST, min(limit, 2**63 - 2) + 1) as rows:
-            for row in rows:
-                if self.wanted.caller.gone:
-                    break
-                newest_first.append(row)
+            for some in self._in_parts(rows):
+                newest_first += some
         if len(newest_first) > limit:
             session.last = newest_first[0][:2]
             session.kept.is_whole = False
@@ -176,13 +175,14 @@ class _Reading:
     def _rows(self, sql: str, number: int) -> closing[sqlite3.Cursor]:
         return closing(self.connection.execute(sql, (self.wanted.session_id, number)))
 
+    def _in_parts(self, rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+        """*rows*, so many at once, as long as somebody waits for them."""
+        return takewhile(lambda _: not self.wanted.caller.gone, in_parts(rows, self.pause))
+
     def _add(self, session: HotSession, rows: Iterable[_Row]) -> list[Any]:
         """Add *rows*, oldest first, to what was read; the items in them."""
         items: list[Any] = []
-        rows = iter(rows)
-        while (some := list(islice(rows, AT_ONCE))) and not self.wanted.caller.gone:
-            if items:
-                self.pause()
+        for some in self._in_parts(rows):
             numbers, times, turn_ids, encoded = zip(*some, strict=True)
             starts = [
                 TurnStart(place, turn_text(turn_id))
