@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, final
@@ -15,7 +15,6 @@ from tower_memory._items import as_chat
 from tower_memory._shapes import MISSING, field, is_plain, parts_of
 from tower_memory.dialects._carried import (
     OTHERS,
-    carried,
     carrying,
     chat_messages,
     is_instruction,
@@ -82,7 +81,7 @@ class ChatCompletions:
 
     def new_items(self, request: Any, /) -> list[Any]:
         """See `Dialect.new_items`."""
-        return _items(messages_of(request))
+        return list(_items(messages_of(request)))
 
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
@@ -126,8 +125,7 @@ class ChatCompletions:
             return _replies(chat_messages(choices, "response.choices"))
         if (messages := field(response, "messages")) is not MISSING:
             got = _replies(chat_messages(messages, "response.messages"))
-            given = (_item(each) for each in carried(request) if not is_instruction(each))
-            return list(after(given, got))
+            return list(after(_items(messages_of(request)), got))
         if (message := field(response, "message")) is not MISSING:
             return _replies(chat_messages([message], "response.message"))
         if field(response, "role") is not MISSING and field(response, "stop_reason") is MISSING:
@@ -216,15 +214,14 @@ def _sendable(message: Any) -> Any:
     return message
 
 
-def _items(messages: Iterable[Any]) -> list[Any]:
+def _items(messages: Iterable[Any]) -> Iterator[Any]:
     """*messages* as items to store: all but the instructions."""
-    _, said = parted(messages, is_instruction)
-    return [_item(message) for message in said]
+    return (_item(message) for message in messages if not is_instruction(message))
 
 
 def _replies(messages: Iterable[Any]) -> list[Any]:
     """*messages* of a response as items, without what a provider does not want back."""
-    items = _items(messages)
+    items = list(_items(messages))
     for item in items:
         for call in parts_of(item, "tool_calls"):
             if isinstance(call, dict):
