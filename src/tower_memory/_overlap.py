@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, final
@@ -96,9 +96,15 @@ class OpenTurn:
     dropped: bool = False
     _readers: list[ref[Any]] = field(default_factory=list["ref[Any]"])
 
-    def inside(self) -> _Inside:
-        """What runs in this context, and the tasks that it starts, are part of the turn."""
-        return _Inside(self)
+    @contextmanager
+    def inside(self) -> Generator[None]:
+        """What runs here, and the tasks that it starts, are part of the turn."""
+        before = _part_of.set((*_open_around(), self))
+        try:
+            yield
+        finally:
+            with suppress(ValueError):  # finalized in another context, where nothing was set
+                _part_of.reset(before)
 
     def read_here(self) -> None:
         """Note that the task that runs now has the turn's stream."""
@@ -140,23 +146,6 @@ class OpenTurn:
             lock.call_first()
         else:
             del lock.all_locks[lock.key]
-
-
-@final
-class _Inside:
-    """The context of what is part of a turn."""
-
-    __slots__ = ("_before", "_turn")
-
-    def __init__(self, turn: OpenTurn) -> None:
-        self._turn = turn
-
-    def __enter__(self) -> None:
-        self._before = _part_of.set((*_open_around(), self._turn))
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # finalized in another context, where nothing was set
-            _part_of.reset(self._before)
 
 
 _all_locks: RunVar[dict[_Key, _Lock]] = RunVar("tower_memory_locks")
@@ -256,8 +245,7 @@ def _is_over(task: Any) -> bool:
 
 def _open_around() -> tuple[OpenTurn, ...]:
     """The turns that whoever runs now is part of."""
-    around = _part_of.get()
-    return around and tuple(turn for turn in around if not turn.over)
+    return tuple(turn for turn in _part_of.get() if not turn.over)
 
 
 def _identity(store: object) -> Hashable:
