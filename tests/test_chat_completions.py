@@ -272,6 +272,12 @@ def test_a_reply_that_is_text_is_an_assistants_message():
     assert CHAT.reply_items([user("new")], "Hello") == [assistant("Hello")]
 
 
+def test_what_a_response_is_compared_with_must_be_messages():
+    response = {"messages": [{"role": "assistant", "content": "Hello"}]}
+    with pytest.raises(TypeError, match=r"request\.messages must be a list of messages, got 'Hi'"):
+        ChatCompletions().reply_items({"messages": "Hi"}, response)
+
+
 def test_of_a_whole_conversation_only_what_is_new_is_stored():
     request = [SYSTEM, *HISTORY, user("new")]
     new = [calling("1"), result("1"), assistant("done")]
