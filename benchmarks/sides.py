@@ -88,7 +88,7 @@ class Floor(Side):
     name = "raw sqlite3"
 
     async def __aenter__(self) -> Self:
-        self._open()
+        await self._there(self._open)
         return self
 
     def _open(self) -> None:
@@ -101,20 +101,24 @@ class Floor(Side):
         self._connection.execute("CREATE INDEX IF NOT EXISTS item_session ON item (session)")
 
     async def __aexit__(self, *_: object) -> None:
-        self._connection.close()
+        await self._there(self._connection.close)
 
     async def fill(self, session: str, turns: Sequence[ChatTurn]) -> None:
         """See `Side.fill`."""
-        self._add([(session, [item for turn in turns for item in turn.items])])
+        await self._there(self._add, [(session, [item for turn in turns for item in turn.items])])
 
     async def turn(self, session: str, new: list[Message]) -> None:
         """See `Side.turn`."""
-        self._read(session)
-        self._add([(session, new)])
+        await self._there(self._read, session)
+        await self._there(self._add, [(session, new)])
 
     async def load(self, session: str) -> int:
         """See `Side.load`."""
-        return len(self._read(session))
+        return len(await self._there(self._read, session))
+
+    async def _there(self, function: Callable[..., T], *arguments: object) -> T:
+        """What *function* returns, called where the connection is."""
+        return function(*arguments)
 
     def _read(self, session: str) -> list[Any]:
         decode = msgspec.json.decode
@@ -149,25 +153,11 @@ class AsyncFloor(Floor):
 
     async def __aenter__(self) -> Self:
         self._thread = ThreadPoolExecutor(1)
-        await self._there(self._open)
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(self, *_: object) -> None:
-        await self._there(self._connection.close)
+        await super().__aexit__()
         self._thread.shutdown()
-
-    async def fill(self, session: str, turns: Sequence[ChatTurn]) -> None:
-        """See `Side.fill`."""
-        await self._there(self._add, [(session, [item for turn in turns for item in turn.items])])
-
-    async def turn(self, session: str, new: list[Message]) -> None:
-        """See `Side.turn`."""
-        await self._there(self._read, session)
-        await self._there(self._add, [(session, new)])
-
-    async def load(self, session: str) -> int:
-        """See `Side.load`."""
-        return len(await self._there(self._read, session))
 
     async def _there(self, function: Callable[..., T], *arguments: object) -> T:
         return await get_running_loop().run_in_executor(self._thread, function, *arguments)

@@ -116,7 +116,6 @@ async def _longest(do: Callable[[], Awaitable[Any]]) -> float:
 
 @contextmanager
 def _without_collection() -> Generator[None]:
-    gc.collect()
     gc.disable()
     try:
         yield
