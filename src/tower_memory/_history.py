@@ -48,7 +48,7 @@ class History(Sequence[Item_co]):
     (True, 7)
     """
 
-    __slots__ = ("_held", "_is_cut", "_revision", "_turns")
+    __slots__ = ("_content", "_is_cut", "_revision", "_turns")
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class History(Sequence[Item_co]):
         turns: Iterable[TurnStart] = (),
         is_cut: bool = False,
     ) -> None:
-        self._held = items if isinstance(items, Unread) else tuple(items)
+        self._content = items if isinstance(items, Unread) else tuple(items)
         self._revision = revision
         self._turns = tuple(turns)
         self._is_cut = is_cut
@@ -84,18 +84,18 @@ class History(Sequence[Item_co]):
 
     @property
     def _items(self) -> tuple[Item_co, ...]:
-        held = self._held
-        if isinstance(held, Unread):
-            held = self._held = tuple(copied(held.items))
-        return held
+        content = self._content
+        if isinstance(content, Unread):
+            content = self._content = tuple(copied(content.items))
+        return content
 
     def known(self, check: Check) -> int:
         """Of how many of the first items it is known that *check* holds for them, as nobody can
         have changed them since it was asked. The rest is asked of now, to be known from now on.
         """
-        if not isinstance(self._held, Unread):
+        if not isinstance(self._content, Unread):
             return 0
-        items, held = self._held
+        items, held = self._content
         known = held.get(check, 0)
         if known > len(items):  # of the session as it was later
             return 0
@@ -112,8 +112,8 @@ class History(Sequence[Item_co]):
         return None
 
     def __len__(self) -> int:
-        held = self._held
-        return len(held.items if isinstance(held, Unread) else held)
+        content = self._content
+        return len(content.items if isinstance(content, Unread) else content)
 
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self._items)
