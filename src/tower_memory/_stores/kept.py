@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -68,7 +69,8 @@ class KeptSession:
     starts: list[TurnStart] = field(default_factory=list[TurnStart])
     is_whole: bool = True
     size: int = _OF_A_SESSION
-    _ready: int = 0  # so many items are kept as what is the fastest to give
+    _ready: int = 0  # so many of the items are kept as what is the fastest to give
+    _raw: list[int] = field(default_factory=list[int])  # where among them JSON is the fastest
     _held: dict[Check, int] = field(default_factory=dict["Check", int])  # see Unread
 
     def add(
@@ -100,6 +102,8 @@ class KeptSession:
         else:
             (item,) = copied([item])  # others may have it, in a history that is not read yet
         self._ready = min(self._ready, len(self.items))
+        if self._raw and self._raw[-1] == len(self.items):
+            self._raw.pop()
         is_first = bool(self.starts) and self.starts[-1].position == len(self.items)
         return item, self.starts.pop().turn_id if is_first else None
 
@@ -123,10 +127,14 @@ class KeptSession:
             for places in in_parts(range(self._ready, len(self.items)), pause):
                 for place in places:
                     self._keep_ready(place, decode(self.items[place]))
-        items: list[Any] = []
-        for some in in_parts(islice(self.items, start, None), pause):
-            part = [decode(each) if type(each) is bytes else each for each in some]
-            items += copied(part) if is_first else part
+        raw = self._raw[bisect_left(self._raw, start) :]
+        raw += range(max(start, self._ready), len(self.items))
+        items = self.items[start:]
+        for places in in_parts(raw, pause):
+            for place in places:
+                items[place - start] = decode(items[place - start])
+        if is_first:
+            items = [each for some in in_parts(items, pause) for each in copied(some)]
         return History(
             items if is_first else Unread(items, {} if start else self._held),
             revision=revision,
@@ -141,6 +149,8 @@ class KeptSession:
             fields = len(item) if type(item) is dict else 0
             widest = 1 if raw.isascii() else 4  # bytes of a character
             self.size += len(raw) * (widest - 1) + _OF_AN_ITEM + _OF_A_FIELD * fields
+        else:
+            self._raw.append(place)
         self._ready = place + 1
 
 
