@@ -54,7 +54,13 @@ def listed(messages: Any, where: str) -> Sequence[Any]:
 
 def with_roles(messages: Sequence[Any], where: str) -> Sequence[Any]:
     """*messages*, if each has a role."""
-    for index, message in enumerate(messages):
+    others = [  # few, where the messages are many
+        index
+        for index, message in enumerate(messages)
+        if type(message) is not dict or type(message.get("role")) is not str
+    ]
+    for index in others:
+        message = messages[index]
         if not isinstance(field(message, "role"), str):
             msg = f"{where}[{index}] must be a message with a role, got {reprlib.repr(message)}"
             raise TypeError(msg)
