@@ -5,7 +5,8 @@ has 100 items at first (20 in a second case), and grows by the turns taken. The 
 turns one by one; the floor that batches loads all sessions, then commits one turn of each at once.
 
 Then 64 tasks take two turns each in one session, of 20 items and another one each round, with
-``overlap="append"``. How much of it the session has in the end is shown, too.
+``overlap="append"``; the floor that batches loads that session for each of them. How much of it the
+session has in the end is shown, too.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ async def _at_once(side: Side, count: int, age: int) -> Measure:
 async def _one_session(bench: Bench) -> tuple[list[Series], Table]:
     rounds = bench.rounds(ROUNDS[MANY])
     kept: dict[str, list[float]] = {}
-    async with bench.opened([Floor, Appending, *bench.peers]) as sides:
+    async with bench.opened([Floor, BatchingFloor, Appending, *bench.peers]) as sides:
         measures = {name: _on_one(side, kept.setdefault(name, [])) for name, side in sides.items()}
         told = bench.telling(f"{MANY} tasks on one session", rounds)
         rates = await alternate(measures, rounds, told)

@@ -1,8 +1,10 @@
 """layers: the layers alone, in memory, without I/O: microseconds of each above a bare await.
 
 `MemoryLayer` over an `InMemorySessionStore`: each round takes one turn in each of fifty sessions of
-20 items (of 100), none of which had one since it was filled. `RetryLayer` and `TimeoutLayer` stand
-around the same service without memory. The bare await of that service is taken off.
+20 items (of 100), none of which had one since it was filled. The least that any layer would have to
+do, written by hand (`by_hand`), takes the same turns: it shows what bounds the other. `RetryLayer`
+and `TimeoutLayer` stand around the same service without memory. The bare await of that service is
+taken off.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from typing import Any
 import anyio
 
 from benchmarks.bench import Bench, session_id
-from benchmarks.measuring import Measure, Series, alternate
-from benchmarks.reporting import Report, Target, absolutes
+from benchmarks.by_hand import MemoryByHand
+from benchmarks.measuring import Measure, Series, alternate, ratios
+from benchmarks.reporting import Report, Table, Target, absolutes, spread_text
 from benchmarks.sides import reply, request
 from benchmarks.transcripts import Transcript
 from tower_memory import (
@@ -52,11 +55,20 @@ def run(bench: Bench) -> Report:
         Target(f"a turn of {_name(items)}, in memory", above[_name(items)], bound, unit="us")
         for items, bound in BOUNDS.items()
     ]
-    return Report(series, [absolutes("One call", series)], targets)
+    times = [
+        spread_text(ratios(above[_name(items)], above[_name_by_hand(items)])) for items in BOUNDS
+    ]
+    head = ["", *(f"{items} items" for items in BOUNDS)]
+    compared = Table("How many times memory by hand", head, [["MemoryLayer", *times]])
+    return Report(series, [absolutes("One call", series), compared], targets)
 
 
 def _name(items: int) -> str:
     return f"MemoryLayer, {items} items"
+
+
+def _name_by_hand(items: int) -> str:
+    return f"memory by hand, {items} items"
 
 
 async def _measure(bench: Bench) -> dict[str, list[float]]:
@@ -67,6 +79,7 @@ async def _measure(bench: Bench) -> dict[str, list[float]]:
         "RetryLayer": _calls(lambda: _nothing(retry)),
         "TimeoutLayer": _calls(lambda: _nothing(TimeoutLayer(60)(reply))),
         **{_name(items): _calls(partial(_remembering, items)) for items in BOUNDS},
+        **{_name_by_hand(items): _calls(partial(_by_hand, items)) for items in BOUNDS},
     }
     return await alternate(measures, rounds, bench.telling("layers", rounds))
 
@@ -93,6 +106,14 @@ async def _time(service: Service[_Asked, _Asked], asked: Sequence[_Asked]) -> fl
 async def _nothing(service: Service[_Asked, _Asked]) -> Service[_Asked, _Asked]:
     """Nothing is to be filled."""
     return service
+
+
+async def _by_hand(items: int) -> Service[_Asked, _Asked]:
+    memory = MemoryByHand(reply)
+    for number in range(SESSIONS):
+        for turn in Transcript(number).filling(items):
+            memory.fill(session_id(number), turn.items)
+    return memory
 
 
 async def _remembering(items: int) -> Service[_Asked, _Asked]:
