@@ -61,9 +61,11 @@ class ItemCodec(Generic[Item]):
         Raises:
             UnencodableItemError: An item would not come back as it is.
         """
-        return [
-            self._checked(item, session_id, f"items[{index}]") for index, item in enumerate(items)
-        ]
+        checked: list[tuple[bytes, Item]] = []
+        for index, item in enumerate(items):
+            found, _ = _try_encode(self._decoder, item)
+            checked.append(found or self._run_item(item, session_id, f"items[{index}]"))
+        return checked
 
     def decode(self, raw: bytes) -> Item:
         """The item that *raw* is the JSON of.
@@ -77,10 +79,11 @@ class ItemCodec(Generic[Item]):
             msg = "it is nested too deeply"
             raise ValueError(msg) from error
 
-    def _checked(self, item: Item, session_id: str, where: str) -> tuple[bytes, Item]:
+    def _run_item(self, item: Item, session_id: str, where: str) -> tuple[bytes, Item]:
+        """A run item as JSON, and as its mapping where any JSON will do; all else is refused."""
         if self.item_type is Any and isinstance(item, Struct) and isinstance(item, RunItem):
             raw, _ = _encode(json.Decoder(type(item)), item, session_id, where)
-            return raw, self._decoder.decode(raw)  # its mapping
+            return raw, self._decoder.decode(raw)
         return _encode(self._decoder, item, session_id, where)
 
 
