@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, Generic, Literal, TypeAlias, cast, final, get_args
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, cast, final, get_args
 
 from tower_memory._arguments import check_choice, check_seconds, check_text
 from tower_memory._codec import ItemCodec, snapshot
@@ -161,9 +161,7 @@ class MemoryLayer:
         return f"MemoryLayer({self.store!r}, session_id={who}, overlap={self.overlap!r})"
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """A call of the inner service: its request, what it was given of which history, and whose turn
     it is, with what new items.
     """

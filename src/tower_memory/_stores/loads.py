@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import takewhile
 from time import monotonic, sleep
-from typing import Any, Final, Generic, TypeAlias, final
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, final
 
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History, TurnStart
@@ -91,9 +91,7 @@ def _size(session_id: str, session: HotSession) -> int:
     return session.kept.size + _OF_A_CHARACTER * len(session_id)
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Load(Generic[Item]):
+class Load(NamedTuple, Generic[Item]):
     """What to load, and for whom: a session's newest *limit* items, decoded by *codec*.
 
     Attributes:
