@@ -217,7 +217,10 @@ class TowerMemory(Side):
         return request(turn)
 
     async def fill(self, session: str, turns: Sequence[ChatTurn]) -> None:
-        """Turns that are saved at once share a commit."""
+        """One turn as who saves it does; several at once, as they share a commit then."""
+        if len(turns) == 1:
+            await self.store.append(Turn(session, turns[0].items))
+            return
         for first in range(0, len(turns), _FILLED_AT_ONCE):
             async with anyio.create_task_group() as tasks:
                 for turn in turns[first : first + _FILLED_AT_ONCE]:
