@@ -27,7 +27,7 @@ MIB = 2**20
 BOUND = MIB
 AGE = 100
 SESSIONS = 60
-SHORT_SESSIONS = 1_500
+SHORT_SESSIONS = 1_000
 TIMES = {"loaded once": 1, "loaded three times": 3}
 
 
