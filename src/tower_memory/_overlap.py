@@ -46,7 +46,7 @@ class _Lock:
     key: _Key
     all_locks: dict[_Key, _Lock]
     holder: OpenTurn | None = None
-    waiting: deque[_Place] = field(default_factory=deque["_Place"])
+    waiting: deque[_Place] = field(default_factory=deque)
 
     def blockers(self, *, streams: bool) -> Iterator[OpenTurn]:
         """The turns that must end before this lock is free: also those that what is inside them
@@ -90,11 +90,11 @@ class OpenTurn:
     """
 
     _lock: _Lock
-    awaited: list[_Lock] = field(default_factory=list[_Lock])
+    awaited: list[_Lock] = field(default_factory=list)
     over: bool = False
     lent: bool = False
     dropped: bool = False
-    _readers: list[ref[Any]] = field(default_factory=list["ref[Any]"])
+    _readers: list[ref[Any]] = field(default_factory=list)
 
     @contextmanager
     def inside(self) -> Generator[None]:

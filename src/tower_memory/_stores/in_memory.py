@@ -20,8 +20,8 @@ from tower_memory._stores.kept import KeptSession
 @dataclass(slots=True)
 class _Session:
     kept: KeptSession = field(default_factory=KeptSession)
-    ids: list[int] = field(default_factory=list[int])  # of the items
-    held: set[str] = field(default_factory=set[str])  # the turns
+    ids: list[int] = field(default_factory=list)  # of the items
+    held: set[str] = field(default_factory=set)  # the turns
 
     @property
     def revision(self) -> int:

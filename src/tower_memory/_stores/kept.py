@@ -65,13 +65,13 @@ class KeptSession:
         size: Bytes that they take, at most.
     """
 
-    items: list[Any] = field(default_factory=list[Any])
-    starts: list[TurnStart] = field(default_factory=list[TurnStart])
+    items: list[Any] = field(default_factory=list)
+    starts: list[TurnStart] = field(default_factory=list)
     is_whole: bool = True
     size: int = _OF_A_SESSION
     _ready: int = 0  # so many of the items are kept as what is the fastest to give
-    _raw: list[int] = field(default_factory=list[int])  # where among them JSON is the fastest
-    _held: dict[Check, int] = field(default_factory=dict["Check", int])  # see Unread
+    _raw: list[int] = field(default_factory=list)  # where among them JSON is the fastest
+    _held: dict[Check, int] = field(default_factory=dict)  # see Unread
 
     def add(
         self,
