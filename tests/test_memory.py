@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from weakref import ref
 
 import anyio
 import pytest
@@ -133,6 +134,35 @@ async def test_any_service_may_load_and_save():
     assert await MemoryLayer(load, save, session_id="s")(model)([user("a")]) == "given 2"
     (turn,) = saved
     assert (turn.session_id, list(turn.items)) == ("s", [user("a"), assistant("given 2")])
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_history_is_let_go_of_once_the_model_has_answered(is_streamed):
+    class Message(dict):
+        """One that can be watched."""
+
+    watched, held = [], []
+
+    async def load(_session_id):
+        loaded = Message(user("a"))
+        watched.append(ref(loaded))
+        return History([loaded])
+
+    async def model(_messages):
+        async def chunks():
+            held.append(watched[0]())
+            yield "done"
+
+        return chunks() if is_streamed else "done"
+
+    async def save(_turn):
+        held.append(watched[0]())
+        return 1
+
+    response = await MemoryLayer(load, save, session_id="s")(model)([user("b")])
+    if is_streamed:
+        assert [chunk async for chunk in response] == ["done"]
+    assert held == [None] * (2 if is_streamed else 1)
 
 
 async def test_an_agent_that_adds_to_the_list_it_was_given_is_stored_whole(store):

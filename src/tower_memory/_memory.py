@@ -162,16 +162,15 @@ class MemoryLayer:
 
 
 class _Call(NamedTuple):
-    """A call of the inner service: its request, what it was given of which history, and whose turn
-    it is, with what new items.
+    """A call of the inner service: its request, and whose turn it is, with what new items, at which
+    revision of the session.
     """
 
     request: Any
-    given: Sequence[Any]
-    history: History[Any]
     session_id: str
     turn_id: str | None
     new: Sequence[Any]
+    revision: int
 
 
 @final
@@ -224,33 +223,38 @@ class Memory(Generic[Req, Res]):
         if layer.window is not None:
             given = await seen_through(layer.window, history, new)
         response = await self.inner(layer.dialect.with_history(request, given))
-        call = _Call(request, given, history, session_id, turn_id, new)
+        call = _Call(request, session_id, turn_id, new, history.revision)
         if not is_stream(response):
-            await self._save(call, response)
+            turn = self._turn(call, given, response)
+            del history, given  # which may be long, and a save takes its time
+            await layer.saving(turn, call.revision, response)
             return response
-        save, keep = partial(self._save, call), layer.keep_interrupted
+        save, keep = partial(self._save_streamed, call), layer.keep_interrupted
         reading = Reading(response, session_id, save, opened, keep_interrupted=keep)
         stream: Any = RememberedStream(reading)
         return cast("Res", stream)
 
-    async def _save(self, call: _Call, response: object) -> None:
+    def _turn(self, call: _Call, given: Sequence[Any], response: object) -> Turn[Any]:
+        """The turn that *response* completes, which may begin with what was *given*."""
         layer, dialect = self.layer, self.layer.dialect
         try:
             request = call.request
             if may_be_whole(response):
-                request = dialect.with_history(request, call.given)  # anew: that one may be changed
+                request = dialect.with_history(request, given)  # anew: that one may be changed
             items = (*call.new, *dialect.reply_items(request, response))
         except Exception as error:
             raise not_saved(call.session_id, error, response, None) from error
-        if len(items) == len(call.new) and isinstance(response, Streamed) and response.interrupted:
-            return  # nothing came of it
-        turn = Turn(
+        return Turn(
             call.session_id,
             items,
-            expected_revision=call.history.revision if layer.overlap == "reject" else None,
+            expected_revision=call.revision if layer.overlap == "reject" else None,
             **({} if call.turn_id is None else {"turn_id": call.turn_id}),
         )
-        await layer.saving(turn, call.history, response)
+
+    async def _save_streamed(self, call: _Call, response: Streamed) -> None:
+        turn = self._turn(call, (), response)
+        if not response.interrupted or len(turn.items) > len(call.new):  # else nothing came of it
+            await self.layer.saving(turn, call.revision, response)
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)

@@ -40,8 +40,8 @@ class Saving:
     grace: float
     repeatable: bool
 
-    async def __call__(self, turn: Turn[Any], history: History[Any], response: object) -> None:
-        """Save *turn*, which *response* completed, made for what *history* was.
+    async def __call__(self, turn: Turn[Any], revision: int, response: object) -> None:
+        """Save *turn*, which *response* completed, made when its session was at *revision*.
 
         Raises:
             SessionConflict: The session is not at the revision that the turn expects.
@@ -49,12 +49,12 @@ class Saving:
             SaveError: It may not be saved.
         """
         try:
-            revision, held = await self._saved(turn)
+            after, held = await self._saved(turn)
             if not self.repeatable or not turn.items:
                 return
             # A turn of this id is held, now or until someone took it: ours, or the same
             # request's that was made at the same time?
-            ours = revision != history.revision if held is None else _begins_with(turn.items, held)
+            ours = after != revision if held is None else _begins_with(turn.items, held)
         except SessionConflict as conflict:
             raise SessionConflict(
                 turn.session_id,
