@@ -7,15 +7,18 @@ was given, nothing is written.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, final
+from typing import Any, Generic, TypeAlias, final
 
 from msgspec import Struct, json
 
 from tower_memory._errors import UnencodableItemError
 from tower_memory._items import Item, RunItem
+
+_Tried: TypeAlias = tuple[tuple[bytes, Any] | None, str]
+"""A value as JSON and as what that decodes to, or None and the reason why not."""
 
 _DEEPEST = 100
 """How far down a fault is looked for: what is nested deeper is a fault by itself."""
@@ -61,11 +64,7 @@ class ItemCodec(Generic[Item]):
         Raises:
             UnencodableItemError: An item would not come back as it is.
         """
-        checked: list[tuple[bytes, Item]] = []
-        for index, item in enumerate(items):
-            found, _ = _try_encode(self._decoder, item)
-            checked.append(found or self._run_item(item, session_id, f"items[{index}]"))
-        return checked
+        return _checked(items, session_id, self._try)
 
     def decode(self, raw: bytes) -> Item:
         """The item that *raw* is the JSON of.
@@ -79,12 +78,11 @@ class ItemCodec(Generic[Item]):
             msg = "it is nested too deeply"
             raise ValueError(msg) from error
 
-    def _run_item(self, item: Item, session_id: str, where: str) -> tuple[bytes, Item]:
-        """A run item as JSON, and as its mapping where any JSON will do; all else is refused."""
+    def _try(self, item: Item) -> _Tried:
         if self.item_type is Any and isinstance(item, Struct) and isinstance(item, RunItem):
-            raw, _ = _encode(json.Decoder(type(item)), item, session_id, where)
-            return raw, self._decoder.decode(raw)
-        return _encode(self._decoder, item, session_id, where)
+            encoded, reason = _try_encode(json.Decoder(type(item)), item)
+            return encoded and (encoded[0], self.decode(encoded[0])), reason  # its mapping
+        return _try_encode(self._decoder, item)
 
 
 def _can_be_a_key(value: object) -> bool:
@@ -108,13 +106,12 @@ def snapshot(
     Raises:
         UnencodableItemError: An item would not come back as it is.
     """
-    if codec is not None:
-        return tuple([item for _, item in codec.checked(items, session_id)])
-    encoded = (
-        _encode(_decoder_of(item), item, session_id, f"items[{index}]")
-        for index, item in enumerate(items)
+    checked = (
+        codec.checked(items, session_id)
+        if codec is not None
+        else _checked(items, session_id, lambda item: _try_encode(_decoder_of(item), item))
     )
-    return tuple(item for _, item in encoded)
+    return tuple([item for _, item in checked])
 
 
 def json_of(value: Struct) -> Any:
@@ -130,17 +127,25 @@ def _decoder_of(value: Item) -> json.Decoder[Item]:
     return _any_json
 
 
-def _encode(
-    decoder: json.Decoder[Any], value: Any, session_id: str, where: str
-) -> tuple[bytes, Any]:
-    encoded, reason = _try_encode(decoder, value)
-    if encoded is None:
-        where, value, reason = _find_fault(value, where, reason)
-        raise UnencodableItemError(session_id, where=where, value=value, reason=reason)
-    return encoded
+def _checked(
+    items: Iterable[Any], session_id: str, attempt: Callable[[Any], _Tried]
+) -> list[tuple[bytes, Any]]:
+    """What an *attempt* at each of *items* gives.
+
+    Raises:
+        UnencodableItemError: An item would not come back as it is.
+    """
+    checked: list[tuple[bytes, Any]] = []
+    for index, item in enumerate(items):
+        encoded, reason = attempt(item)
+        if encoded is None:
+            where, value, reason = _find_fault(item, f"items[{index}]", reason)
+            raise UnencodableItemError(session_id, where=where, value=value, reason=reason)
+        checked.append(encoded)
+    return checked
 
 
-def _try_encode(decoder: json.Decoder[Any], value: Any) -> tuple[tuple[bytes, Any] | None, str]:
+def _try_encode(decoder: json.Decoder[Any], value: Any) -> _Tried:
     """The JSON of *value*, and what comes back from it, if that is the same, else None and why."""
     try:
         raw = json.encode(value)
