@@ -252,7 +252,7 @@ class Memory(Generic[Req, Res]):
         )
 
     async def _save_streamed(self, call: _Call, response: Streamed) -> None:
-        turn = self._turn(call, (), response)
+        turn = self._turn(call, (), response)  # no stream begins with what was given
         if not response.interrupted or len(turn.items) > len(call.new):  # else nothing came of it
             await self.layer.saving(turn, call.revision, response)
 

@@ -71,7 +71,7 @@ def carrying(request: Any, name: str, messages: list[Any]) -> Any:
     """A copy of *request* that carries other *messages*, and differs in nothing else."""
     if isinstance(request, (list, tuple)):
         return messages
-    if isinstance(request, (dict, Mapping)):  # the first is asked faster
+    if type(request) is dict or isinstance(request, Mapping):  # the first is asked faster
         return {**request, name: messages}
     if isinstance(request, msgspec.Struct):
         return msgspec.structs.replace(request, **{name: messages})

@@ -25,7 +25,7 @@ def plain(value: Any) -> Any:
     """
     if value is None or isinstance(value, (str, int, float)):
         return value
-    if isinstance(value, (dict, Mapping)):  # the first is asked faster
+    if type(value) is dict or isinstance(value, Mapping):  # the first is asked faster
         return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list):
         return [plain(part) for part in value]
