@@ -1,7 +1,8 @@
 """resources: threads and open files, from one session to 10,000.
 
 A turn is taken in each of so many sessions, 64 at a time, through one side that stays open; then
-the threads and the open files of the process are counted, less those before it was opened.
+the threads and the open files of the process are counted, less those before it was opened. A quick
+run leaves the peers out.
 """
 
 from __future__ import annotations
