@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import sub
 from time import perf_counter
 from typing import Any
 
@@ -18,8 +19,8 @@ import anyio
 
 from benchmarks.bench import Bench, session_id
 from benchmarks.by_hand import MemoryByHand
-from benchmarks.measuring import Measure, Series, alternate, ratios
-from benchmarks.reporting import Report, Table, Target, absolutes, spread_text
+from benchmarks.measuring import Measure, Series, alternate
+from benchmarks.reporting import Report, Target, absolutes, relatives
 from benchmarks.sides import reply, request
 from benchmarks.transcripts import Transcript
 from tower_memory import (
@@ -33,6 +34,10 @@ from tower_memory import (
     Turn,
 )
 
+OURS, BY_HAND = "MemoryLayer", "memory by hand"
+BARE = "a bare await"
+CASE = "any request"
+
 SESSIONS = 50
 ROUNDS = 60
 BOUNDS = {20: 35, 100: 60}
@@ -44,43 +49,41 @@ _Asked = dict[str, Any]
 def run(bench: Bench) -> Report:
     """Measure, and take the bare await off."""
     found = anyio.run(_measure, bench)
-    bare = found.pop("bare await")
-    above = {
-        name: [value - base for value, base in zip(values, bare, strict=True)]
-        for name, values in found.items()
-    }
-    series = [Series("us", f"{name}, above it", "us", values) for name, values in above.items()]
-    series.insert(0, Series("us", "a bare await", "us", bare))
+    bare = Series(CASE, BARE, "us", found.pop((BARE, CASE)))
+    series = [
+        Series(case, side, "us", list(map(sub, values, bare.rounds)))
+        for (side, case), values in found.items()
+    ]
+    calls = [each for each in series if each.case == CASE]
+    turns = [each for each in series if each.case != CASE]
+    tables = [
+        absolutes("One call, us; of a layer, above a bare await", [bare, *calls]),
+        absolutes("One turn, us above a bare await", turns),
+        relatives(f"The time of {OURS}, as a multiple", turns, OURS),
+    ]
+    ours = {each.case: each.rounds for each in turns if each.side == OURS}
     targets = [
-        Target(f"a turn of {_name(items)}, in memory", above[_name(items)], bound, unit="us")
+        Target(f"a turn of {OURS}, {_case(items)}, in memory", ours[_case(items)], bound, unit="us")
         for items, bound in BOUNDS.items()
     ]
-    times = [
-        spread_text(ratios(above[_name(items)], above[_name_by_hand(items)])) for items in BOUNDS
-    ]
-    head = ["", *(f"{items} items" for items in BOUNDS)]
-    compared = Table("How many times memory by hand", head, [["MemoryLayer", *times]])
-    return Report(series, [absolutes("One call", series), compared], targets)
+    return Report([bare, *series], tables, targets)
 
 
-def _name(items: int) -> str:
-    return f"MemoryLayer, {items} items"
+def _case(items: int) -> str:
+    return f"{items} items"
 
 
-def _name_by_hand(items: int) -> str:
-    return f"memory by hand, {items} items"
-
-
-async def _measure(bench: Bench) -> dict[str, list[float]]:
+async def _measure(bench: Bench) -> dict[tuple[str, str], list[float]]:
     rounds = bench.rounds(ROUNDS)
     retry = RetryLayer(on=ConnectionError)(reply)
-    measures: dict[str, Measure] = {
-        "bare await": _calls(lambda: _nothing(reply)),
-        "RetryLayer": _calls(lambda: _nothing(retry)),
-        "TimeoutLayer": _calls(lambda: _nothing(TimeoutLayer(60)(reply))),
-        **{_name(items): _calls(partial(_remembering, items)) for items in BOUNDS},
-        **{_name_by_hand(items): _calls(partial(_by_hand, items)) for items in BOUNDS},
+    measures: dict[tuple[str, str], Measure] = {
+        (BARE, CASE): _calls(lambda: _nothing(reply)),
+        ("RetryLayer", CASE): _calls(lambda: _nothing(retry)),
+        ("TimeoutLayer", CASE): _calls(lambda: _nothing(TimeoutLayer(60)(reply))),
     }
+    for items in BOUNDS:
+        measures[OURS, _case(items)] = _calls(partial(_remembering, items))
+        measures[BY_HAND, _case(items)] = _calls(partial(_by_hand, items))
     return await alternate(measures, rounds, bench.telling("layers", rounds))
 
 
