@@ -1,14 +1,54 @@
-"""Clients that speak asyncio only, in programs that run on trio.
+"""A bridge to asyncio: run asyncio-only clients in programs that run on trio.
 
->>> import asyncio, trio
->>> async def ask(request: str) -> str:  # a call that needs asyncio
-...     await asyncio.sleep(0)
-...     return request.upper()
+Some clients, such as litellm and openai-agents, need an asyncio loop. `AsyncioLayer` is a layer
+that runs its inner service, and the streams that this service returns, in an asyncio loop. On
+asyncio the layer calls the service directly, so the same code runs on both.
+
+>>> import asyncio
+>>> from collections.abc import AsyncIterator
+>>> from typing import Any
+>>> import trio
+>>> from tower_memory import InMemorySessionStore, MemoryLayer
+>>> from tower_memory.bridges import AsyncioLayer
+>>>
+>>> class Client:  # stands for an asyncio-only client
+...     async def chat(self, messages: list[Any]) -> AsyncIterator[str]:
+...         for word in ["Once ", "upon ", "a ", "time."]:
+...             await asyncio.sleep(0)  # fails outside asyncio
+...             yield word
+...
+...     async def aclose(self) -> None:
+...         await asyncio.sleep(0)
+...         print("The client is closed.")
+>>>
+>>> client = Client()
+>>>
+>>> async def ask(messages: list[Any]) -> AsyncIterator[str]:
+...     return client.chat(messages)
+>>>
+>>> async def close(_request: None) -> None:
+...     await client.aclose()
+>>>
 >>> async def main() -> None:
+...     memory = MemoryLayer.over(InMemorySessionStore(), session_id="user_123")
 ...     async with AsyncioLayer() as bridge:
-...         print(await bridge(ask)("hi"))
+...         chat = memory(bridge(ask))
+...         async with await chat([{"role": "user", "content": "A story?"}]) as stream:
+...             async for word in stream:
+...                 print(word, end="")
+...         print()
+...         await bridge(close)(None)
+>>>
 >>> trio.run(main)
-HI
+Once upon a time.
+The client is closed.
+
+1. **The bridge goes innermost**, directly around the service. The other layers then run on trio.
+2. **Connections belong to the asyncio loop.** Open and close a client's connections inside the
+   bridge. Most clients connect in their first call. Close the client before leaving the bridge:
+   ``await bridge(close)(None)``.
+3. **Read streams before leaving the bridge**, because leaving it ends their event loop. Reading a
+   stream later raises `RuntimeError`.
 """
 
 from __future__ import annotations
@@ -23,51 +63,63 @@ from typing import Any, Generic, Self, cast, final
 
 from anyio import get_cancelled_exc_class, get_current_task
 
-from tower_memory._crossing import Cross, acting_for, crossing, is_asyncio
-from tower_memory._errands import END, Errand
+from tower_memory._asyncio_call import END, BridgedCall
+from tower_memory._portal import PortalCall, is_asyncio, open_portal, remote_task
 from tower_memory._service import Req, Res, Service, check_inner, stack
-from tower_memory._streams import is_stream
+from tower_memory._stream_source import is_stream
 
 __all__ = ("AsyncioLayer",)
 
 
 @final
 class AsyncioLayer:
-    """Runs the service inside in an asyncio loop: on trio in one beside it, on asyncio in the same.
+    """Runs the inner service in an asyncio loop.
 
-    1. One task of that loop serves one call, and reads the stream that it may give: whatever the
-       service awaits, and each step of its stream, runs there, as it would on asyncio.
-    2. Cancelling a call, or a step, cancels it there; context variables go along.
-    3. One loop, on a thread of its own, serves all calls through the layer. It is started by the
-       first, and ended, with all that still runs in it, by leaving the layer's context manager or
-       by `aclose`; it keeps no process alive.
+    On trio this is a loop in another thread; on asyncio it is the running loop.
 
-    Of a stream that crossed, what awaits is left behind, but reading and closing it.
+    1. One task of the asyncio loop serves one call, and reads the stream that the call may return.
+       Everything that the service awaits, and each step of its stream (entering, reading, closing),
+       runs in that task, as it would on asyncio.
+    2. Cancelling a call, or a read or an entry of a stream, cancels it in the asyncio loop. Closing
+       or leaving a stream is not cancelled. The service gets the context variables of its caller.
+    3. One loop, in a thread of its own, serves all calls through the layer. The first call starts
+       the loop. Leaving the layer's context manager, or `aclose`, ends the loop and cancels the
+       calls that still run in it; a later call starts another loop. The thread does not keep the
+       process alive.
+
+    On trio, a stream from the asyncio loop can be read, entered and closed. Its other attributes
+    can be read too, except coroutine functions and async generators: these raise `AttributeError`,
+    because they would run in the wrong event loop.
+
+    Raises:
+        RuntimeError: When called or when a stream is read: the bridge was left, or the call was
+            cancelled in the asyncio loop, such as by leaving the bridge.
+        OSError: When called: the asyncio loop cannot be started.
     """
 
     def __init__(self) -> None:
-        self._opened = AsyncExitStack()
-        self._way: _Way | None = None
+        self._exit_stack = AsyncExitStack()
+        self._portal: _BridgePortal | None = None
 
-    def __call__(self, inner: Service[Req, Res], /) -> InAsyncio[Req, Res]:
-        """*inner*, run in the asyncio loop."""
+    def __call__(self, inner: Service[Req, Res], /) -> BridgedService[Req, Res]:
+        """Return a service that runs *inner* in the asyncio loop."""
         check_inner(inner)
-        return InAsyncio(inner, self)
+        return BridgedService(inner, self)
 
-    def way(self) -> _Way | None:
-        """The way to the asyncio loop; None where it is the one that runs."""
+    def portal(self) -> _BridgePortal | None:
+        """Return the portal to the asyncio loop, and open it if needed; None on asyncio."""
         if is_asyncio():
             return None
-        if self._way is None:
-            self._way = _Way(crossing(self._opened))
-        return self._way
+        if self._portal is None:
+            self._portal = _BridgePortal(open_portal(self._exit_stack))
+        return self._portal
 
     async def aclose(self) -> None:
-        """End the asyncio loop, and what still runs in it; a later call starts another."""
-        if self._way is not None:
-            self._way.is_open = False
-            self._way = None
-        await self._opened.aclose()
+        """End the asyncio loop and cancel the calls in it. A later call starts another loop."""
+        if self._portal is not None:
+            self._portal.is_open = False
+            self._portal = None
+        await self._exit_stack.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,66 +133,74 @@ class AsyncioLayer:
 
 @final
 @dataclass(frozen=True, slots=True, repr=False)
-class InAsyncio(Generic[Req, Res]):
-    """A service that runs in an asyncio loop; made by `AsyncioLayer`."""
+class BridgedService(Generic[Req, Res]):
+    """A service that runs in an asyncio loop; made by `AsyncioLayer`.
+
+    Attributes:
+        inner: The service itself.
+        layer: The layer that owns the asyncio loop.
+    """
 
     inner: Service[Req, Res]
     layer: AsyncioLayer
 
     async def __call__(self, request: Req, /) -> Res:
-        way = self.layer.way()
-        if way is None:
+        portal = self.layer.portal()
+        if portal is None:
             return await self.inner(request)
-        return cast("Res", await way.go(_begin, way, _me(), self.inner, request))
+        response = await portal.call(_start_call, portal, _current_task(), self.inner, request)
+        return cast("Res", response)
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)
 
 
 @final
-class CrossedStream:
-    """Stands for a stream that one task of another event loop reads."""
+class BridgedStream:
+    """A stream of the asyncio loop, for readers on trio; each step runs in the asyncio loop."""
 
-    __slots__ = ("_errand", "_owed", "_tickets", "_way")
+    __slots__ = ("_call", "_missed", "_portal", "_read_numbers")
 
-    def __init__(self, way: _Way, errand: Errand) -> None:
-        self._way = way
-        self._errand = errand
-        self._tickets = count(1)
-        self._owed = 0
+    def __init__(self, portal: _BridgePortal, call: BridgedCall) -> None:
+        self._portal = portal
+        self._call = call
+        self._read_numbers = count(1)
+        self._missed = 0  # number of a cancelled read; the next read asks for its chunk
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Any:
-        ticket, owed, self._owed = next(self._tickets), self._owed, 0
+        number, missed, self._missed = next(self._read_numbers), self._missed, 0
         try:
-            chunk = await self._way.go(self._errand.next, _me(), ticket, owed)
+            chunk = await self._portal.call(self._call.next, _current_task(), number, missed)
         except get_cancelled_exc_class():
-            self._owed = ticket
+            self._missed = number
             raise
         if chunk is END:
             raise StopAsyncIteration
         return chunk
 
     async def __aenter__(self) -> Self:
-        await self._way.go(self._errand.enter, _me())
+        await self._portal.call(self._call.enter, _current_task())
         return self
 
     async def __aexit__(self, *failure: object) -> Any:
-        return await self._way.go(self._errand.leave, _me(), *failure)
+        return await self._portal.call(self._call.leave, _current_task(), *failure)
 
     async def aclose(self) -> None:
-        """Close the stream, in the way it has."""
-        await self._way.go(self._errand.close, _me())
+        """Close the stream with its own ``aclose`` or ``close`` method, if it has one."""
+        await self._portal.call(self._call.close, _current_task())
 
     def __getattr__(self, name: str) -> Any:
-        if name in CrossedStream.__slots__:  # not there yet
+        if name in BridgedStream.__slots__:  # not set yet, such as in a copy that is being made
             raise AttributeError(name)
-        stream = self._errand.stream
+
+        stream = self._call.stream
         value = getattr(stream, name)
         if name == "close":
             return self.aclose
+
         if iscoroutinefunction(value) or isasyncgen(value) or isasyncgenfunction(value):
             kind = type(stream).__name__
             msg = f"{name} of {kind} would run in another event loop; read the stream itself"
@@ -148,44 +208,51 @@ class CrossedStream:
         return value
 
     def __del__(self) -> None:
-        with suppress(AttributeError):  # of one that was never made
-            self._errand.let_go()
+        with suppress(AttributeError):  # the proxy was never initialised
+            self._call.detach()
 
 
 @final
-class _Way:
-    """The way from trio to the asyncio loop, while that is open."""
+class _BridgePortal:
+    """The portal of a bridge: calls functions in the asyncio loop until the bridge is left."""
 
-    def __init__(self, cross: Cross) -> None:
-        self._cross = cross
+    def __init__(self, call: PortalCall) -> None:
+        self._call = call
         self.is_open = True
 
-    async def go(self, function: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
-        """What comes of *function* there."""
+    async def call(self, function: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
+        """Run *function* in the asyncio loop and return its result.
+
+        Raises:
+            RuntimeError: The bridge was left, or *function* was cancelled in the asyncio loop.
+        """
         if not self.is_open:
             msg = "the bridge was left; read its streams inside its 'async with'"
             raise RuntimeError(msg)
         try:
-            return await self._cross(function, *arguments)
+            return await self._call(function, *arguments)
         except CancelledError as error:
             msg = "it was cancelled in its own event loop, such as by closing the bridge"
             raise RuntimeError(msg) from error
 
 
-def _me() -> object:
-    """The task that runs now, or that this runs for."""
-    return acting_for.get() or get_current_task().coro
+def _current_task() -> object:
+    """Return the remote task that the current code runs for, else the current task's coroutine."""
+    return remote_task.get() or get_current_task().coro
 
 
-async def _begin(way: _Way, caller: object, inner: Service[Any, Any], request: Any) -> Any:
-    """Call the service, in the asyncio loop."""
-    errand = Errand()
+async def _start_call(
+    portal: _BridgePortal, caller: object, inner: Service[Any, Any], request: Any
+) -> Any:
+    """Call *inner*, in the asyncio loop. Return its response, or the proxy of a stream."""
+    call = BridgedCall()
     try:
-        response = await errand.call(caller, inner, request)
+        response = await call.run(caller, inner, request)
     except BaseException:
-        errand.let_go()
+        call.detach()
         raise
+
     if is_stream(response):
-        return CrossedStream(way, errand)
-    errand.let_go()
+        return BridgedStream(portal, call)
+    call.detach()
     return response
