@@ -1,110 +1,152 @@
-"""A session as it was loaded."""
+"""A history: items of a session, in the state in which a store loaded them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar, final, overload
 
+from tower_memory._tool_links import GetLinks
+
 Item_co = TypeVar("Item_co", covariant=True)
 
 
-class TurnStart(NamedTuple):
-    """Where a turn starts: the position of its first item in its history, and its id."""
+class TurnInfo(NamedTuple):
+    """The start of a turn in a history. A turn whose first item is left out is not listed.
 
-    position: int
+    Attributes:
+        turn_id: The turn's id.
+        position: Index of the turn's first item in the history, from 0.
+    """
+
     turn_id: str
+    position: int
 
 
 Check: TypeAlias = Callable[[Sequence[Any]], bool]
-"""What can be said of items. If it holds for some, and for those after them, it holds for all."""
+"""Function that returns True if items pass a check.
+
+It must be additive: if two consecutive lists of items pass, both together must pass.
+"""
 
 
-class Unread(NamedTuple):
-    """Items as a store keeps them, shared with others until somebody looks at them.
+class SharedItems(NamedTuple):
+    """Items that a store keeps and shares with a history until a caller reads one of them.
 
     Attributes:
-        items: The items, of which `copied` makes one's own.
-        held: Of how many of the first of them a check is known to hold; to be noted here.
+        items: The shared items; `copy_items` makes the reader's own copies.
+        checked: For each check, how many of the first items are known to pass it.
     """
 
     items: Sequence[Any]
-    held: dict[Check, int]
+    checked: dict[Check, int]
 
 
-def copied(items: Iterable[Any]) -> list[Any]:
-    """*items* to do with as one likes, if mappings among them hold nothing that can be changed."""
-    return [each.copy() if type(each) is dict else each for each in items]
+def copy_items(items: Iterable[Any]) -> list[Any]:
+    """Return *items* with a shallow copy of each dict, whose values must be immutable."""
+    return [item.copy() if type(item) is dict else item for item in items]
 
 
 @final
 class History(Sequence[Item_co]):
-    """The items of a session, oldest first; immutable, and equal to any sequence of equal items.
+    """The items of a session, oldest first, as a sequence that cannot be changed.
 
-    A store's own items are copied once somebody looks at one of them; until then, a history is for
-    one thread.
+    A history equals any sequence of equal items. Its items are the caller's own copies. They are
+    copied when the first one is read; read a history before passing it to another thread.
 
+    >>> from tower_memory import History
     >>> history = History([{"role": "user", "content": "Hi"}], revision=7)
     >>> history == [{"role": "user", "content": "Hi"}], history.revision
     (True, 7)
+
+    Args:
+        items: The items, oldest first.
+        revision: The revision of the whole session.
+        turns: The turns whose first item is among *items*, oldest first.
+        is_cut: Whether items of the session are missing in *items*.
+        links: Function that returns the links of an item.
     """
 
-    __slots__ = ("_content", "_is_cut", "_revision", "_turns")
+    __slots__ = ("_content", "_is_cut", "_links", "_revision", "_turns")
 
     def __init__(
         self,
-        items: Iterable[Item_co] | Unread = (),
+        items: Iterable[Item_co] | SharedItems = (),
         *,
         revision: int = 0,
-        turns: Iterable[TurnStart] = (),
+        turns: Iterable[TurnInfo] = (),
         is_cut: bool = False,
+        links: GetLinks | None = None,
     ) -> None:
-        self._content = items if isinstance(items, Unread) else tuple(items)
+        self._content = items if isinstance(items, SharedItems) else tuple(items)
         self._revision = revision
         self._turns = tuple(turns)
         self._is_cut = is_cut
+        self._links = links
 
     @property
     def revision(self) -> int:
-        """Tells the session's content (`SessionStore`), however little of it was loaded."""
+        """The revision of the whole session (see `SessionStore`), even if items are missing."""
         return self._revision
 
     @property
-    def turns(self) -> tuple[TurnStart, ...]:
-        """Where each turn starts, oldest first.
+    def turns(self) -> tuple[TurnInfo, ...]:
+        """The turns whose first item is in this history, oldest first.
 
-        A turn whose start a limit left out, and items that came from elsewhere than
-        `SessionStore.append`, have none.
+        Items that `SessionStore.append` did not store, such as rows copied from another file,
+        belong to no turn.
         """
         return self._turns
 
     @property
     def is_cut(self) -> bool:
-        """Whether these items are not all that the session holds, or not as it holds them."""
+        """Whether items of the session are missing here: a limit or a window left them out."""
         return self._is_cut
+
+    @property
+    def links(self) -> GetLinks | None:
+        """Function that returns the links of an item.
+
+        None, except in the history that a `MemoryLayer` passes to a window.
+        """
+        return self._links
+
+    def with_links(self, links: GetLinks) -> History[Item_co]:
+        """Return a history with the same items, whose `links` is *links*."""
+        return History(
+            self._content,
+            revision=self._revision,
+            turns=self._turns,
+            is_cut=self._is_cut,
+            links=links,
+        )
 
     @property
     def _items(self) -> tuple[Item_co, ...]:
         content = self._content
-        if isinstance(content, Unread):
-            content = self._content = tuple(copied(content.items))
+        if isinstance(content, SharedItems):
+            content = self._content = tuple(copy_items(content.items))
         return content
 
     def known(self, check: Check) -> int:
-        """Of how many of the first items it is known that *check* holds for them, as nobody can
-        have changed them since it was asked. The rest is asked of now, to be known from now on.
+        """Return how many of the first items are known to pass *check*.
+
+        The items after these are checked now; if they pass, the store remembers the result. Once
+        an item has been read, the result is 0, since the reader may have changed its copies.
         """
-        if not isinstance(self._content, Unread):
+        if not isinstance(self._content, SharedItems):
             return 0
-        items, held = self._content
-        known = held.get(check, 0)
-        if known > len(items):  # of the session as it was later
+
+        items, checked = self._content
+        known = checked.get(check, 0)
+        if known > len(items):  # the store has seen a later, longer state of the session
             return 0
+
         if check(items[known:]):
-            known = held[check] = len(items)
+            known = checked[check] = len(items)
         return known
 
     def turn(self, turn_id: str) -> tuple[Item_co, ...] | None:
-        """The items of the turn *turn_id*, or None where this history does not have its start."""
+        """Return the items of the turn *turn_id*, or None if `turns` does not list it."""
         ends = [*(later.position for later in self._turns[1:]), len(self._items)]
         for turn, end in zip(self._turns, ends, strict=False):
             if turn.turn_id == turn_id:
@@ -113,7 +155,7 @@ class History(Sequence[Item_co]):
 
     def __len__(self) -> int:
         content = self._content
-        return len(content.items if isinstance(content, Unread) else content)
+        return len(content.items if isinstance(content, SharedItems) else content)
 
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self._items)
