@@ -1,4 +1,4 @@
-"""Anthropic's messages: turns of a user and an assistant, each of content blocks."""
+"""The dialect of Anthropic's messages: messages of a user and an assistant, made of blocks."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from functools import partial
 from itertools import dropwhile, takewhile
 from typing import Any, Final, final
 
-from tower_memory._conversations import after
+from tower_memory._fields import MISSING, field, list_field
 from tower_memory._history import History
-from tower_memory._shapes import MISSING, field, is_result, opens, parts_of
-from tower_memory.dialects._anthropic_events import content_of
-from tower_memory.dialects._carried import (
-    OTHERS,
-    carrying,
-    chat_messages,
+from tower_memory._reconcile import new_in_response
+from tower_memory._tool_links import ItemLinks, is_plain, item_links, plain_links
+from tower_memory.dialects._anthropic_stream import assemble_content
+from tower_memory.dialects._builtins import to_builtins
+from tower_memory.dialects._messages import (
+    OTHER_DIALECTS,
+    check_chat_messages,
+    check_roles,
+    describe_shape,
     is_instruction,
-    messages_of,
-    parted,
-    shape_of,
-    with_roles,
+    partition,
+    replace_messages,
+    request_messages,
 )
-from tower_memory.dialects._dialect import Streamed
-from tower_memory.dialects._mending import INTERRUPTED, is_no_result, mended
-from tower_memory.dialects._plain import plain
-from tower_memory.dialects._text import text_of
+from tower_memory.dialects._protocol import Streamed
+from tower_memory.dialects._repair import INTERRUPTED, holds_no_result, repair
+from tower_memory.dialects._text import streamed_text
 
-_NO_RESULT: Final = {"content": INTERRUPTED, "is_error": True}
+_INTERRUPTED_FIELDS: Final = {"content": INTERRUPTED, "is_error": True}
 
 
 @final
@@ -35,169 +36,227 @@ _NO_RESULT: Final = {"content": INTERRUPTED, "is_error": True}
 class AnthropicMessages:
     """The dialect of Anthropic's ``messages.create``, plain and streamed.
 
-    A request is a mapping or an object that has ``messages`` (``system`` and all else stay as they
-    are), or a list of messages. A response is a message, a string, or has ``messages``: the
-    reply's alone, or the whole conversation, whose new ones are taken. A stream is one of events.
+    - **Request**: a mapping or an object with ``messages``, or a list of messages. All other
+      fields, such as ``system``, stay as they are.
+    - **Response**: a message of the assistant, a string, or a mapping or an object with
+      ``messages``, which are those of the reply alone or of the whole conversation. Only new
+      messages are stored.
+    - **Stream**: the events of a message, or strings.
 
-    1. A reply is stored as it goes back: its role and its content, block by block, thinking with
-       its signatures and blocks of unknown types included. A reply without content is not stored,
-       as it would be refused.
-    2. ``cache_control`` belongs to a request and is not stored.
-    3. System messages before all others stay at the front of the request and are not stored; one
-       further on is part of the conversation.
-    4. The history is mended where it was cut or broken off: it begins with a user, a result
-       without its call is left out, a call without its result is answered as interrupted, a call
-       of the provider's own tools without its result is left out, and so is text that is empty.
-    5. Thinking is bound to all that was before it. Where the history is cut, that of exchanges
-       that are over is left out, as the provider advises
+    1. A reply is stored as it is sent back: its role and its content blocks, including thinking
+       with its signatures and blocks of unknown types. A reply without content is not stored,
+       because the provider would refuse it.
+    2. ``cache_control`` belongs to one request and is not stored.
+    3. System messages at the front of the request stay there and are not stored. A system message
+       after other messages is part of the conversation.
+    4. A history that was cut or interrupted is repaired. It starts with a message of the user. A
+       tool result without its tool call is left out, and a call without its result gets a result
+       that says it was interrupted. Calls of the provider's own tools without their results are
+       left out, and so are empty texts.
+    5. Thinking is bound to all items before it. If the history is cut, the thinking of completed
+       exchanges is left out, as the provider advises
        (https://platform.claude.com/docs/build-with-claude/preserved-thinking).
+    6. A stream without ``message_stop``, or with an unknown kind of delta, is refused with
+       `ValueError`. Of an interrupted stream, the text and the complete blocks are stored, and a
+       text block that says it was interrupted.
 
+    >>> from tower_memory.dialects import AnthropicMessages
+    >>> claude = AnthropicMessages()
     >>> request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     >>> response = {"role": "assistant", "content": [{"type": "text", "text": "Hello!"}], "id": "1"}
-    >>> AnthropicMessages().reply_items(request, response)
+    >>> claude.new_items(request)
+    [{'role': 'user', 'content': 'Hi'}]
+    >>> claude.reply_items(request, response)
     [{'role': 'assistant', 'content': [{'type': 'text', 'text': 'Hello!'}]}]
     """
 
     def new_items(self, request: Any, /) -> list[Any]:
         """See `Dialect.new_items`."""
-        return _items(messages_of(request))
+        return _items(request_messages(request))
 
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
-        instructions, new = _parted(messages_of(request))
-        past = list(dropwhile(_has_no_user, with_roles(history, "history")))
+        instructions, new = _partition(request_messages(request))
+
+        past = list(dropwhile(_has_no_user_content, check_roles(history, "history")))
         if isinstance(history, History) and history.is_cut:
             past = _without_old_thinking(past, new)
-        conversation = mended(
-            _without_broken_blocks(past, new),
+
+        conversation = repair(
+            _without_refused_blocks(past, new),
             new,
-            breaks=is_no_result,
-            answered=_answered,
-            without=_without,
-            at_once=True,
+            links=self.links,
+            separates=holds_no_result,
+            add_results=_add_results,
+            drop_results=_drop_results,
+            results_together=True,
         )
-        return carrying(request, "messages", [*instructions, *conversation])
+        return replace_messages(request, "messages", [*instructions, *conversation])
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
         """See `Dialect.reply_items`."""
         content: Any
         if isinstance(response, Streamed):
-            text = text_of(response)
-            content = content_of(response) if text is None else text
+            text = streamed_text(response)
+            content = assemble_content(response) if text is None else text
         elif isinstance(response, str):
             content = str(response)
         elif (messages := field(response, "messages")) is not MISSING:
-            got = _items(chat_messages(messages, "response.messages"))
-            return list(after(self.new_items(request), got))
+            items = _items(check_chat_messages(messages, "response.messages"))
+            return list(new_in_response(self.new_items(request), items, self.links))
         elif field(response, "role") == "assistant":
-            content = plain(field(response, "content"))
+            content = to_builtins(field(response, "content"))
         else:
             msg = (
                 "response must be a message of the assistant, a string or have messages, "
-                f"got {shape_of(response)}; {OTHERS}"
+                f"got {describe_shape(response)}; {OTHER_DIALECTS}"
             )
             raise TypeError(msg)
+
         if not isinstance(content, (list, str)):
             msg = f"response.content must be a list of blocks or text, got {type(content).__name__}"
             raise TypeError(msg)
         return [{"role": "assistant", "content": content}] if content else []
 
+    def links(self, item: Any, /) -> ItemLinks:
+        """See `LinkedDialect.links`."""
+        return _links(item)
+
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
-        instructions, said = _parted(messages_of(request))
-        return carrying(request, "messages", [*instructions, *said[-count:]])
+        instructions, conversation = _partition(request_messages(request))
+        return replace_messages(request, "messages", [*instructions, *conversation[-count:]])
 
 
-def _parted(messages: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """The instructions that *messages* begin with, and the conversation."""
-    front = list(takewhile(is_instruction, messages))
-    return front, list(messages[len(front) :])
+def _links(message: Any) -> ItemLinks:
+    if is_plain(message):
+        return plain_links(message)
+
+    blocks = list_field(message, "content")
+    return item_links(
+        [field(block, "id") for block in blocks if field(block, "type") == "tool_use"],
+        [field(block, "tool_use_id") for block in blocks if _is_result(block)],
+        starts_exchange=field(message, "role") == "user",
+    )
+
+
+def _is_result(block: Any) -> bool:
+    return bool(field(block, "type") == "tool_result")
+
+
+def _partition(messages: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Return the instructions at the front of *messages*, and the rest."""
+    instructions = list(takewhile(is_instruction, messages))
+    return instructions, list(messages[len(instructions) :])
 
 
 def _items(messages: Sequence[Any]) -> list[Any]:
-    _, said = _parted(messages)
-    return [_item(message) for message in said]
+    """Return *messages* as items, without the instructions at the front."""
+    _, conversation = _partition(messages)
+    return [_item(message) for message in conversation]
 
 
 def _item(message: Any) -> dict[str, Any]:
-    return {"role": field(message, "role"), "content": _uncached(plain(field(message, "content")))}
+    return {
+        "role": field(message, "role"),
+        "content": _without_cache_control(to_builtins(field(message, "content"))),
+    }
 
 
-def _uncached(content: Any) -> Any:
-    """*content* without ``cache_control`` on its blocks, and on those that are in them."""
+def _without_cache_control(content: Any) -> Any:
+    """Return *content* without the ``cache_control`` of its blocks and of blocks inside them."""
     if isinstance(content, list):
-        return [_uncached(block) for block in content]
+        return [_without_cache_control(block) for block in content]
     if not isinstance(content, dict):
         return content
     return {
-        key: _uncached(value) if key in ("content", "source") else value
+        key: _without_cache_control(value) if key in ("content", "source") else value
         for key, value in content.items()
         if key != "cache_control"
     }
 
 
 def _without_old_thinking(past: list[Any], new: list[Any]) -> list[Any]:
-    """*past* without the thinking of exchanges that are over."""
-    openings = [number for number, message in enumerate([*past, *new]) if opens(message)]
-    last = max(openings, default=0)
-    old = [_with_blocks(message, _is_no_thought) for message in past[:last]]
+    """Return *past* without the thinking of completed exchanges."""
+    starts = [
+        number for number, message in enumerate([*past, *new]) if _links(message).starts_exchange
+    ]
+    last = max(starts, default=0)
+
+    old = [_with_blocks(message, _is_not_thinking) for message in past[:last]]
     return [message for message in [*old, *past[last:]] if message is not None]
 
 
-def _is_no_thought(block: Any) -> bool:
+def _is_not_thinking(block: Any) -> bool:
     return bool(field(block, "type") not in ("thinking", "redacted_thinking"))
 
 
-def _without_broken_blocks(past: list[Any], new: list[Any]) -> list[Any]:
-    """*past* without what a provider would not take back: text that is empty, and calls of its own
-    tools that it did not answer, and will not, as more follows than results of other tools.
+def _without_refused_blocks(past: list[Any], new: list[Any]) -> list[Any]:
+    """Return *past* without the blocks that the provider would refuse.
+
+    These are empty texts, and calls of the provider's own tools without a result. Such a call stays
+    if its result may still come: it is in the last message of *past*, and *new* holds only results
+    of other tools.
     """
-    said = [*past, *new]
-    goes_on = bool(new) and all(map(_has_no_user, new))
-    kept: list[Any] = []
+    conversation = [*past, *new]
+    brings_results_only = bool(new) and all(map(_has_no_user_content, new))
+
+    messages: list[Any] = []
     for number, message in enumerate(past):
-        nearby = said[number : number + 3]  # its answer may come after others' results
-        blocks = (block for each in nearby for block in parts_of(each, "content"))
+        nearby = conversation[number : number + 3]  # results of other tools may come first
+        blocks = (block for each in nearby for block in list_field(each, "content"))
         answered = {field(block, "tool_use_id") for block in blocks}
-        may_wait = goes_on and message is past[-1]
-        kept.append(_with_blocks(message, partial(_is_sound, answered=answered, may_wait=may_wait)))
-    return [message for message in kept if message is not None]
+        may_wait = brings_results_only and message is past[-1]
+        is_accepted = partial(_is_accepted, answered=answered, may_wait=may_wait)
+        messages.append(_with_blocks(message, is_accepted))
+
+    return [message for message in messages if message is not None]
 
 
-def _is_sound(block: Any, answered: set[Any], *, may_wait: bool) -> bool:
-    if str(field(block, "type")).endswith("_tool_use"):  # of the provider's own tools
+def _is_accepted(block: Any, answered: set[Any], *, may_wait: bool) -> bool:
+    if str(field(block, "type")).endswith("_tool_use"):  # a tool that the provider runs itself
         return may_wait or field(block, "id") in answered
     return bool(field(block, "type") != "text" or field(block, "text") != "")
 
 
-def _with_blocks(message: Any, keep: Callable[[Any], bool]) -> Any | None:
-    """*message* with those of its blocks, if it has any, that are to be kept; or None."""
+def _with_blocks(message: Any, select: Callable[[Any], bool]) -> Any | None:
+    """Return *message* with the blocks for which *select* returns True; None if none remains.
+
+    A message whose content is no list stays as it is.
+    """
     content = field(message, "content")
-    if not isinstance(content, list) or all(map(keep, content)):
+    if not isinstance(content, list) or all(map(select, content)):
         return message
-    kept = list(filter(keep, content))
-    return {**message, "content": kept} if kept else None
+
+    blocks = list(filter(select, content))
+    return {**message, "content": blocks} if blocks else None
 
 
-def _has_no_user(message: Any) -> bool:
-    """Whether *message* is not a user's, or has nothing of theirs but results."""
+def _has_no_user_content(message: Any) -> bool:
+    """Return True if *message* is not from the user, or holds only tool results."""
     content = field(message, "content")
-    results = [is_result(block) for block in parts_of(message, "content")]
+    results = [_is_result(block) for block in list_field(message, "content")]
     return field(message, "role") != "user" or (isinstance(content, list) and all(results))
 
 
-def _answered(run: list[Any], calls: list[str]) -> list[Any]:
-    """All results follow the calls in one message, before whatever else the user says."""
+def _add_results(run: list[Any], calls: list[str]) -> list[Any]:
+    """Return *run* with all results in one message after the calls, before the user's other blocks.
+
+    Each call of *calls* gets a result that says it was interrupted.
+    """
     calling, *answers = run
     if len(answers) <= 1 and not calls:
         return run
-    missing = [{"type": "tool_result", "tool_use_id": call, **_NO_RESULT} for call in calls]
-    blocks = (block for answer in answers for block in parts_of(answer, "content"))
-    results, said = parted(blocks, is_result)
-    return [calling, {"role": "user", "content": [*missing, *results, *said]}]
+
+    missing = [
+        {"type": "tool_result", "tool_use_id": call, **_INTERRUPTED_FIELDS} for call in calls
+    ]
+    blocks = (block for answer in answers for block in list_field(answer, "content"))
+    results, others = partition(blocks, _is_result)
+    return [calling, {"role": "user", "content": [*missing, *results, *others]}]
 
 
-def _without(message: Any, calls: set[str]) -> Any | None:
+def _drop_results(message: Any, calls: set[str]) -> Any | None:
     return _with_blocks(
-        message, lambda block: not is_result(block) or field(block, "tool_use_id") not in calls
+        message, lambda block: not _is_result(block) or field(block, "tool_use_id") not in calls
     )

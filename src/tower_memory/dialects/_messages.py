@@ -1,0 +1,163 @@
+"""The messages of a request: the request is a list of messages, or has a field for them."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from typing import Any, Final
+
+import msgspec
+
+from tower_memory._fields import MISSING, field
+
+
+def messages_field(request: Any) -> Any:
+    """Return *request* if it is a list or a tuple, otherwise its field ``messages``, unchecked.
+
+    Raises:
+        TypeError: *request* is no list and has no field ``messages``.
+    """
+    messages = request if isinstance(request, (list, tuple)) else field(request, "messages")
+    if messages is MISSING:
+        msg = f"request must be a list of messages or have messages, got {describe_shape(request)}"
+        raise TypeError(msg)
+    return messages
+
+
+def request_messages(request: Any) -> Sequence[Any]:
+    """Return the messages of *request*: the list itself, or its field ``messages``.
+
+    >>> from tower_memory.dialects.toolkit import request_messages
+    >>> request_messages({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
+    [{'role': 'user', 'content': 'Hi'}]
+
+    Raises:
+        TypeError: *request* has no list of messages, or a message has no role.
+        ValueError: The list is empty.
+    """
+    return check_chat_messages(messages_field(request), "request.messages")
+
+
+def check_chat_messages(messages: Any, where: str) -> Sequence[Any]:
+    """Return *messages* if it is a list of at least one message, each with a role.
+
+    Args:
+        messages: The value to check.
+        where: Place of *messages*, for the error message, such as ``"response.messages"``.
+
+    Raises:
+        TypeError: *messages* is no list, or a message has no role.
+        ValueError: *messages* is empty.
+    """
+    return check_roles(check_list(messages, where), where)
+
+
+def describe_shape(value: Any) -> str:
+    """Return the type of *value* and the keys of a mapping, without values, for an error message.
+
+    >>> from tower_memory.dialects.toolkit import describe_shape
+    >>> describe_shape({"id": 1, "text": "Hi"})
+    'dict with id, text'
+    """
+    kind = type(value).__name__
+    return f"{kind} with {', '.join(map(str, value))}" if isinstance(value, Mapping) else kind
+
+
+OTHER_DIALECTS: Final = (
+    "write a dialect for it, or pass that of its client, such as AnthropicMessages()"
+)
+"""Remedy in the error message for a request or a response of another dialect."""
+
+
+def check_list(messages: Any, where: str) -> Sequence[Any]:
+    """Return *messages* if it is a list or a tuple with at least one element.
+
+    Args:
+        messages: The value to check.
+        where: Place of *messages*, for the error message, such as ``"response.messages"``.
+
+    Raises:
+        TypeError: *messages* is neither a list nor a tuple.
+        ValueError: *messages* is empty.
+    """
+    if not isinstance(messages, (list, tuple)):
+        msg = f"{where} must be a list of messages, got {reprlib.repr(messages)}"
+        raise TypeError(msg)
+    if not messages:
+        msg = f"{where} must have at least one message, got none"
+        raise ValueError(msg)
+    return messages
+
+
+def check_roles(messages: Sequence[Any], where: str) -> Sequence[Any]:
+    """Return *messages* if each is a mapping or an object with a role that is a string.
+
+    Args:
+        messages: The messages to check; they may be none.
+        where: Place of *messages*, for the error message, such as ``"history"``.
+
+    Raises:
+        TypeError: A message has no role. The error message names its index.
+    """
+    # Most messages are dicts with a role, so this quick pass leaves few to check one by one.
+    others = [
+        index
+        for index, message in enumerate(messages)
+        if type(message) is not dict or type(message.get("role")) is not str
+    ]
+    for index in others:
+        message = messages[index]
+        if not isinstance(field(message, "role"), str):
+            msg = f"{where}[{index}] must be a message with a role, got {reprlib.repr(message)}"
+            raise TypeError(msg)
+    return messages
+
+
+def replace_messages(request: Any, name: str, messages: list[Any]) -> Any:
+    """Return a copy of *request* with *messages*; all its other fields stay as they are.
+
+    Args:
+        request: A list of messages, or a mapping or an object with the field *name*: a
+            dataclass, a Struct, a pydantic model or any object that can be copied.
+        name: Name of the field for the messages. It is not used if *request* is a list.
+        messages: The messages of the copy.
+
+    >>> from tower_memory.dialects.toolkit import replace_messages
+    >>> replace_messages({"model": "m", "messages": []}, "messages", [{"role": "user"}])
+    {'model': 'm', 'messages': [{'role': 'user'}]}
+    """
+    if isinstance(request, (list, tuple)):
+        return messages
+    if type(request) is dict or isinstance(request, Mapping):  # a dict is recognised faster
+        return {**request, name: messages}
+
+    if isinstance(request, msgspec.Struct):
+        return msgspec.structs.replace(request, **{name: messages})
+    if hasattr(request, "model_copy"):
+        return request.model_copy(update={name: messages})
+
+    other = copy(request)
+    object.__setattr__(other, name, messages)  # also sets a field of a frozen dataclass
+    return other
+
+
+def is_instruction(message: Any) -> bool:
+    """Return True if the role of *message* is ``"system"`` or ``"developer"``."""
+    return field(message, "role") in ("system", "developer")
+
+
+def partition(
+    messages: Iterable[Any], select: Callable[[Any], bool]
+) -> tuple[list[Any], list[Any]]:
+    """Return two lists: the messages for which *select* returns True, and all others, in order.
+
+    >>> from tower_memory.dialects.toolkit import partition
+    >>> partition([1, 2, 3, 4], lambda number: number % 2 == 0)
+    ([2, 4], [1, 3])
+    """
+    selected: list[Any] = []
+    others: list[Any] = []
+    for message in messages:
+        (selected if select(message) else others).append(message)
+    return selected, others

@@ -1,0 +1,133 @@
+"""Building blocks for a dialect of your own. The dialects of this package are built from them.
+
+A dialect has three methods (see `tower_memory.dialects.Dialect`). Most dialects build them so:
+
+1. ``new_items``: `request_messages` reads and checks the messages of a request, `partition` with
+   `is_instruction` takes out the instructions, and `to_builtins` makes JSON values of the rest.
+2. ``with_history``: `repair` joins the history and the new messages to a conversation that the
+   provider accepts, and `replace_messages` returns a copy of the request with it.
+3. ``reply_items``: `streamed_text` returns the text of a stream. `new_in_response` finds the new
+   items in a response that carries the whole conversation.
+4. ``links``, optional: `item_links` returns the tool calls and tool results of an item. Windows
+   and `repair` need them.
+
+This dialect is for a made-up service. Its messages make tool calls in ``calls``, and a tool result
+is a message that names its call in ``answers``:
+
+>>> from collections.abc import Sequence
+>>> from typing import Any
+>>> from tower_memory.dialects import ItemLinks, Streamed
+>>> from tower_memory.dialects import toolkit
+>>>
+>>> class Acme:
+...     def new_items(self, request: Any, /) -> list[Any]:
+...         messages = toolkit.request_messages(request)
+...         _, new = toolkit.partition(messages, toolkit.is_instruction)
+...         return [toolkit.to_builtins(message) for message in new]
+...
+...     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
+...         messages = toolkit.request_messages(request)
+...         instructions, new = toolkit.partition(messages, toolkit.is_instruction)
+...         conversation = toolkit.repair(
+...             toolkit.check_roles(history, "history"),
+...             new,
+...             links=self.links,
+...             separates=toolkit.holds_no_result,  # results directly follow their calls
+...             add_results=self._add_results,
+...             drop_results=toolkit.nothing_left,  # a message holds one result at most
+...         )
+...         return toolkit.replace_messages(request, "messages", [*instructions, *conversation])
+...
+...     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
+...         if isinstance(response, Streamed):
+...             text = toolkit.streamed_text(response)
+...             return [{"role": "assistant", "content": text}] if text else []
+...         messages = toolkit.check_chat_messages(
+...             toolkit.field(response, "messages"), "response.messages"
+...         )
+...         items = [toolkit.to_builtins(message) for message in messages]
+...         return list(toolkit.new_in_response(self.new_items(request), items, self.links))
+...
+...     def links(self, item: Any, /) -> ItemLinks:
+...         if toolkit.is_plain(item):  # most items are, and this is faster
+...             return toolkit.plain_links(item)
+...         return toolkit.item_links(
+...             [toolkit.field(call, "id") for call in toolkit.list_field(item, "calls")],
+...             [toolkit.field(item, "answers")],
+...             starts_exchange=toolkit.field(item, "role") == "user",
+...         )
+...
+...     def _add_results(self, run: list[Any], calls: list[str]) -> list[Any]:
+...         text = toolkit.INTERRUPTED
+...         return [*run, *({"role": "tool", "answers": call, "content": text} for call in calls)]
+
+The session ended in a tool call without its result, so the model gets a result that says so:
+
+>>> question = {"role": "user", "content": "Weather?"}
+>>> call = {"role": "assistant", "calls": [{"id": "1", "tool": "weather"}]}
+>>> again = {"role": "user", "content": "Hello?"}
+>>> request = Acme().with_history({"messages": [again]}, [question, call])
+>>> for message in request["messages"]:
+...     print(message)
+{'role': 'user', 'content': 'Weather?'}
+{'role': 'assistant', 'calls': [{'id': '1', 'tool': 'weather'}]}
+{'role': 'tool', 'answers': '1', 'content': '(interrupted: this call has no result)'}
+{'role': 'user', 'content': 'Hello?'}
+>>> Acme().reply_items({"messages": [again]}, {"messages": [again, {"role": "assistant"}]})
+[{'role': 'assistant'}]
+"""
+
+from tower_memory._fields import MISSING, field, list_field
+from tower_memory._items import INTERRUPTED_REPLY
+from tower_memory._reconcile import new_in_response
+from tower_memory._tool_links import is_plain, item_links, plain_links
+from tower_memory.dialects._builtins import to_builtins, to_class
+from tower_memory.dialects._messages import (
+    check_chat_messages,
+    check_list,
+    check_roles,
+    describe_shape,
+    is_instruction,
+    messages_field,
+    partition,
+    replace_messages,
+    request_messages,
+)
+from tower_memory.dialects._repair import (
+    INTERRUPTED,
+    holds_no_result,
+    nothing_left,
+    repair,
+    starts_exchange,
+)
+from tower_memory.dialects._text import is_json, mark_interrupted, streamed_text
+
+__all__ = (
+    "INTERRUPTED",
+    "INTERRUPTED_REPLY",
+    "MISSING",
+    "check_chat_messages",
+    "check_list",
+    "check_roles",
+    "describe_shape",
+    "field",
+    "holds_no_result",
+    "is_instruction",
+    "is_json",
+    "is_plain",
+    "item_links",
+    "list_field",
+    "mark_interrupted",
+    "messages_field",
+    "new_in_response",
+    "nothing_left",
+    "partition",
+    "plain_links",
+    "repair",
+    "replace_messages",
+    "request_messages",
+    "starts_exchange",
+    "streamed_text",
+    "to_builtins",
+    "to_class",
+)
