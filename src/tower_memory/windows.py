@@ -1,39 +1,68 @@
-"""Windows: which part of its history a model is given.
+"""Windows: the part of the history that a model gets.
 
-A window is any service from `History` to items; ``MemoryLayer(..., window=LastTurns(20))``. What
-is stored does not change. Those here
+A model need not get the whole conversation. A window selects the part of the history that the model
+gets: ``MemoryLayer(..., window=LastTurns(20))``. A window is any service, and so an async callable,
+from a `History` to a sequence of items. The stored items do not change.
 
-1. keep the newest items, as they are,
-2. cut where an exchange begins, so that the model gets no answer without its question and no
-   result without its call, and
-3. keep an exchange whole that is not over: one whose last call has no result yet, which the
-   request is about to bring.
+The windows of this module
 
-They say what they need, and no more is read from the store. A window of your own may be anything,
-such as a summary by a model:
+1. keep the newest items, as they are;
+2. start where an exchange starts if they cut the history, so they separate no answer from its
+   question and no tool result from its tool call;
+3. keep the last exchange whole if one of its tool calls has no result, since the request may bring
+   the result;
+4. tell how many items they need, so the layer loads only these.
 
->>> async def summarised(history):
-...     recent = await LastTurns(20)(history)
-...     older = history[: len(history) - len(recent)]
-...     return [{"role": "user", "content": f"Before: {len(older)} messages."}, *recent]
+>>> from typing import Any
+>>> import anyio
+>>> from tower_memory import InMemorySessionStore, MemoryLayer
+>>> from tower_memory.windows import LastTurns, Shortest, TokenBudget
+>>> recent = Shortest(LastTurns(2), TokenBudget(8000))  # the shorter of the two
+>>> memory = MemoryLayer.over(InMemorySessionStore(), session_id="user_123", window=recent)
+>>> async def count(request: list[Any]) -> str:
+...     return f"Messages received: {len(request)}"
+>>> async def main() -> None:
+...     for _ in range(4):
+...         print(await memory(count)([{"role": "user", "content": "Hi"}]))
+>>> anyio.run(main)
+Messages received: 1
+Messages received: 3
+Messages received: 5
+Messages received: 5
+
+A window of your own may return anything that the dialect can read, such as a summary. It must keep
+a tool call and its result together, or drop both; otherwise the layer raises `ValueError` before
+the model is called. This window calls a model for each summary, and reads the whole history:
+
+>>> from collections.abc import Sequence
+>>> from tower_memory import History
+>>> async def summarise(messages: Sequence[Any]) -> str:  # stands for the call of a model
+...     return f"{len(messages)} messages about the weather"
+>>> async def summarised(history: History[Any]) -> Sequence[Any]:
+...     kept = await LastTurns(1)(history)
+...     older = history[: len(history) - len(kept)]
+...     if not older:
+...         return kept
+...     summary = await summarise(older)
+...     return [{"role": "user", "content": f"Said before: {summary}"}, *kept]
+>>> talk = [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "No."}]
+>>> anyio.run(summarised, History(talk * 2))[0]
+{'role': 'user', 'content': 'Said before: 2 messages about the weather'}
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from inspect import isawaitable
 from itertools import accumulate
-from operator import is_
 from typing import Any, Protocol, final, runtime_checkable
 
 from msgspec import json
 
-from tower_memory._arguments import check_whole
+from tower_memory._arguments import check_int
 from tower_memory._history import History
-from tower_memory._service import Service, describe
-from tower_memory._sessions import load_at_most
-from tower_memory._shapes import calls_of, opens, results_of
+from tower_memory._tool_links import GetLinks
+from tower_memory.dialects._known_links import known_links
 
 __all__ = (
     "BoundedWindow",
@@ -45,87 +74,93 @@ __all__ = (
     "estimated_tokens",
 )
 
-_FIRST_LOOK = 64
-"""How many items to begin with, where what is needed depends on what they are."""
+_FIRST_LOAD = 64
+"""Number of items to load at first, if the items decide how many are needed."""
 
-_CHARACTERS_OF_A_TOKEN = 4
-"""Of English text, in the tokenisers of most providers; of other languages it is less."""
+_BYTES_PER_TOKEN = 4
+"""For English text and the tokenisers of most providers."""
 
 
 class Window(Protocol):
-    """What part of a history the model gets: a service from history to items, oldest first."""
+    """A service from a history to the items that the model gets, oldest first."""
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
-        """The items that the model gets before those of the request."""
+        """Return the items that the model gets before the items of the request."""
         ...
 
 
 @runtime_checkable
 class BoundedWindow(Protocol):
-    """A window that does not need the whole history, and can say so."""
+    """A window that tells how many of the newest items it needs.
+
+    The method is optional; a window without it gets the whole history.
+    """
 
     def needs(self, loaded: History[Any] | None, /) -> int | None:
-        """How many of the newest items to load, given those *loaded* so far; None for all.
+        """Return the number of newest items to load; None loads all.
 
-        Asked first with None, and again with what was loaded, until it needs no more than that.
+        The layer asks with None at first, and then with the history *loaded* so far, until as many
+        items as the window needs, or all items, are loaded.
         """
         ...
 
 
 def estimated_tokens(item: Any) -> int:
-    """About how many tokens *item* is: a quarter of the characters of its JSON, and 4 more.
+    """Return an estimate of the tokens of *item*: a quarter of its JSON's bytes, plus 4.
 
-    A heuristic, for want of the provider's tokeniser; it tends to count more than there are.
+    This is a heuristic for use without the provider's tokeniser. The estimate is usually too high.
     """
-    return len(json.encode(item)) // _CHARACTERS_OF_A_TOKEN + 4
+    return len(json.encode(item)) // _BYTES_PER_TOKEN + 4
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class LastTurns:
-    """The last exchanges, each from what a user said to what came of it.
+    """The last exchanges, each from a user's message to the reply that ends it.
+
+    A history with no more exchanges than these stays whole.
 
     Attributes:
-        turns: How many; 1 or more.
+        turns: Number of exchanges; 1 or more.
     """
 
     turns: int
 
     def __post_init__(self) -> None:
-        check_whole("turns", self.turns, least=1)
+        check_int("turns", self.turns, least=1)
 
     def needs(self, loaded: History[Any] | None, /) -> int | None:
         """See `BoundedWindow.needs`."""
         if loaded is None:
-            return max(_FIRST_LOOK, 8 * self.turns)
-        return _enough(loaded, done=len(_beginnings(loaded)) > self.turns)
+            return max(_FIRST_LOAD, 8 * self.turns)
+        return _need(loaded, is_enough=len(_exchange_starts(loaded)) > self.turns)
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
-        beginnings = _beginnings(history)
-        start = beginnings[-self.turns] if len(beginnings) > self.turns else 0
-        return _cut(history, start)
+        starts = _exchange_starts(history)
+        return _cut(history, starts[-self.turns] if len(starts) > self.turns else 0)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class LastItems:
-    """The newest items, from where an exchange begins.
+    """The newest items, from the start of an exchange.
 
     Attributes:
-        items: How many at most; 0 or more. An exchange that is not over may be longer.
+        items: Maximum number of items; 0 or more. If no exchange starts within these, the result
+            is empty, or the last exchange if one of its tool calls has no result.
     """
 
     items: int
 
     def __post_init__(self) -> None:
-        check_whole("items", self.items, least=0)
+        check_int("items", self.items, least=0)
 
     def needs(self, loaded: History[Any] | None, /) -> int | None:
         """See `BoundedWindow.needs`."""
         if loaded is None or len(loaded) <= self.items:
-            return self.items + 1  # one more tells whether there is a cut
-        return _enough(loaded, done=bool(_beginnings(loaded)))
+            return self.items + 1  # the additional item tells whether the window cuts
+        return _need(loaded, is_enough=bool(_exchange_starts(loaded)))
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
@@ -135,11 +170,13 @@ class LastItems:
 @final
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
-    """The newest items that fit a budget, from where an exchange begins.
+    """The newest items that fit a budget of tokens, from the start of an exchange.
 
     Attributes:
-        tokens: How many at most; 0 or more. An exchange that is not over may take more.
-        count: Counts those of an item; by default a heuristic, `estimated_tokens`.
+        tokens: Maximum number of tokens; 0 or more. If no exchange starts within these, the result
+            is empty, or the last exchange if one of its tool calls has no result.
+        count: Function that returns the number of tokens of an item, 0 or more; the default is an
+            estimate. It is called for every loaded item.
     """
 
     tokens: int
@@ -147,7 +184,7 @@ class TokenBudget:
     count: Callable[[Any], int] = estimated_tokens
 
     def __post_init__(self) -> None:
-        check_whole("tokens", self.tokens, least=0)
+        check_int("tokens", self.tokens, least=0)
         if not callable(self.count):
             msg = f"count must be a function from an item to its tokens, got {self.count!r}"
             raise TypeError(msg)
@@ -155,26 +192,26 @@ class TokenBudget:
     def needs(self, loaded: History[Any] | None, /) -> int | None:
         """See `BoundedWindow.needs`."""
         if loaded is None:
-            return _FIRST_LOOK
+            return _FIRST_LOAD
         is_cut = self._fitting(loaded) < len(loaded)
-        return _enough(loaded, done=is_cut and bool(_beginnings(loaded)))
+        return _need(loaded, is_enough=is_cut and bool(_exchange_starts(loaded)))
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
         return _cut(history, len(history) - self._fitting(history))
 
     def _fitting(self, history: History[Any]) -> int:
-        """How many of the newest items fit."""
+        """Return the number of newest items that fit the budget."""
         totals = accumulate(self.count(item) for item in reversed(history))
         return sum(1 for total in totals if total <= self.tokens)
 
 
 @final
 class Shortest:
-    """The shortest of several windows: ``Shortest(LastTurns(20), TokenBudget(8000))``.
+    """The window with the fewest items of several: ``Shortest(LastTurns(20), TokenBudget(8000))``.
 
     Args:
-        windows: Windows of this module, one or more.
+        windows: One or more `LastTurns`, `LastItems` or `TokenBudget` windows.
     """
 
     def __init__(self, *windows: LastTurns | LastItems | TokenBudget) -> None:
@@ -184,7 +221,7 @@ class Shortest:
         self.windows = windows
 
     def needs(self, loaded: History[Any] | None, /) -> int | None:
-        """See `BoundedWindow.needs`: the least, as a longer one is not the shortest."""
+        """See `BoundedWindow.needs`. The smallest need is enough for the shortest window."""
         return min(need for window in self.windows if (need := window.needs(loaded)) is not None)
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
@@ -195,96 +232,45 @@ class Shortest:
         return f"Shortest({', '.join(map(repr, self.windows))})"
 
 
-async def load_for(
-    bounded: BoundedWindow | None, load: Service[str, History[Any]], session_id: str
-) -> History[Any]:
-    """The session's history, as far back as a window needs it; whole, where none is *bounded*."""
-    limit = bounded.needs(None) if bounded else None
-    while True:
-        history = await load_at_most(limit, load, session_id)
-        if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
-            msg = f"load must give a History, got {type(history).__name__}"
-            raise TypeError(msg)
-        if bounded is None or limit is None or len(history) < limit:
-            return history
-        limit = bounded.needs(history)
-        if limit is not None and limit <= len(history):
-            return history
+def _need(loaded: History[Any], *, is_enough: bool) -> int:
+    """Return the number of loaded items if they are enough, otherwise four times as many."""
+    return len(loaded) if is_enough else 4 * max(len(loaded), 1)
 
 
-async def seen_through(window: Window, history: History[Any], new: Sequence[Any]) -> History[Any]:
-    """What *window* gives of *history*, given the request's *new* items.
-
-    Raises:
-        TypeError: It gives nothing to await, or no sequence of items.
-        ValueError: It tears a call of a tool and its result apart.
-    """
-    given: Any = window(history)
-    if not isawaitable(given):
-        msg = f"window must be async, and {describe(window)} returned {type(given).__name__}"
-        raise TypeError(msg)
-    return check_window(history, await given, new)
+def _links_of(history: Sequence[Any]) -> GetLinks:
+    links = history.links if isinstance(history, History) else None
+    return known_links if links is None else links
 
 
-def check_window(history: History[Any], items: Any, new: Sequence[Any]) -> History[Any]:
-    """*items* as a history, if a window may make them of *history*, given the request's *new* ones.
-
-    Items that were never in the history are allowed.
-
-    Raises:
-        TypeError: They are no sequence of items.
-        ValueError: A call is among them without its result, or a result without its call, though
-            the history has both.
-    """
-    if not isinstance(items, Sequence) or isinstance(items, (str, bytes)):
-        msg = f"a window must give a sequence of items, got {type(items).__name__}"
-        raise TypeError(msg)
-    calls, results = _ends(history)
-    kept_calls, kept_results = _ends([*items, *new])
-    torn = (kept_calls - kept_results) & results | (kept_results - kept_calls) & calls
-    if torn:
-        msg = (
-            "a window must give a call of a tool and its result together, or neither; it tore "
-            f"apart the call {min(torn)!r}"
-        )
-        raise ValueError(msg)
-    if len(items) == len(history) and all(map(is_, items, history)):
-        return history
-    return History(items, revision=history.revision, is_cut=True)
+def _exchange_starts(history: Sequence[Any]) -> list[int]:
+    """Return the positions at which exchanges start."""
+    links = _links_of(history)
+    return [position for position, item in enumerate(history) if links(item).starts_exchange]
 
 
-def _ends(items: Sequence[Any]) -> tuple[set[str], set[str]]:
-    """The calls that *items* make, and those whose results they hold."""
-    calls = {call for item in items for call in calls_of(item)}
-    return calls, {call for item in items for call in results_of(item)}
-
-
-def _enough(loaded: History[Any], *, done: bool) -> int:
-    """As many as are *loaded*, if that will do: where the last exchange begins tells what it is."""
-    return len(loaded) if done else 4 * max(len(loaded), 1)
-
-
-def _beginnings(history: Sequence[Any]) -> list[int]:
-    """Where exchanges begin."""
-    return [position for position, item in enumerate(history) if opens(item)]
-
-
-def _is_open(history: Sequence[Any]) -> bool:
-    """Whether the last exchange is not over: a call of it has no result yet."""
+def _last_exchange_is_open(history: Sequence[Any]) -> bool:
+    """Return True if the last exchange is open: one of its tool calls has no result."""
+    links = _links_of(history)
     waiting: set[str] = set()
     for item in history:
-        waiting = set() if opens(item) else waiting
-        waiting |= set(calls_of(item))
-        waiting -= set(results_of(item))
+        calls, results, starts_exchange = links(item)
+        if starts_exchange:
+            waiting.clear()
+        waiting.update(calls)
+        waiting.difference_update(results)
     return bool(waiting)
 
 
 def _cut(history: Sequence[Any], start: int) -> Sequence[Any]:
-    """*history* from where an exchange begins, at *start* or later; if it is not over, earlier."""
+    """Return the history from the first exchange that starts at *start* or later.
+
+    If *start* is 0, return the whole history. If there is no such exchange and the last exchange
+    is open, return this exchange.
+    """
     if start == 0:
         return history
-    beginnings = _beginnings(history)
-    later = [position for position in beginnings if position >= start]
+    starts = _exchange_starts(history)
+    later = [position for position in starts if position >= start]
     if later:
         return history[later[0] :]
-    return history[beginnings[-1] :] if beginnings and _is_open(history) else ()
+    return history[starts[-1] :] if starts and _last_exchange_is_open(history) else ()

@@ -1,0 +1,43 @@
+"""Checks of the parameters of a memory layer."""
+
+from __future__ import annotations
+
+from inspect import iscoroutinefunction
+
+from tower_memory._service import attribute
+from tower_memory.dialects import WholeRequests
+
+
+def check_dialect(value: object) -> None:
+    """Refuse an object that is no dialect, such as a dialect's class."""
+    names = ("new_items", "with_history", "reply_items")
+    if isinstance(value, type) or not all(callable(attribute(value, name)) for name in names):
+        msg = f"dialect must have {', '.join(names)}, such as ChatCompletions(), got {value!r}"
+        raise TypeError(msg)
+
+
+def check_service(name: str, value: object, example: str) -> None:
+    """Refuse an object that is no service."""
+    if not callable(value) or isinstance(value, type):
+        msg = f"{name} must be a service, such as {example}, got {value!r}"
+        raise TypeError(msg)
+
+
+def check_function(name: str, value: object) -> None:
+    """Refuse an object that is no plain function, such as a coroutine function."""
+    if not callable(value) or iscoroutinefunction(value):
+        msg = f"{name} must be a plain function of the request, got {value!r}"
+        raise TypeError(msg)
+
+
+def check_whole_requests(dialect: object, load: object) -> None:
+    """Refuse parameters that do not go together with *whole_requests*."""
+    if not isinstance(dialect, WholeRequests):
+        msg = f"whole_requests needs a dialect with a method newest, got {dialect!r}"
+        raise TypeError(msg)
+    if (limit := attribute(load, "limit")) is not None:
+        msg = (
+            "whole_requests are compared with the whole history, got a load with "
+            f"limit={limit}; leave it out, and give the model less with window="
+        )
+        raise ValueError(msg)

@@ -1,0 +1,216 @@
+"""The memory layer: its promises, its parameters, and their checks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, final, get_args, overload
+
+from tower_memory._arguments import check_choice, check_seconds, check_text
+from tower_memory._codec import ItemCodec
+from tower_memory._history import History
+from tower_memory._memory import checks
+from tower_memory._memory.find_store import find_store
+from tower_memory._memory.save import TurnSaver
+from tower_memory._memory.service import Memory, Resolved
+from tower_memory._service import Req, Res, Service, attribute, check_inner, describe
+from tower_memory._session_services import LoadSession, SaveSession
+from tower_memory._store import SessionStore, check_store
+from tower_memory._turn import Turn
+from tower_memory.dialects import ChatCompletions, Dialect
+from tower_memory.dialects._known_links import links_of
+from tower_memory.streams import Stream
+from tower_memory.windows import BoundedWindow, Window
+
+Overlap: TypeAlias = Literal["serialize", "append", "reject"]
+
+Chunk = TypeVar("Chunk")
+ManagedStream = TypeVar("ManagedStream", bound=AbstractAsyncContextManager[Any])
+
+_DEFAULT_GRACE = 5.0
+"""Grace in seconds if the store has no ``busy_timeout``."""
+
+
+class MemoryOptions(TypedDict, total=False):
+    """The optional parameters of `MemoryLayer`."""
+
+    dialect: Dialect
+    overlap: Overlap
+    turn_id: Callable[[Any], str] | None
+    window: Window | None
+    whole_requests: bool
+    keep_interrupted: bool
+    grace: float | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MemoryLayer:
+    """Puts a session's history in front of each request, and saves the turn after the reply.
+
+    1. **A turn is whole or absent.** One write saves the request's new items and the reply's
+       items, after the inner service has succeeded. A call that fails or is cancelled leaves its
+       session unchanged.
+    2. **Saved means returned.** After the inner service has answered, the save runs to its end
+       even if the caller's scope is cancelled, and the reply is returned. The save has *grace*
+       seconds from the caller's deadline, or from its own start if the caller was cancelled or
+       the deadline has passed before. A caller without a deadline that is cancelled during the
+       save waits for it (`SqliteSessionStore` gives up after its ``busy_timeout``). Native asyncio
+       cancellation may drop the reply; the turn is then wholly saved or wholly absent.
+    3. **A paid reply is never lost.** Every failure that can be detected before the inner service
+       is called is raised before it. An error that is raised after the reply carries the response,
+       and the turn if it was not saved.
+    4. **Overlapping turns lose nothing.** They wait for each other, or are both kept, or the later
+       one is refused with its reply on the error.
+    5. **Only the messages change.** The other fields of the request, the response, and all objects
+       of the caller stay as they are.
+
+    >>> from typing import Any
+    >>> import anyio
+    >>> from tower_memory import InMemorySessionStore, MemoryLayer
+    >>> memory = MemoryLayer.over(InMemorySessionStore(), session_id="user_123")
+    >>> async def count(request: list[Any]) -> str:
+    ...     return f"Messages received: {len(request)}"
+    >>> async def main() -> None:
+    ...     for _ in range(2):
+    ...         print(await memory(count)([{"role": "user", "content": "Hi"}]))
+    >>> anyio.run(main)
+    Messages received: 1
+    Messages received: 3
+
+    Args:
+        load: Service from session id to `History`, usually a `LoadSession`.
+        save: Service from `Turn` to revision, usually a `SaveSession`. It must save a turn once,
+            even if it is called twice with it.
+        session_id: The session of a request: an id, or a function of the request.
+        dialect: The dialect of the inner service.
+        overlap: The policy for overlapping turns of one session. ``"serialize"``: one after
+            another, within this event loop. ``"append"``: side by side; both are kept, in the
+            order of their commits. ``"reject"``: the later one raises `SessionConflict`.
+        turn_id: Function of the request that returns the turn's id. The same request made again
+            is then the same turn. None makes a new id for each call.
+        window: The part of the history that the model gets: a service from `History` to items,
+            such as those in `tower_memory.windows`. None gives the whole loaded history. The
+            stored items do not change.
+        whole_requests: Whether each request carries the whole conversation, as chat front ends
+            send it. Its items that the session does not hold are new. A conversation that
+            contradicts the session raises `SessionConflict`.
+        keep_interrupted: Whether to save a stream that fails, is closed or is left before its
+            end, as far as it was received and marked as interrupted. A stream that is
+            garbage-collected without being closed is not saved; this is a warning.
+        grace: Seconds that a save may run past the caller's deadline or cancellation (promise 2).
+            None takes the store's ``busy_timeout``, or 5 seconds if the store has none.
+        store: The store whose sessions are locked. None takes the store behind *save*, which is
+            found through `LoadSession`, `SaveSession`, bound methods, the layers of this library
+            and `functools.wraps`.
+
+    Raises:
+        TypeError: A parameter is of the wrong type, or *overlap* needs a store and none is given
+            or found. When called: an id that a function returned, the request, the history or
+            the window's result is of the wrong type; the inner service was not called.
+        ValueError: The same, for a wrong value.
+        UnencodableItemError: A new item of the request cannot be stored. The inner service was
+            not called.
+        SessionConflict: With *whole_requests*, the conversation contradicts the session; the inner
+            service was not called. With ``"reject"``, the turn overlaps another one. If this is
+            known before the inner service is called, it is not called; otherwise the error
+            carries the response and the turn.
+        TurnExists: The session holds the turn. The error carries the response if the inner
+            service was called.
+        SaveError: The inner service has answered, and the turn may not be saved.
+        SessionError: The turn would wait for itself, or the session cannot be loaded.
+    """
+
+    load: Service[str, History[Any]]
+    save: Service[Turn[Any], int]
+    _: KW_ONLY
+    session_id: str | Callable[[Any], str]
+    dialect: Dialect = ChatCompletions()
+    overlap: Overlap = "serialize"
+    turn_id: Callable[[Any], str] | None = None
+    window: Window | None = None
+    whole_requests: bool = False
+    keep_interrupted: bool = False
+    grace: float | None = None
+    store: SessionStore[Any] | None = None
+    _resolved: Resolved = field(init=False, repr=False, compare=False)
+
+    @classmethod
+    def over(
+        cls,
+        store: SessionStore[Any],
+        *,
+        session_id: str | Callable[[Any], str],
+        **options: Unpack[MemoryOptions],
+    ) -> MemoryLayer:
+        """Return a layer that loads from *store* and saves to it; *options* are the layer's."""
+        load, save = LoadSession(store), SaveSession(store)
+        return cls(load, save, session_id=session_id, store=store, **options)
+
+    def __post_init__(self) -> None:
+        self._check_parameters()
+        store: Any = self.store
+        if store is None:
+            store = find_store(self.save)
+        if store is None and self.overlap != "append":
+            msg = (
+                f"overlap={self.overlap!r} needs the store whose sessions it locks, and none is "
+                f"visible behind save={describe(self.save)}; pass store=, or overlap='append'"
+            )
+            raise TypeError(msg)
+
+        object.__setattr__(self, "store", store)
+        object.__setattr__(self, "_resolved", self._resolve(store))
+
+    def _resolve(self, store: object) -> Resolved:
+        grace: Any = attribute(store, "busy_timeout") if self.grace is None else self.grace
+        grace = _DEFAULT_GRACE if grace is None else grace
+        item_type = attribute(store, "item_type")
+        window = None if self.whole_requests else self.window
+        return Resolved(
+            links=links_of(self.dialect),
+            codec=None if item_type is None else ItemCodec(item_type),
+            bounds=window if isinstance(window, BoundedWindow) else None,
+            save=TurnSaver(self.save, self.load, self.store, grace, self.turn_id is not None),
+        )
+
+    def _check_parameters(self) -> None:
+        checks.check_service("load", self.load, "LoadSession(store)")
+        checks.check_service("save", self.save, "SaveSession(store)")
+        if self.store is not None:
+            check_store(self.store)
+
+        if callable(self.session_id):
+            checks.check_function("session_id", self.session_id)
+        else:
+            check_text("session_id", self.session_id)
+        if self.turn_id is not None:
+            checks.check_function("turn_id", self.turn_id)
+
+        check_choice("overlap", self.overlap, get_args(Overlap))
+        checks.check_dialect(self.dialect)
+        if self.window is not None:
+            checks.check_service("window", self.window, "LastTurns(20)")
+        if self.whole_requests:
+            checks.check_whole_requests(self.dialect, self.load)
+        if self.grace is not None:
+            check_seconds("grace", self.grace)
+
+    @overload
+    def __call__(self, inner: Service[Req, ManagedStream], /) -> Service[Req, ManagedStream]: ...
+    @overload
+    def __call__(
+        self, inner: Service[Req, AsyncIterator[Chunk]], /
+    ) -> Service[Req, Stream[Chunk]]: ...
+    @overload
+    def __call__(self, inner: Service[Req, Res], /) -> Service[Req, Res]: ...
+    def __call__(self, inner: Service[Req, Any], /) -> Service[Req, Any]:
+        check_inner(inner)
+        return Memory(inner, self, self._resolved)
+
+    def __repr__(self) -> str:
+        is_function = callable(self.session_id)
+        session = describe(self.session_id) if is_function else repr(self.session_id)
+        store = self.save if self.store is None else self.store
+        return f"MemoryLayer({store!r}, session_id={session}, overlap={self.overlap!r})"

@@ -1,0 +1,176 @@
+"""The service with memory: one call, from the request to the saved turn.
+
+The steps of a call, in `Memory`:
+
+1. Read the session id, the new items and the turn id from the request.
+2. Acquire the session lock.
+3. Load the history, and refuse a turn that the session holds.
+4. Apply the window, and hydrate the request.
+5. Call the inner service.
+6. Read the reply's items, save the turn, and release the lock. If the reply is a stream, its
+   recorder does this at the end of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast, final
+
+from tower_memory._arguments import check_text
+from tower_memory._codec import ItemCodec, snapshot
+from tower_memory._errors import TurnExists
+from tower_memory._memory.lock_state import LockHolder
+from tower_memory._memory.reentrancy import inside
+from tower_memory._memory.save import TurnSaver, save_error
+from tower_memory._memory.session_lock import acquire
+from tower_memory._memory.stream_proxy import StreamProxy
+from tower_memory._memory.stream_recorder import StreamRecorder
+from tower_memory._memory.window_loading import apply_window, load_history
+from tower_memory._reconcile import may_be_whole, new_in_request
+from tower_memory._service import Req, Res, Service, stack
+from tower_memory._stream_source import is_stream
+from tower_memory._tool_links import GetLinks
+from tower_memory._turn import Turn, check_revision
+from tower_memory.dialects import Streamed, WholeRequests
+from tower_memory.windows import BoundedWindow
+
+if TYPE_CHECKING:
+    from tower_memory._memory.layer import MemoryLayer
+
+
+class Resolved(NamedTuple):
+    """Values that a layer derives from its parameters once.
+
+    Attributes:
+        links: Returns the links of an item.
+        codec: Codec of the store's items, or None if the store has no ``item_type``.
+        bounds: The window, if it bounds the number of items to load; otherwise None.
+        save: Saves turns.
+    """
+
+    links: GetLinks
+    codec: ItemCodec[Any] | None
+    bounds: BoundedWindow | None
+    save: TurnSaver
+
+
+class _Call(NamedTuple):
+    """The facts about a call that the save of its turn needs.
+
+    Attributes:
+        request: The caller's request.
+        session_id: Its session.
+        turn_id: The id of its turn, or None for a new one.
+        new: The new items of the request.
+        revision: The session's revision when its history was loaded.
+    """
+
+    request: Any
+    session_id: str
+    turn_id: str | None
+    new: Sequence[Any]
+    revision: int
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class Memory(Generic[Req, Res]):
+    """A service with memory; made by `MemoryLayer`."""
+
+    inner: Service[Req, Res]
+    layer: MemoryLayer
+    resolved: Resolved
+
+    async def __call__(self, request: Req, /) -> Res:
+        layer = self.layer
+        session_id = layer.session_id
+        if callable(session_id):
+            session_id = session_id(request)
+            check_text("what session_id(request) returned", session_id)
+
+        new = snapshot(layer.dialect.new_items(request), session_id, self.resolved.codec)
+        turn_id = None
+        if layer.turn_id is not None:
+            turn_id = layer.turn_id(request)
+            check_text("what turn_id(request) returned", turn_id)
+
+        if layer.overlap == "append":
+            return await self._run_turn(request, session_id, turn_id, new, None)
+        wait = layer.overlap == "serialize"
+        turn = await acquire(layer.store, session_id, wait=wait)
+        try:
+            with inside(turn):
+                return await self._run_turn(request, session_id, turn_id, new, turn)
+        finally:
+            if turn.lease is None:  # otherwise the stream owns the lock
+                turn.release()
+
+    async def _run_turn(
+        self,
+        request: Req,
+        session_id: str,
+        turn_id: str | None,
+        new: Sequence[Any],
+        holder: LockHolder | None,
+    ) -> Res:
+        layer, resolved = self.layer, self.resolved
+        history = await load_history(resolved.bounds, layer.load, session_id, resolved.links)
+        if turn_id is not None and (held := history.turn(turn_id)) is not None:
+            raise TurnExists(session_id, turn_id=turn_id, items=held)
+        if layer.overlap == "reject":
+            check_revision(history.revision)
+
+        if layer.whole_requests:
+            new = new_in_request(session_id, history, new, resolved.links)
+            request = cast("WholeRequests", layer.dialect).newest(request, len(new))
+        given: Sequence[Any] = history
+        if layer.window is not None:
+            given = await apply_window(layer.window, history, new, resolved.links)
+
+        response = await self.inner(layer.dialect.with_history(request, given))
+        call = _Call(request, session_id, turn_id, new, history.revision)
+        if not is_stream(response):
+            turn = self._turn(call, given, response)
+            del history, given  # they may be long, and the save takes its time
+            await resolved.save(turn, call.revision, response)
+            return response
+
+        recorder = StreamRecorder(
+            response,
+            session_id,
+            partial(self._save_streamed, call),
+            holder,
+            keep_interrupted=layer.keep_interrupted,
+        )
+        proxy: Any = StreamProxy(recorder)
+        return cast("Res", proxy)
+
+    def _turn(self, call: _Call, given: Sequence[Any], response: object) -> Turn[Any]:
+        """Return the turn that *response* completes; it may repeat the history that was *given*."""
+        layer, dialect = self.layer, self.layer.dialect
+        try:
+            request = call.request
+            if may_be_whole(response):
+                # Hydrate anew: the inner service may have changed the request that it received.
+                request = dialect.with_history(request, given)
+            items = (*call.new, *dialect.reply_items(request, response))
+        except Exception as error:
+            raise save_error(call.session_id, error, response, None) from error
+
+        return Turn(
+            call.session_id,
+            items,
+            expected_revision=call.revision if layer.overlap == "reject" else None,
+            **({} if call.turn_id is None else {"turn_id": call.turn_id}),
+        )
+
+    async def _save_streamed(self, call: _Call, response: Streamed) -> None:
+        turn = self._turn(call, (), response)  # a stream never repeats the history
+        has_reply = len(turn.items) > len(call.new)
+        if has_reply or not response.interrupted:
+            await self.resolved.save(turn, call.revision, response)
+
+    def __repr__(self) -> str:
+        return stack(self.layer, self.inner)

@@ -1,0 +1,125 @@
+"""The session lock: overlapping turns of one session run one after another.
+
+| state | holder | event -> next state |
+|---|---|---|
+| absent | none | a turn acquires the lock -> held |
+| held | a running turn | the turn ends -> granted or absent; its reply is a stream -> leased |
+| leased | a turn with an open stream | the stream ends -> granted or absent; no task reads the |
+| | | stream and another turn wants the lock -> granted or absent |
+| granted | the first waiter | the waiter runs -> held; it was cancelled -> granted or absent |
+
+A release leads to *granted* if turns wait, otherwise to *absent*. In the states held, leased and
+granted, any number of turns may wait.
+
+1. The lock of a session exists per event loop and per store. Equal stores share it, whatever layer
+   or stack a turn came through. It leaves nothing behind.
+2. The queue is first come, first served. A cancelled waiter leaves the queue.
+3. A turn inside another turn may need a lock that the other turn blocks (`reentrancy`). This would
+   be a deadlock, so it raises (`deadlock`).
+4. Any task may release a lock, since a stream is often finished by another task than began it
+   (`stream_lease`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from anyio import Event, move_on_after
+from anyio.lowlevel import RunVar, checkpoint
+
+from tower_memory._errors import SessionConflict
+from tower_memory._memory.deadlock import (
+    abandoned_blockers,
+    check_deadlock,
+    leased_blockers,
+    waiting_for,
+)
+from tower_memory._memory.lock_state import LockHolder, LockKey, SessionLock, Waiter
+from tower_memory._memory.reentrancy import enclosing_turns
+
+_ROUNDS = 2
+"""Rounds of the event loop that a task needs to start reading a stream that was handed to it."""
+
+_POLL_SECONDS = 0.25
+"""Interval at which the first waiter checks a stream's readers, since no event tells their end."""
+
+_locks: RunVar[dict[LockKey, SessionLock]] = RunVar("tower_memory_locks")
+
+
+async def acquire(store: object, session_id: str, *, wait: bool) -> LockHolder:
+    """Acquire the lock of the session *session_id* in *store*; the caller has to release it.
+
+    Raises:
+        SessionConflict: Without *wait*: another turn holds the lock.
+        SessionError: With *wait*: the turn would wait for itself.
+    """
+    locks = _locks.get(None)
+    if locks is None:
+        locks = {}
+        _locks.set(locks)
+
+    key = (_identity(store), session_id)
+    lock = locks.get(key)
+    if lock is None:
+        lock = locks[key] = SessionLock(key, locks)
+        lock.holder = LockHolder(lock)
+        return lock.holder
+
+    if wait:
+        return await _wait_in_queue(lock, session_id)
+    await _end_abandoned_leases(lock)
+    if lock.holder is not None:
+        raise SessionConflict(session_id)
+    return await acquire(store, session_id, wait=False)
+
+
+async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:
+    waiter, turns = Waiter(), enclosing_turns()
+    lock.waiters.append(waiter)
+
+    try:
+        with waiting_for(lock, turns):
+            while waiter.granted is None:
+                check_deadlock(lock, turns, session_id)
+                await _wait_until_woken(lock, waiter)
+    except BaseException:
+        if waiter.granted is None:
+            lock.waiters.remove(waiter)
+            lock.wake_first()
+        else:
+            waiter.granted.release()
+        raise
+
+    return waiter.granted
+
+
+async def _wait_until_woken(lock: SessionLock, waiter: Waiter) -> None:
+    """Wait until the waiter is woken; the first waiter also watches the streams that block it."""
+    seconds: float | None = None
+    if waiter is lock.waiters[0]:
+        await _end_abandoned_leases(lock)
+        if leased_blockers(lock):
+            seconds = _POLL_SECONDS
+
+    with move_on_after(seconds):
+        await waiter.woken.wait()
+    if waiter.granted is None:
+        waiter.woken = Event()
+
+
+async def _end_abandoned_leases(lock: SessionLock) -> None:
+    """Release the locks of abandoned streams that block *lock*."""
+    for _ in range(_ROUNDS):
+        if not abandoned_blockers(lock):
+            return
+        await checkpoint()
+    for turn in abandoned_blockers(lock):
+        turn.release()
+
+
+def _identity(store: object) -> Hashable:
+    try:
+        hash(store)
+    except TypeError:
+        return id(store)
+    return store

@@ -1,0 +1,193 @@
+"""The stream recorder: passes a stream on chunk by chunk, and saves its turn at the end.
+
+1. Each chunk is passed on at once, as the very object. The dialect reads the chunks only after the
+   stream has ended.
+2. The turn is saved before the iterator ends, so a reader that has seen the end knows that the
+   turn is saved.
+3. A stream that fails, is closed or is left before its end saves nothing. With *keep_interrupted*
+   it saves the items that were received, marked as interrupted. In both cases the session lock is
+   released.
+4. If a stream is garbage-collected without being closed, nothing can be saved, since a finalizer
+   cannot await. With *keep_interrupted* this is a warning.
+
+| state | next state |
+|---|---|
+| open | ending, when the stream ends, fails or is closed; detached, when it is garbage-collected |
+| ending | ended, after the save or its failure |
+| ended, detached | none |
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from inspect import isawaitable
+from typing import Any, final
+
+from anyio import Event
+from anyio.lowlevel import current_token
+
+from tower_memory._errors import SessionError
+from tower_memory._memory.lock_state import LockHolder
+from tower_memory._memory.reentrancy import inside
+from tower_memory._portal import call_soon
+from tower_memory._stream_source import StreamSource, has_method
+from tower_memory.dialects import Streamed
+
+
+@final
+class StreamRecorder:
+    """Records one stream.
+
+    Args:
+        stream: An async iterable of chunks, or an async context manager of one.
+        session_id: The session of the turn.
+        save: Saves the recorded reply.
+        turn: The turn whose session lock the stream owns; None if no lock was acquired.
+        keep_interrupted: Whether to save a stream that did not reach its end.
+    """
+
+    def __init__(
+        self,
+        stream: Any,
+        session_id: str,
+        save: Callable[[Streamed], Awaitable[None]],
+        turn: LockHolder | None,
+        *,
+        keep_interrupted: bool,
+    ) -> None:
+        self._source = StreamSource(stream)
+        self._session_id = session_id
+        self._save = save
+        self._turn = turn
+        self._keep_interrupted = keep_interrupted
+
+        self._chunks: list[Any] = []
+        self._is_closing = False
+        self._is_detached = False
+        self._has_failed = False
+        self._ended: Event | None = None  # exists from the state "ending" on, set in "ended"
+        self._loop = current_token()
+
+        if turn is not None:
+            turn.lease_to_reader()
+
+    @property
+    def stream(self) -> Any:
+        """The stream; after `enter`, the object that its context manager returned."""
+        return self._source.stream
+
+    async def next(self) -> Any:
+        """Return the next chunk; raise `StopAsyncIteration` once the turn is saved."""
+        if self._ended or self._is_detached:
+            await self._wait_until_ended()
+            raise StopAsyncIteration
+
+        try:
+            with self._inside_turn():
+                chunk = await self._source.next()
+        except StopAsyncIteration:
+            await self._end(interrupted=self._is_closing)
+            raise
+        except GeneratorExit:  # the reader is finalized and cannot await
+            self.detach()
+            raise
+        except BaseException:
+            self._has_failed = True
+            await self._end(interrupted=True)
+            raise
+        self._chunks.append(chunk)
+        return chunk
+
+    async def enter(self) -> None:
+        """Enter the stream's own context manager, if it has one."""
+        try:
+            with self._inside_turn():
+                await self._source.enter()
+                if not has_method(self.stream, "__aiter__"):
+                    await self._source.leave(None, None, None)
+                    self._refuse()
+        except BaseException:
+            await self._end(interrupted=True)
+            raise
+
+    async def leave(self, *failure: Any) -> Any:
+        """Leave the stream's own context manager, or close the stream."""
+        return await self.close(self._source.leave(*failure))
+
+    async def close(self, closing: Awaitable[Any]) -> Any:
+        """Await *closing*, which closes the stream, and end the turn."""
+        self._is_closing = True  # a concurrent reader may see a regular end; it is interrupted
+        try:
+            with self._inside_turn():
+                return await closing
+        finally:
+            await self._end(interrupted=True)
+
+    def closing(self, close: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a function that calls the stream's own *close*, and ends the turn as well."""
+
+        def close_and_end() -> Any:
+            self._is_closing = True
+            closed = close()
+            if isawaitable(closed):
+                return self.close(closed)
+            self.detach()
+            return closed
+
+        return close_and_end
+
+    def detach(self) -> None:
+        """Release the session lock soon, without awaiting. Finalizers may call this anywhere."""
+        if self._ended or self._is_detached:
+            return
+        self._is_detached = True
+
+        if self._turn is not None:
+            if self._turn.lease is not None:
+                self._turn.lease.is_collected = True
+            call_soon(self._loop, self._turn.release)
+        if self._keep_interrupted and self._chunks:
+            msg = f"{self.stream!r} was not closed; to keep what came of it, use 'async with'"
+            warnings.warn(msg, ResourceWarning, stacklevel=3)
+
+    def _refuse(self) -> None:
+        msg = f"{self._source.manager!r} must give an async iterator, got {self.stream!r}"
+        raise TypeError(msg)
+
+    def _inside_turn(self) -> AbstractContextManager[None]:
+        if self._turn is None:
+            return nullcontext()
+        self._turn.lease_to_reader()
+        return inside(self._turn)
+
+    async def _wait_until_ended(self) -> None:
+        """Wait until the turn is saved.
+
+        Raises:
+            SessionError: The stream failed before its end.
+        """
+        if self._ended is not None and not self._ended.is_set():
+            await self._ended.wait()
+        if self._has_failed and not self._is_closing:
+            msg = "this stream failed before its end; keep_interrupted=True saves its beginning"
+            raise SessionError(msg, session_id=self._session_id)
+
+    async def _end(self, *, interrupted: bool) -> None:
+        """Save the reply and release the session lock. Ending twice is ending once."""
+        if self._ended or self._is_detached:
+            await self._wait_until_ended()
+            return
+
+        self._ended = Event()
+        try:
+            if not interrupted or (self._keep_interrupted and self._chunks):
+                await self._save(Streamed(tuple(self._chunks), interrupted, self.stream))
+        except BaseException:
+            self._has_failed = True
+            raise
+        finally:
+            if self._turn is not None:
+                self._turn.release()
+            self._ended.set()
