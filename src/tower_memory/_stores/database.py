@@ -1,10 +1,11 @@
-"""One open file in one event loop, and whoever shares it there.
+"""A database file that is open in one event loop, shared by all stores on it there.
 
-1. One connection writes, another reads, so that loads do not wait behind commits: two workers,
-   whatever the number of sessions and of stores on the file.
-2. Whoever opens the same file in the same event loop shares what is open; the last closes it.
-3. A connection that met a fault is not used again, as it would remember what has long been
-   mended. What comes next finds new ones; but it makes no new file where one was.
+1. One connection writes and another reads, so loads do not wait for commits. A file has these two
+   workers in an event loop, for any number of sessions and stores.
+2. Stores that open the same file in the same event loop share its database. The last store closes
+   it.
+3. A connection that met a fault is not used again, because it could keep the fault after the file
+   is restored. The next operation opens new connections, but never creates a new file.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from anyio import Event, Lock, WouldBlock, fail_after, sleep
 from anyio.lowlevel import RunVar, current_token
 
 from tower_memory._codec import ItemCodec
-from tower_memory._crossing import crossing
 from tower_memory._errors import SessionError
 from tower_memory._history import History
 from tower_memory._items import Item
+from tower_memory._portal import open_portal
 from tower_memory._stores import operations, schema
 from tower_memory._stores.connection import Connection, holds_something
 from tower_memory._stores.loads import HotSessions, Load, load
@@ -33,27 +34,27 @@ from tower_memory._stores.worker import Worker, start_worker
 Synchronous: TypeAlias = Literal["extra", "full", "normal", "off"]
 T = TypeVar("T")
 
-_READ_PATIENCE = 5.0
-"""Seconds for a read to wait where it must, for the recovery of a process that crashed."""
+_READ_TIMEOUT = 5.0
+"""Seconds that a read waits for a lock, which happens only while SQLite recovers from a crash."""
 
-_ASK_AGAIN = 0.02
-"""Seconds after which a locked file is tried again."""
+_RETRY_DELAY = 0.02
+"""Seconds before an operation on a locked file is tried again."""
 
 _FAULTS = (schema.Refused, OSError, sqlite3.Error, ValueError)
-"""What may go wrong with a file; ValueError is aiosqlite's, of a connection that is closed."""
+"""The errors of a file; aiosqlite raises ValueError if a connection is closed."""
 
-_PASSING = (
+_TRANSIENT = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CONSTRAINT,
 )
-"""The faults that leave a connection as it was."""
+"""The SQLite error codes after which a connection stays usable."""
 
 
 @final
 class DatabaseFile(NamedTuple):
-    """Which file; ``private`` tells in-memory databases, which have none, from each other."""
+    """A file by its path; a database in memory has a *private* object, which identifies it."""
 
     path: str
     private: object = None
@@ -62,15 +63,13 @@ class DatabaseFile(NamedTuple):
 @final
 @dataclass(slots=True)
 class _Workers:
-    """The connections to one file, what was read through them, whether they met a fault, and
-    whether they are closed.
-    """
+    """The two connections to one file, and their session cache."""
 
     writer: Worker
-    reader: Worker
-    opened: AsyncExitStack
+    reader: Worker  # the writer itself for a database in memory
+    opened: AsyncExitStack  # ends both workers
     hot: HotSessions = field(default_factory=HotSessions)
-    in_doubt: bool = False
+    needs_reopen: bool = False  # True after a fault (rule 3)
     ended: bool = False
 
     async def end(self) -> None:
@@ -80,7 +79,7 @@ class _Workers:
 
 @final
 class Database:
-    """A file that is open in one event loop of one process; to be had from `share`."""
+    """A file that is open in one event loop of one process; `acquire_database` returns it."""
 
     def __init__(
         self, shared: _Shared, synchronous: Synchronous, hot_bytes: int, workers: _Workers
@@ -93,103 +92,112 @@ class Database:
         self._queue = WriteQueue()
         self._process = os.getpid()
         self._loop = current_token()
-        self._under_way = 0
-        self._idle: Event | None = None  # for who waits for that
+        self._in_progress = 0
+        self._idle: Event | None = None  # set when no operation is in progress
 
-    def keep_at_most(self, hot_bytes: int) -> None:
-        """Keep no more of sessions in memory than any of those who share this allows."""
+    def lower_hot_bytes(self, hot_bytes: int) -> None:
+        """Limit the session cache to *hot_bytes*; the smallest value of all users counts."""
         self._hot_bytes = min(self._hot_bytes, hot_bytes)
 
     def check(self) -> None:
-        """Refuse to be used from where it was not opened."""
+        """Raise `RuntimeError` in any process or event loop but the one that opened the file."""
         if self._process != os.getpid():
             msg = "was opened in the parent process; fork before it is opened, or spawn the child"
         elif self._loop != current_token():
             msg = "is open in another event loop; close it there, or make a store of your own here"
         else:
             return
+
         msg = f"the store on {self.file.path} {msg}"
         raise RuntimeError(msg)
 
     async def load(
         self, session_id: str, limit: int | None, codec: ItemCodec[Item]
     ) -> History[Item]:
-        """Load a session on the connection that reads (`load`)."""
-        wanted = Load(session_id, limit, codec, Caller(_READ_PATIENCE), self._hot_bytes)
+        """Load the newest *limit* items of a session; None loads all."""
+        wanted = Load(session_id, limit, codec, Caller(_READ_TIMEOUT), self._hot_bytes)
 
-        def on(workers: _Workers) -> Awaitable[History[Item]]:
+        def run_on(workers: _Workers) -> Awaitable[History[Item]]:
             return workers.reader.run(load, workers.hot, wanted)
 
-        return await self._work(wanted.caller, session_id, on)
+        return await self._work(wanted.caller, session_id, run_on)
 
     async def write(
         self, session_id: str, operation: Callable[[sqlite3.Connection], T], patience: float
     ) -> T:
-        """Commit *operation*, if the file is free in *patience* seconds."""
+        """Commit *operation* and return its result.
+
+        If another process has the file locked for longer than *patience* seconds, raise.
+        """
         write = Write(operation, patience)
         self._queue.append(write)
 
-        def on(workers: _Workers) -> Awaitable[T]:
+        def run_on(workers: _Workers) -> Awaitable[T]:
             return workers.writer.run(operations.settle, self._queue, write)
 
         try:
-            return await self._work(write.caller, session_id, on)
+            return await self._work(write.caller, session_id, run_on)
         except BaseException:
-            with suppress(ValueError, IndexError):  # it is not there, or the thread takes it now
+            with suppress(ValueError, IndexError):  # not queued, or just taken by the thread
                 self._queue.remove(write)
             raise
 
     async def _work(
-        self, caller: Caller, session_id: str, on: Callable[[_Workers], Awaitable[T]]
+        self, caller: Caller, session_id: str, run_on: Callable[[_Workers], Awaitable[T]]
     ) -> T:
-        """What comes of asking the workers, again where the file is locked."""
-        self._under_way += 1
+        """Run an operation on the workers, again while the file is locked, and return its result.
+
+        Raises:
+            SessionError: The operation failed, or the file stayed locked.
+        """
+        self._in_progress += 1
         try:
             while True:
-                workers = await self._sound(caller)
+                workers = await self._usable_workers(caller)
                 try:
-                    return await on(workers)
+                    return await run_on(workers)
                 except operations.Locked:
-                    await sleep(_ASK_AGAIN)
+                    await sleep(_RETRY_DELAY)
                 except _FAULTS as error:
-                    if self._leaves_doubt(error):
-                        workers.in_doubt = True
+                    if self._must_reopen(error):
+                        workers.needs_reopen = True
                     raise
         except _FAULTS as error:
             msg = f"{self.file.path}: {_reason(error)}"
             raise SessionError(msg, session_id=session_id) from error
         finally:
-            caller.gone = True  # what is still queued is not done once its caller was told
-            self._under_way -= 1
-            if self._idle and not self._under_way:
+            caller.gone = True  # drops an operation that is still queued
+            self._in_progress -= 1
+            if self._idle and not self._in_progress:
                 self._idle.set()
 
-    def _leaves_doubt(self, error: Exception) -> bool:
-        """Whether what failed with *error* may fail for ever on this connection."""
+    def _must_reopen(self, error: Exception) -> bool:
+        """Return True if every later operation on this connection may fail after *error*, too."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return self.file.private is None and code not in _PASSING
+        return self.file.private is None and code not in _TRANSIENT
 
-    async def _sound(self, caller: Caller) -> _Workers:
-        """The workers; new ones in place of those in doubt."""
-        if not self._workers.in_doubt:
+    async def _usable_workers(self, caller: Caller) -> _Workers:
+        """Return the workers; open new workers first if a fault requires it (rule 3)."""
+        if not self._workers.needs_reopen:
             return self._workers
-        async with self._shared.alone(caller):
-            if self._workers.in_doubt:
+
+        async with self._shared.exclusively(caller):
+            if self._workers.needs_reopen:
                 if not self._workers.ended:
-                    await self._workers.writer.run(Connection.let_go)
+                    await self._workers.writer.run(Connection.detach)
                     await self._workers.end()
-                self._workers = await _open(self.file, self.synchronous, caller, again=True)
+                self._workers = await _open(self.file, self.synchronous, caller, reopening=True)
             return self._workers
 
-    async def give_back(self) -> None:
-        """End one share. The last one closes the file, after what was asked of it before."""
+    async def release(self) -> None:
+        """Give up one use. The last release closes the file after the operations in progress."""
         with fail_after(None, shield=True):
             await self._shared.leave()
 
     async def close(self) -> None:
-        """End the workers, after what was asked of them before."""
+        """Wait for the operations in progress, then end the workers."""
         try:
-            while self._under_way:
+            while self._in_progress:
                 self._idle = Event()
                 await self._idle.wait()
         finally:
@@ -198,19 +206,19 @@ class Database:
 
 @final
 class _Shared:
-    """Who uses a file in this event loop, from before it is open."""
+    """One file in this event loop, with the number of stores that use or open it."""
 
     def __init__(self, file: DatabaseFile) -> None:
         self.opening = Lock()
-        self.database: Database | None = None
+        self.database: Database | None = None  # None until the file is open
         self.users = 0
         self.file = file
 
     @asynccontextmanager
-    async def alone(self, caller: Caller) -> AsyncGenerator[None]:
-        """Open the file, which one does at a time; *caller* waits for it as for a lock."""
+    async def exclusively(self, caller: Caller) -> AsyncGenerator[None]:
+        """Hold the lock around opening the file; refuse if *caller* does not get it in time."""
         try:
-            self.opening.acquire_nowait()  # also when there is no time to wait
+            self.opening.acquire_nowait()  # works with a timeout of 0, too
         except WouldBlock:
             try:
                 with fail_after(caller.left()):
@@ -224,10 +232,10 @@ class _Shared:
             self.opening.release()
 
     async def leave(self) -> None:
-        """Be used by one less; the last one closes the file."""
+        """Remove one user; close the file if it was the last."""
         self.users -= 1
         if self.users == 0:
-            del _open_here()[self.file]  # whoever comes now opens anew
+            del _open_in_this_loop()[self.file]  # a new user opens the file again
             if self.database is not None:
                 await self.database.close()
 
@@ -235,8 +243,8 @@ class _Shared:
 _open_files: RunVar[tuple[int, dict[DatabaseFile, _Shared]]] = RunVar("tower_memory_open_files")
 
 
-def _open_here() -> dict[DatabaseFile, _Shared]:
-    """What is open in this event loop. A forked child has its parent's loop, but not its files."""
+def _open_in_this_loop() -> dict[DatabaseFile, _Shared]:
+    """Return the files open in this event loop: in a forked child, none of the parent's."""
     process, files = _open_files.get((0, {}))
     if process != os.getpid():
         files = {}
@@ -244,25 +252,26 @@ def _open_here() -> dict[DatabaseFile, _Shared]:
     return files
 
 
-async def share(
+async def acquire_database(
     file: DatabaseFile, synchronous: Synchronous, hot_bytes: int, caller: Caller
 ) -> Database:
-    """Open *file*, or share it with those who have it open in this event loop.
+    """Open *file*, or share it if it is open in this event loop; `Database.release` ends the use.
 
     Raises:
-        SessionError: It cannot be opened while *caller* waits, is not ours, or is open with
-            another value of *synchronous*.
+        SessionError: The file cannot be opened before the deadline of *caller*, is not ours, or is
+            open with another value of *synchronous*.
     """
-    shared = _open_here().setdefault(file, _Shared(file))
+    shared = _open_in_this_loop().setdefault(file, _Shared(file))
     shared.users += 1
+
     try:
-        async with shared.alone(caller):
+        async with shared.exclusively(caller):
             database = shared.database or Database(
                 shared, synchronous, hot_bytes, await _open(file, synchronous, caller)
             )
             shared.database = database
         _check_synchronous(database, synchronous)
-        database.keep_at_most(hot_bytes)
+        database.lower_hot_bytes(hot_bytes)
     except BaseException as error:
         with fail_after(None, shield=True):
             await shared.leave()
@@ -270,6 +279,7 @@ async def share(
             msg = f"cannot open {file.path}: {_reason(error)}"
             raise SessionError(msg) from error
         raise
+
     return database
 
 
@@ -281,22 +291,26 @@ def _check_synchronous(database: Database, wanted: Synchronous) -> None:
 
 
 async def _open(
-    file: DatabaseFile, synchronous: Synchronous, caller: Caller, *, again: bool = False
+    file: DatabaseFile, synchronous: Synchronous, caller: Caller, *, reopening: bool = False
 ) -> _Workers:
-    if again and not holds_something(file.path):
+    """Open both connections to *file*; with *reopening*, only if it is still there (rule 3)."""
+    if reopening and not holds_something(file.path):
         msg = "it was deleted or emptied while it was open; put it back, or close the store first"
         raise schema.Refused(msg)
+
     async with AsyncExitStack() as opened:
-        cross = crossing(opened)
+        cross = open_portal(opened)
         writer = await start_worker(
-            cross, file.path, operations.LOCK_SLICE, opened, create=not again
+            cross, file.path, operations.LOCK_SLICE, opened, create=not reopening
         )
         await _prepare(writer, caller)
         await writer.run(schema.set_synchronous, synchronous)
+
         reader = writer  # an in-memory database belongs to its connection
         if file.private is None:
-            reader = await start_worker(cross, file.path, _READ_PATIENCE, opened, create=False)
+            reader = await start_worker(cross, file.path, _READ_TIMEOUT, opened, create=False)
             await reader.run(schema.only_read)
+
         return _Workers(writer, reader, opened.pop_all())
 
 
@@ -304,7 +318,7 @@ async def _prepare(writer: Worker, caller: Caller) -> None:
     try:
         await writer.run(schema.prepare, caller.waits)
     except BaseException:
-        caller.gone = True  # so that the thread does not wait on
+        caller.gone = True  # so that the thread stops waiting
         raise
 
 

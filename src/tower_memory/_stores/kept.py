@@ -1,10 +1,11 @@
-"""Items that are kept in memory, and what is kept of each session.
+"""A session in memory: its newest items, as JSON or decoded, with an estimate of their size.
 
-1. Items are kept as their JSON, and once they are asked for again as what is the fastest to give:
-   what cannot be changed is shared, a mapping of it is copied as soon as somebody looks at it,
-   anything else is read from its JSON anew each time. So what a caller does to an item changes
-   nothing but its own copy.
-2. How much memory an item takes is reckoned when it is kept, rather too high than too low.
+1. An item is stored as JSON at first. When the session is loaded again, each item takes the form
+   that is fastest to return: an immutable value is stored decoded and shared; a mapping of
+   immutable values is stored decoded and copied when a history is first read; every other item
+   stays JSON and is decoded for each load. Therefore a caller that changes an item changes only
+   its own copy.
+2. The size of an item is estimated when it is added or decoded, rather too high than too low.
 """
 
 from __future__ import annotations
@@ -16,39 +17,39 @@ from itertools import islice
 from typing import Any, Final, TypeVar, final
 
 from tower_memory._codec import ItemCodec
-from tower_memory._history import Check, History, TurnStart, Unread, copied
+from tower_memory._history import Check, History, SharedItems, TurnInfo, copy_items
 
 T = TypeVar("T")
 
-_UNCHANGEABLE: Final = frozenset({str, int, float, bool, type(None)})
+_IMMUTABLE: Final = frozenset({str, int, float, bool, type(None)})
 
-_AT_ONCE: Final = 250
-"""Items to go through before a pause may be made."""
+_PART_LENGTH: Final = 250
+"""Items between two pauses."""
 
-_OF_A_SESSION: Final = 1000
-"""Bytes that a session takes beyond its items, and the text of its id."""
+_SESSION_OVERHEAD: Final = 1000
+"""Bytes that a session takes beyond its items and the text of its id."""
 
-_OF_JSON: Final = 100
+_JSON_OVERHEAD: Final = 100
 """Bytes that an item takes beyond its JSON."""
 
-_OF_A_TURN: Final = 250
+_TURN_OVERHEAD: Final = 250
 """Bytes that the start of a turn takes."""
 
-_OF_AN_ITEM: Final = 300
+_DECODED_OVERHEAD: Final = 300
 """Bytes that an item takes beyond its text: an empty mapping, a string, and their places."""
 
-_OF_A_FIELD: Final = 150
+_FIELD_OVERHEAD: Final = 150
 """Bytes that a field takes beyond its text: a key, a value, and their places in the mapping."""
 
 
-def _go_on() -> None:
-    """Make no pause."""
+def _no_pause() -> None:
+    """Do nothing."""
 
 
 def in_parts(values: Iterable[T], pause: Callable[[], object]) -> Iterator[list[T]]:
-    """*values*, so many at once, with a *pause* after each."""
+    """Yield *values* in lists of `_PART_LENGTH`, and call *pause* after each list."""
     rest = iter(values)
-    while some := list(islice(rest, _AT_ONCE)):
+    while some := list(islice(rest, _PART_LENGTH)):
         yield some
         pause()
 
@@ -59,107 +60,123 @@ class KeptSession:
     """The newest items of a session, or all of them.
 
     Attributes:
-        items: The items, oldest first, as they are kept.
-        starts: Where turns start among them, oldest first.
-        is_whole: Whether there are none before them.
-        size: Bytes that they take, at most.
+        items: The items, oldest first, each as JSON or decoded (rule 1).
+        starts: The starts of the turns among them, oldest first; positions count from the first
+            of *items*.
+        is_whole: True if *items* are all items of the session.
+        size: The bytes that the session takes, estimated rather too high (rule 2).
     """
 
     items: list[Any] = field(default_factory=list)
-    starts: list[TurnStart] = field(default_factory=list)
+    starts: list[TurnInfo] = field(default_factory=list)
     is_whole: bool = True
-    size: int = _OF_A_SESSION
-    _ready: int = 0  # so many of the items are kept as what is the fastest to give
-    _raw: list[int] = field(default_factory=list)  # where among them JSON is the fastest
-    _held: dict[Check, int] = field(default_factory=dict)  # see Unread
+    size: int = _SESSION_OVERHEAD
+    _converted: int = 0  # length of the prefix that already has its final form (rule 1)
+    _still_json: list[int] = field(default_factory=list)  # indexes in it that stay JSON, ascending
+    _checks: dict[Check, int] = field(default_factory=dict)  # the checks of `SharedItems`
 
     def add(
         self,
         encoded: Sequence[bytes],
-        starts: Sequence[TurnStart],
+        starts: Sequence[TurnInfo],
         items: Sequence[Any] = (),
     ) -> None:
-        """Keep newer items.
+        """Add newer items.
 
         Args:
-            encoded: The JSON of each.
-            starts: Where turns start among them, counted from the first of all.
-            items: What that decodes to, where nobody else has it.
+            encoded: The JSON of each item.
+            starts: The starts of their turns; positions count from the first of all `items`.
+            items: The same items decoded, if no other code holds a reference to them; else empty.
         """
         before = len(self.items)
         self.items += encoded
         self.starts += starts
-        self.size += sum(map(len, encoded)) + _OF_JSON * len(encoded) + _OF_A_TURN * len(starts)
+        self.size += sum(map(len, encoded))
+        self.size += _JSON_OVERHEAD * len(encoded) + _TURN_OVERHEAD * len(starts)
         for place, item in enumerate(items, before):
-            self._keep_ready(place, item)
+            self._convert(place, item)
 
     def pop(self, codec: ItemCodec[Any]) -> tuple[Any, str | None]:
-        """The newest item, kept no longer; and the turn that it was the first of, or None."""
+        """Remove and return the newest item, with the id of the turn that it started or None."""
         item = self.items.pop()
-        self._held = {}
+        self._checks = {}  # they may count the removed item
+
         if type(item) is bytes:
             item = codec.decode(item)
         else:
-            (item,) = copied([item])  # others may have it, in a history that is not read yet
-        self._ready = min(self._ready, len(self.items))
-        if self._raw and self._raw[-1] == len(self.items):
-            self._raw.pop()
-        is_first = bool(self.starts) and self.starts[-1].position == len(self.items)
-        return item, self.starts.pop().turn_id if is_first else None
+            (item,) = copy_items([item])  # an unread history may share it
+
+        self._converted = min(self._converted, len(self.items))
+        if self._still_json and self._still_json[-1] == len(self.items):
+            self._still_json.pop()
+
+        starts_turn = bool(self.starts) and self.starts[-1].position == len(self.items)
+        return item, self.starts.pop().turn_id if starts_turn else None
 
     def history(
         self,
         revision: int,
         limit: int | None,
         codec: ItemCodec[Any],
-        pause: Callable[[], object] = _go_on,
+        pause: Callable[[], object] = _no_pause,
     ) -> History[Any]:
-        """The newest *limit* items; *pause* is called after every so many.
+        """Return the newest *limit* items; None returns all.
+
+        Args:
+            revision: The session's revision.
+            limit: The maximum number of items.
+            codec: The codec that decodes the items; the same for every call.
+            pause: Called after every `_PART_LENGTH` items.
 
         Raises:
-            ValueError: What was added is not the JSON of an item.
+            ValueError: A stored item is not the JSON of an item of the codec's type.
         """
         start = 0 if limit is None else max(0, len(self.items) - limit)
         decode = codec.decode
-        is_first = False  # copies take longest the first time, so these are made here at once
+
+        is_first = False
         if codec.item_type is Any:
-            is_first = self._ready == 0
-            for places in in_parts(range(self._ready, len(self.items)), pause):
+            is_first = self._converted == 0
+            for places in in_parts(range(self._converted, len(self.items)), pause):
                 for place in places:
-                    self._keep_ready(place, decode(self.items[place]))
-        raw = self._raw[bisect_left(self._raw, start) :]
-        raw += range(max(start, self._ready), len(self.items))
+                    self._convert(place, decode(self.items[place]))
+
+        undecoded = self._still_json[bisect_left(self._still_json, start) :]
+        undecoded += range(max(start, self._converted), len(self.items))
         items = self.items[start:]
-        for places in in_parts(raw, pause):
+        for places in in_parts(undecoded, pause):
             for place in places:
                 items[place - start] = decode(items[place - start])
+
+        # The first copies take longest, so they are made here, with pauses, and not by the reader.
         if is_first:
-            items = [each for some in in_parts(items, pause) for each in copied(some)]
+            items = [each for some in in_parts(items, pause) for each in copy_items(some)]
+
         return History(
-            items if is_first else Unread(items, {} if start else self._held),
+            items if is_first else SharedItems(items, {} if start else self._checks),
             revision=revision,
-            turns=_from(self.starts, start) if start else self.starts,
+            turns=_starts_from(self.starts, start) if start else self.starts,
             is_cut=start > 0 or not self.is_whole,
         )
 
-    def _keep_ready(self, place: int, item: Any) -> None:
-        """Keep *item*, which is what the one at *place* decodes to, if it can be copied."""
-        if _can_be_copied(item):
+    def _convert(self, place: int, item: Any) -> None:
+        """Replace the JSON at *place* by the decoded *item*, if a shallow copy of it is enough."""
+        if _is_copyable(item):
             raw, self.items[place] = self.items[place], item
             fields = len(item) if type(item) is dict else 0
-            widest = 1 if raw.isascii() else 4  # bytes of a character
-            self.size += len(raw) * (widest - 1) + _OF_AN_ITEM + _OF_A_FIELD * fields
+            widest = 1 if raw.isascii() else 4  # bytes of a decoded character
+            self.size += len(raw) * (widest - 1) + _DECODED_OVERHEAD + _FIELD_OVERHEAD * fields
         else:
-            self._raw.append(place)
-        self._ready = place + 1
+            self._still_json.append(place)
+        self._converted = place + 1
 
 
-def _from(starts: Iterable[TurnStart], first: int) -> list[TurnStart]:
-    """The *starts* from the position *first* on, counted from there."""
-    return [TurnStart(at - first, turn_id) for at, turn_id in starts if at >= first]
+def _starts_from(starts: Iterable[TurnInfo], first: int) -> list[TurnInfo]:
+    """Return the *starts* at or after position *first*, with positions counted from there."""
+    return [TurnInfo(turn_id, at - first) for turn_id, at in starts if at >= first]
 
 
-def _can_be_copied(item: Any) -> bool:
+def _is_copyable(item: Any) -> bool:
     if type(item) is dict:
-        return _UNCHANGEABLE.issuperset(map(type, item.values()))
-    return type(item) in _UNCHANGEABLE
+        return _IMMUTABLE.issuperset(map(type, item.values()))
+    return type(item) in _IMMUTABLE

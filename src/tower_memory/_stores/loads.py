@@ -1,12 +1,12 @@
-"""Loads: a session is read once, and from then on only what is new of it.
+"""Loads through a session cache: a cached session is refreshed by reading only its new rows.
 
-1. Rows are only added, taken off the end, or cleared, and ids are never used again (`schema`). So,
-   while the last row that was read is still there, all before it are as they were.
-2. What was read through a connection is kept with it, and gone with it: the next connection may
-   be to another file.
-3. What is kept takes at most so many bytes; what was not used for longest goes first.
-4. Reading for a caller who is gone stops. A long load now and then lets the event loop run, which
-   else has to wait for Python's switch interval.
+1. Rows are only added, removed from the end, or cleared, and an id is never reused (`schema`).
+   Therefore, while the last row that was read is still there, all rows before it are unchanged.
+2. The cache belongs to a connection and is dropped with it, because the next connection may be to
+   another file.
+3. The cache takes at most a given number of bytes. It evicts the least recently used session first.
+4. A load stops once its caller no longer waits. A long load pauses now and then so that the event
+   loop can run, which would otherwise wait for Python's switch interval.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from time import monotonic, sleep
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, final
 
 from tower_memory._codec import ItemCodec
-from tower_memory._history import History, TurnStart
+from tower_memory._history import History, TurnInfo
 from tower_memory._items import Item
 from tower_memory._stores.kept import KeptSession, in_parts
 from tower_memory._stores.operations import Caller, decode_all, turn_text
 
 _Row: TypeAlias = tuple[int, int, bytes | str | None, bytes]
-"""An item's row: its id, when it was written, the turn that it is the first of, and its JSON."""
+"""An item's row: id, time of writing, id of the turn that it starts or None, and JSON."""
 
 _ROWS = (
     "SELECT id, created_at, turn_id, CAST(item AS BLOB) FROM memory_item"
@@ -36,35 +36,41 @@ _ROWS = (
 _FROM = f"{_ROWS} AND id >= ? ORDER BY id"
 _NEWEST = f"{_ROWS} ORDER BY id DESC LIMIT ?"
 
-_WITHOUT_PAUSE: Final = 0.001
-"""Seconds that a load goes on before it lets the event loop run."""
+_PAUSE_INTERVAL: Final = 0.001
+"""Seconds between two pauses of a load."""
 
 _PAUSE: Final = 1e-6
-"""Seconds; systems make some fifty times as long of it, so that another thread can wake up."""
+"""Seconds that a pause asks to sleep. Systems sleep about fifty times as long, which lets another
+thread wake up."""
 
-_OF_A_CHARACTER: Final = 4
-"""Bytes that a character of a session's id takes, at most."""
+_BYTES_PER_CHARACTER: Final = 4
+"""Maximum number of bytes that a character of a session id takes."""
 
 
 @final
 @dataclass(slots=True)
 class HotSession:
-    """What was read of a session, and its last row: its id, and when it was written."""
+    """A cached session.
+
+    Attributes:
+        kept: The items that were read.
+        last: The last row's id and time of writing; the id is 0 if there is no row.
+    """
 
     kept: KeptSession = field(default_factory=KeptSession)
     last: tuple[int, int] = (0, 0)
 
     def covers(self, limit: int | None) -> bool:
-        """Whether the newest *limit* items are among these."""
+        """Return True if the newest *limit* items (None: all items) are cached."""
         return self.kept.is_whole or (limit is not None and limit <= len(self.kept.items))
 
 
 @final
 class HotSessions:
-    """What is kept of the sessions that were read through one connection.
+    """The session cache of one connection, by item type and session id.
 
     Attributes:
-        size: Bytes that it takes, at most.
+        size: The bytes that the cache takes, estimated rather too high.
     """
 
     def __init__(self) -> None:
@@ -72,30 +78,37 @@ class HotSessions:
         self.size = 0
 
     def take(self, session_id: str, codec: ItemCodec[Any]) -> HotSession | None:
-        """What is kept of the session with items of *codec*'s type; it is no longer kept then."""
+        """Remove and return the session with items of *codec*'s type; None on a miss."""
         session = self._sessions.pop((codec.key, session_id), None)
         if session is not None:
             self.size -= _size(session_id, session)
         return session
 
     def put(self, session_id: str, codec: ItemCodec[Any], session: HotSession, most: int) -> None:
-        """Keep *session*, and of those that were kept before what *most* bytes leave room for."""
+        """Add *session* as the most recently used and evict down to *most* bytes.
+
+        A session that alone takes more than *most* bytes is evicted, too.
+        """
         self._sessions[codec.key, session_id] = session
         self.size += _size(session_id, session)
         while self.size > most:
-            (_, coldest_id), coldest = self._sessions.popitem(last=False)
-            self.size -= _size(coldest_id, coldest)
+            (_, evicted_id), evicted = self._sessions.popitem(last=False)
+            self.size -= _size(evicted_id, evicted)
 
 
 def _size(session_id: str, session: HotSession) -> int:
-    return session.kept.size + _OF_A_CHARACTER * len(session_id)
+    return session.kept.size + _BYTES_PER_CHARACTER * len(session_id)
 
 
 class Load(NamedTuple, Generic[Item]):
-    """What to load, and for whom: a session's newest *limit* items, decoded by *codec*.
+    """A request to load a session.
 
     Attributes:
-        most: Bytes of sessions to keep at most, once it is done.
+        session_id: The session.
+        limit: The maximum number of items to load, the newest; None loads all.
+        codec: The codec that decodes the items.
+        caller: The caller; the load stops once it no longer waits.
+        most: The maximum size of the cache after the load, in bytes.
     """
 
     session_id: str
@@ -106,20 +119,28 @@ class Load(NamedTuple, Generic[Item]):
 
 
 def load(connection: sqlite3.Connection, hot: HotSessions, wanted: Load[Item]) -> History[Item]:
-    """Load what is *wanted*, from what is hot and what is new."""
+    """Load the *wanted* items from the cache *hot* and from new rows, and update the cache.
+
+    A session without rows is not cached, and neither is an incomplete load.
+
+    Raises:
+        CorruptSessionError: An item cannot be decoded.
+    """
     session_id, limit, codec = wanted.session_id, wanted.limit, wanted.codec
     reading = _Reading(connection, wanted)
+
     session = hot.take(session_id, codec)
-    if session is not None and session.covers(limit) and reading.goes_on(session):
+    if session is not None and session.covers(limit) and reading.refresh(session):
         history = session.kept.history(session.last[0], limit, codec, reading.pause)
     else:
-        session, items = reading.all() if limit is None else reading.newest(limit)
+        session, items = reading.read_all() if limit is None else reading.read_newest(limit)
         history = History(
             items,
             revision=session.last[0],
             turns=session.kept.starts,
             is_cut=not session.kept.is_whole,
         )
+
     if session.last[0] and not wanted.caller.gone:
         hot.put(session_id, codec, session, wanted.most)
     return history
@@ -128,20 +149,23 @@ def load(connection: sqlite3.Connection, hot: HotSessions, wanted: Load[Item]) -
 @final
 @dataclass(slots=True)
 class _Reading:
-    """Reads rows. What is left open keeps later reads from seeing what is new."""
+    """The reading of one session's rows.
+
+    Each cursor is closed: an open cursor would keep later reads from seeing new rows.
+    """
 
     connection: sqlite3.Connection
     wanted: Load[Any]
-    pauses_at: float = field(default_factory=lambda: monotonic() + _WITHOUT_PAUSE)
+    next_pause: float = field(default_factory=lambda: monotonic() + _PAUSE_INTERVAL)
 
     def pause(self) -> None:
-        """Let the event loop run, if it could not for a while."""
-        if monotonic() >= self.pauses_at:
+        """Let the event loop run if the last pause is at least `_PAUSE_INTERVAL` ago."""
+        if monotonic() >= self.next_pause:
             sleep(_PAUSE)
-            self.pauses_at = monotonic() + _WITHOUT_PAUSE
+            self.next_pause = monotonic() + _PAUSE_INTERVAL
 
-    def goes_on(self, session: HotSession) -> bool:
-        """Read what is new of *session*, if what is known of it is still there."""
+    def refresh(self, session: HotSession) -> bool:
+        """Add the new rows to *session*; return False if its last row is gone (rule 1)."""
         with self._rows(_FROM, session.last[0]) as rows:
             known = rows.fetchone()
             if known is None or known[:2] != session.last:
@@ -149,44 +173,48 @@ class _Reading:
             self._add(session, rows)
             return True
 
-    def all(self) -> tuple[HotSession, list[Any]]:
-        """Read the whole session; and its items."""
+    def read_all(self) -> tuple[HotSession, list[Any]]:
+        """Read the whole session; return it and its items."""
         session = HotSession()
         with self._rows(_FROM, 0) as rows:
             return session, self._add(session, rows)
 
-    def newest(self, limit: int) -> tuple[HotSession, list[Any]]:
-        """Read the newest *limit* items; and these."""
+    def read_newest(self, limit: int) -> tuple[HotSession, list[Any]]:
+        """Read the newest *limit* items; return the session with them, and the items."""
         session = HotSession()
         newest_first: list[_Row] = []
-        # One row more than asked for tells whether there are any, and what the revision is where
-        # none are.
+
+        # One row more than *limit* shows if there are older items, and gives the revision if
+        # *limit* is 0.
         with self._rows(_NEWEST, min(limit, 2**63 - 2) + 1) as rows:
             for some in self._in_parts(rows):
                 newest_first += some
+
         if len(newest_first) > limit:
             session.last = newest_first[0][:2]
             session.kept.is_whole = False
             newest_first.pop()
+
         return session, self._add(session, reversed(newest_first))
 
     def _rows(self, sql: str, number: int) -> closing[sqlite3.Cursor]:
         return closing(self.connection.execute(sql, (self.wanted.session_id, number)))
 
     def _in_parts(self, rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-        """*rows*, so many at once, as long as somebody waits for them."""
+        """Yield *rows* in lists, with pauses, while the caller waits."""
         return takewhile(lambda _: not self.wanted.caller.gone, in_parts(rows, self.pause))
 
     def _add(self, session: HotSession, rows: Iterable[_Row]) -> list[Any]:
-        """Add *rows*, oldest first, to what was read; the items in them."""
+        """Add *rows*, oldest first, to *session*, and return their items."""
         items: list[Any] = []
         for some in self._in_parts(rows):
             numbers, times, turn_ids, encoded = zip(*some, strict=True)
             starts = [
-                TurnStart(place, turn_text(turn_id))
+                TurnInfo(turn_text(turn_id), place)
                 for place, turn_id in enumerate(turn_ids, len(session.kept.items))
                 if turn_id is not None
             ]
+
             items += decode_all(self.wanted.codec, self.wanted.session_id, numbers, encoded)
             session.kept.add(encoded, starts)
             session.last = numbers[-1], times[-1]

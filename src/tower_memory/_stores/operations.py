@@ -1,11 +1,11 @@
-"""The store's operations, each one function that runs whole on its connection's thread.
+"""The store's write operations and their group commit, as functions that run on a worker thread.
 
-1. One operation is whole within one transaction, which it may share with others: nothing that
-   happens to its caller can cut it in half, and none fails for what another did.
-2. Nothing here awaits, and nothing here knows of event loops.
-3. A caller that is gone is not worked for: what has not begun is dropped.
-4. Nobody waits here for another process's lock: who finds the file locked is told to ask again, so
-   that nobody's patience is spent on another's behalf.
+1. An operation runs whole within one transaction, which it may share with other operations.
+   Nothing that happens to its caller can split it, and no operation fails because another fails.
+2. No function here awaits or knows an event loop.
+3. If a caller no longer waits, its operation is dropped, unless it has begun.
+4. No function waits here for another process's lock beyond `LOCK_SLICE`. If the file is locked, the
+   caller is told to retry (`Locked`), so no caller's waiting delays another caller.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any, cast, final
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError, SessionConflict, SessionError
 from tower_memory._items import Item
-from tower_memory._sessions import Turn
 from tower_memory._stores.schema import is_busy
+from tower_memory._turn import Turn
 
 LOCK_SLICE = 0.005
-"""Seconds that a connection waits for the lock before its caller is told to ask again, and after
-which it tries again: each of many callers would otherwise wait for all others' tries."""
+"""Seconds that the connection waits for another process's lock in one attempt, and seconds after a
+failed attempt in which no other is made: otherwise each caller would wait for all others' attempts.
+"""
 
 _STATE = (
     "SELECT s.id, ifnull((SELECT max(id) FROM memory_item WHERE session = s.id), 0),"
@@ -44,7 +45,11 @@ _SIXTEEN_BYTES = re.compile("[0-9a-f]{32}")
 
 @final
 class Caller:
-    """Whoever waits for an operation, and for how many seconds at most for the lock."""
+    """The caller of an operation, with its deadline for getting the lock.
+
+    Attributes:
+        gone: True once the caller no longer waits for the operation.
+    """
 
     __slots__ = ("_deadline", "gone")
 
@@ -53,17 +58,17 @@ class Caller:
         self.gone = False
 
     def left(self) -> float:
-        """Seconds that are left."""
+        """Return the seconds until the deadline, at least 0."""
         return max(0.0, self._deadline - time.monotonic())
 
     def waits(self) -> bool:
-        """Whether the lock is still worth waiting for."""
+        """Return True while the caller waits and its deadline has not passed."""
         return not self.gone and self.left() > 0
 
 
 @final
 class Write:
-    """Something to write, in the queue: what, for whom, and in the end what came of it."""
+    """A queued write: its operation, its caller and, once settled, its outcome."""
 
     __slots__ = ("caller", "operation", "outcome", "settled")
 
@@ -74,25 +79,25 @@ class Write:
         self.settled = False
 
     def settle(self, outcome: Any) -> None:
-        """Note what came of it: what it returns, or an exception that it raises."""
+        """Set the outcome: the operation's result, or the exception to raise to the caller."""
         self.outcome = outcome
         self.settled = True
 
 
 @final
 class WriteQueue(deque[Write]):
-    """What is to be written, and when the file was last found locked."""
+    """The writes that wait for a commit, and the time at which the file was last found locked."""
 
     locked_at = -inf
 
 
 @final
 class Locked(Exception):
-    """Raised when another process has the file locked, and the caller may ask again."""
+    """Raised when another process has locked the file; the caller may retry."""
 
 
 def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[bytes]) -> int:
-    """Add the turn to its session, in the open transaction; the revision after it."""
+    """Add the turn to its session in the open transaction and return the session's revision."""
     session: int | None
     revision: int
     turn_id: bytes | str | None = _turn_key(turn.turn_id)
@@ -101,10 +106,12 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[by
         return revision
     if turn.expected_revision not in (None, revision):
         raise SessionConflict(turn.session_id, expected=turn.expected_revision, actual=revision)
+
     if session is None and encoded:
         session = _insert(
             connection, "INSERT INTO memory_session (session_id) VALUES (?)", turn.session_id
         )
+
     now = time.time_ns()
     for item in encoded:
         revision = _insert(
@@ -112,12 +119,12 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[by
             "INSERT INTO memory_item (session, created_at, turn_id, item) VALUES (?, ?, ?, ?)",
             *(session, now, turn_id, item.decode()),
         )
-        turn_id = None  # on the first row only
+        turn_id = None  # only the first row has the id
     return revision
 
 
 def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item]) -> Item | None:
-    """Take the session's newest item, in the open transaction."""
+    """Remove and return the session's newest item in the open transaction; None if it is empty."""
     newest = connection.execute(_LAST, (session_id,)).fetchone()
     if newest is None:
         return None
@@ -128,7 +135,7 @@ def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item])
 
 
 def clear(connection: sqlite3.Connection, session_id: str) -> None:
-    """Take everything out of the session, in the open transaction."""
+    """Remove the session and all its items in the open transaction."""
     connection.execute(
         "DELETE FROM memory_item"
         " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)",
@@ -138,11 +145,14 @@ def clear(connection: sqlite3.Connection, session_id: str) -> None:
 
 
 def settle(connection: sqlite3.Connection, queue: WriteQueue, write: Write) -> Any:
-    """Commit all that is queued in one transaction, then say what came of *write*.
+    """Commit all queued writes in one transaction, then return or raise the outcome of *write*.
 
-    Every caller puts its own into the queue and asks for this. Whichever comes first commits for
-    all, so what arrives while a commit runs shares the next one; no caller leads, so none can be
-    waited for.
+    Each caller queues its write and then calls this function. The first call commits the whole
+    queue, so the writes that arrive during a commit share the next one. There is no leader, so no
+    caller depends on another.
+
+    Raises:
+        Locked: Another process has locked the file, and the caller may retry.
     """
     if not write.settled and time.monotonic() > queue.locked_at + LOCK_SLICE:
         _commit(connection, queue)
@@ -154,17 +164,18 @@ def settle(connection: sqlite3.Connection, queue: WriteQueue, write: Write) -> A
 
 
 def _commit(connection: sqlite3.Connection, queue: WriteQueue) -> None:
-    """Write all that is queued in one transaction and give each its own outcome.
+    """Commit all queued writes in one transaction and settle each with its own outcome.
 
-    Where the file is locked, those who wait for it stay in the queue.
+    If the file is locked, put the writes that have a waiting caller back into the queue.
     """
-    batch = _take(queue)
+    batch = _drain(queue)
     if not batch:
         return
+
     try:
         with _transaction(connection):
             batch = [write for write in batch if not write.caller.gone]
-            outcomes = [_outcome(connection, write) for write in batch]
+            outcomes = [_run(connection, write) for write in batch]
     except Exception as error:  # noqa: BLE001 - it becomes the outcome, which settle raises
         if isinstance(error, sqlite3.Error) and is_busy(error):
             queue.locked_at = time.monotonic()
@@ -175,7 +186,7 @@ def _commit(connection: sqlite3.Connection, queue: WriteQueue) -> None:
                     write.settle(error)
         elif len(batch) == 1:
             batch[0].settle(error)
-        else:  # one's fault is not its neighbours'
+        else:  # commit each write alone, so that only the faulty write fails
             for write in batch:
                 _commit(connection, WriteQueue([write]))
     else:
@@ -183,17 +194,18 @@ def _commit(connection: sqlite3.Connection, queue: WriteQueue) -> None:
             write.settle(outcome)
 
 
-def _outcome(connection: sqlite3.Connection, write: Write) -> Any:
+def _run(connection: sqlite3.Connection, write: Write) -> Any:
     try:
         return write.operation(connection)
-    except SessionError as error:  # before anything was written
+    except SessionError as error:  # raised before the operation wrote anything
         return error
 
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Generator[None]:
     if connection.in_transaction:
-        connection.execute("ROLLBACK")  # of an earlier one, which failed when it was due
+        connection.execute("ROLLBACK")  # the rollback of an earlier transaction failed
+
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -203,13 +215,14 @@ def _transaction(connection: sqlite3.Connection) -> Generator[None]:
             connection.execute("ROLLBACK")
 
 
-def _take(queue: WriteQueue) -> list[Write]:
-    taken: list[Write] = []
+def _drain(queue: WriteQueue) -> list[Write]:
+    """Empty the queue; return its writes, except those of callers that no longer wait."""
+    drained: list[Write] = []
     while queue:
         write = queue.popleft()
         if not write.caller.gone:
-            taken.append(write)
-    return taken
+            drained.append(write)
+    return drained
 
 
 def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
@@ -220,10 +233,10 @@ def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
 def decode_all(
     codec: ItemCodec[Item], session_id: str, rows: Sequence[int], encoded: Iterable[bytes]
 ) -> list[Item]:
-    """The items in the *rows* of these ids.
+    """Decode the items of the rows with the ids *rows*.
 
     Raises:
-        CorruptSessionError: One cannot be decoded.
+        CorruptSessionError: An item cannot be decoded.
     """
     items: list[Item] = []
     try:
@@ -234,10 +247,10 @@ def decode_all(
 
 
 def _turn_key(turn_id: str) -> bytes | str:
-    """How a turn id is stored: the 16 bytes that it spells, if it does, else as it is."""
+    """Return the stored form of a turn id: 16 bytes if it is 32 hexadecimal digits, else itself."""
     return bytes.fromhex(turn_id) if _SIXTEEN_BYTES.fullmatch(turn_id) else turn_id
 
 
 def turn_text(key: bytes | str) -> str:
-    """The turn id that is stored as *key*."""
+    """Return the turn id that is stored as *key*."""
     return key.hex() if isinstance(key, bytes) else key

@@ -1,13 +1,13 @@
-"""The file: whose it is, and how it becomes ours.
+"""The database schema, and the preparation of a file that is new, ours or tower-llm's.
 
-1. A file is ours by its ``application_id``; its ``user_version`` says which schema it has.
-2. An empty file is made ours, and so is one that tower-llm wrote: its rows are copied, its own
-   table stays as it was. Anything else is refused and left untouched.
-3. Whatever is created or taken over is one transaction: of several processes that open a new
-   file at once, one makes it and the others find it made.
+1. A file is ours if its ``application_id`` is ours; its ``user_version`` is the schema's version.
+2. An empty file gets the schema. So does a file that tower-llm wrote: its rows are copied, and its
+   own table stays unchanged. Every other file is refused and stays unchanged.
+3. The schema and the copied rows are written in one transaction. If several processes open a new
+   file at the same time, one process writes the schema and the others find it.
 
-Rows are only ever added, taken off the end, or cleared, and ids are never used again
-(AUTOINCREMENT). So a session's last id tells its whole content: it is the revision.
+Rows are only added, removed from the end, or cleared, and an id is never reused (AUTOINCREMENT).
+Therefore the id of a session's last row identifies the session's whole content: it is the revision.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _SCHEMA = (
         session_id TEXT NOT NULL UNIQUE
     )
     """,
-    # created_at: nanoseconds since 1970, UTC. item: JSON. turn_id: on a turn's first row; the 16
-    # bytes that a default one spells in hexadecimal, or any other as its text.
+    # created_at: nanoseconds since 1970, UTC. item: JSON. turn_id: only on a turn's first row; 16
+    # bytes for an id of 32 hexadecimal digits, as default ids are, and text for any other id.
     """
     CREATE TABLE memory_item (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -61,21 +61,24 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """Raised when the file cannot become ours; says why."""
+    """Raised when the file is refused; the message is the reason."""
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether *error* is another's lock, which passes."""
+    """Return True if *error* comes from a lock of another connection, which may be released."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def prepare(connection: sqlite3.Connection, keep_waiting: Callable[[], bool]) -> None:
-    """Make the open file ours where it may be; wait for whoever has it locked while told to.
+    """Give the open file the schema (rule 2) and a write-ahead log.
+
+    While the file is locked, try again as long as *keep_waiting* returns True.
 
     Raises:
-        Refused: The file is somebody else's, or a newer version's.
+        Refused: The file is another program's, has a newer schema, or cannot have a log.
         CorruptSessionError: A row that tower-llm wrote cannot be read.
+        sqlite3.Error: The file is not a database, or stayed locked.
     """
     if not _patiently(connection, _is_ours, keep_waiting):
         _patiently(connection, _make_ours, keep_waiting)
@@ -87,10 +90,10 @@ def _patiently(
     step: Callable[[sqlite3.Connection], T],
     keep_waiting: Callable[[], bool],
 ) -> T:
-    """Do *step*, again while the file is busy.
+    """Run *step*, and run it again while the file is locked and *keep_waiting* returns True.
 
-    SQLite's own busy timeout does not cover a change of journal mode, nor a read that meets the
-    recovery of a crashed process.
+    SQLite's own busy timeout covers neither a change of the journal mode nor a read during the
+    recovery from a crashed process.
     """
     while True:
         try:
@@ -111,7 +114,7 @@ def _is_ours(connection: sqlite3.Connection) -> bool:
 
 def _make_ours(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    if not _recognise(connection):  # another process may have been faster
+    if not _recognise(connection):  # another process may have written the schema
         tower_llm = bool(_tables(connection))
         for statement in _SCHEMA:
             connection.execute(statement)
@@ -121,7 +124,11 @@ def _make_ours(connection: sqlite3.Connection) -> None:
 
 
 def _recognise(connection: sqlite3.Connection) -> bool:
-    """True for a file that is ours, False for one that may become ours; others are refused."""
+    """Return True if the file is ours, False if it is new or tower-llm's; refuse every other file.
+
+    Raises:
+        Refused: The file is another program's, or has a newer schema.
+    """
     owner = _value(connection, "PRAGMA application_id")
     version = _value(connection, "PRAGMA user_version")
     if owner == APPLICATION_ID:
@@ -129,6 +136,7 @@ def _recognise(connection: sqlite3.Connection) -> bool:
             msg = f"its schema is version {version}, this tower-memory knows {VERSION}: upgrade it"
             raise Refused(msg)
         return True
+
     tables = _tables(connection)
     if (owner, version) != (0, 0) or tables not in ({}, {"sessions": _TOWER_LLM}):
         msg = (
@@ -140,12 +148,17 @@ def _recognise(connection: sqlite3.Connection) -> bool:
 
 
 def _take_over(connection: sqlite3.Connection) -> None:
-    """Copy the rows of tower-llm's table, items verbatim."""
+    """Copy the rows of tower-llm's table; each item's JSON is copied unchanged.
+
+    Raises:
+        CorruptSessionError: A row has a bad session id, item or time.
+    """
     codec: ItemCodec[Any] = ItemCodec(Any)
     rows = connection.execute(
         "SELECT id, session_id, CAST(item_data AS BLOB), created_at FROM sessions"
         " ORDER BY session_id, sequence_num"
     )
+
     for row, session_id, item, created_at in rows:
         try:
             check_text("session_id", session_id)
@@ -153,6 +166,7 @@ def _take_over(connection: sqlite3.Connection) -> None:
             nanoseconds = _nanoseconds(created_at)
         except (TypeError, ValueError) as error:
             raise CorruptSessionError(str(session_id), row=row, reason=str(error)) from error
+
         connection.execute(
             "INSERT OR IGNORE INTO memory_session (session_id) VALUES (?)", (session_id,)
         )
@@ -164,16 +178,18 @@ def _take_over(connection: sqlite3.Connection) -> None:
 
 
 def _nanoseconds(created_at: str) -> int:
-    """The time that an RFC 3339 timestamp of up to nine decimals names, since 1970."""
+    """Convert an RFC 3339 timestamp of up to nine decimals to nanoseconds since 1970, UTC."""
     match = _TIMESTAMP.fullmatch(created_at)
     if match is None:
-        msg = f"created_at {created_at!r} is no RFC 3339 timestamp"
+        msg = f"created_at {created_at!r} is not an RFC 3339 timestamp"
         raise ValueError(msg)
+
     second, decimals, offset = match.groups()
     seconds = (datetime.fromisoformat(second + offset) - _EPOCH) // timedelta(seconds=1)
     nanoseconds = seconds * 10**9 + int((decimals or "").ljust(9, "0"))
+
     if abs(nanoseconds) >= 2**63:
-        msg = f"created_at {created_at!r} is too far from now"
+        msg = f"created_at {created_at!r} is too far from 1970 for 64-bit nanoseconds"
         raise ValueError(msg)
     return nanoseconds
 
@@ -187,18 +203,18 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 def set_synchronous(connection: sqlite3.Connection, synchronous: str) -> None:
-    """Say when this connection syncs."""
+    """Set when this connection syncs its writes to disk."""
     connection.execute(f"PRAGMA synchronous = {synchronous}")
 
 
 def only_read(connection: sqlite3.Connection) -> None:
-    """Let this connection write nothing."""
+    """Make this connection read-only."""
     connection.execute("PRAGMA query_only = on")
     _open_log(connection)
 
 
 def _open_log(connection: sqlite3.Connection) -> None:
-    """Have the connection open its write-ahead log now, which SQLite does for the first read."""
+    """Open the write-ahead log now; SQLite opens it at a connection's first read."""
     _value(connection, "PRAGMA user_version")
 
 
@@ -208,7 +224,7 @@ def _value(connection: sqlite3.Connection, sql: str) -> Any:
 
 
 def _tables(connection: sqlite3.Connection) -> dict[str, list[str]]:
-    """The columns of each table and view that is not SQLite's own."""
+    """Return the columns of each table and view, except SQLite's own."""
     rows = connection.execute(
         "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c"
         " WHERE t.type IN ('table', 'view') AND t.name NOT LIKE 'sqlite!_%' ESCAPE '!'"

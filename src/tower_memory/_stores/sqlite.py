@@ -1,4 +1,4 @@
-"""Sessions in an SQLite file: the store, and one session of it as a handle."""
+"""The SQLite store, and one session of it as a handle."""
 
 from __future__ import annotations
 
@@ -10,59 +10,62 @@ from typing import Any, Generic, Self, final, get_args, overload
 from anyio import Event, fail_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from tower_memory._arguments import check_choice, check_seconds, check_text, check_whole
+from tower_memory._arguments import check_choice, check_int, check_seconds, check_text
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History
 from tower_memory._items import Item, Message, to_messages
-from tower_memory._sessions import Turn, check_items, check_load
+from tower_memory._store import check_load, check_session_id
 from tower_memory._stores import operations
 from tower_memory._stores.connection import IN_MEMORY
-from tower_memory._stores.database import Database, DatabaseFile, Synchronous, share
+from tower_memory._stores.database import Database, DatabaseFile, Synchronous, acquire_database
 from tower_memory._stores.operations import Caller
+from tower_memory._turn import Turn, check_items
 
 
 @final
 class SqliteSessionStore(Generic[Item]):
-    """Sessions in an SQLite file, kept with every promise of `SessionStore`, and durably: when
-    `append` returns, the turn has been synced to disk.
+    """A store in an SQLite file.
 
-    An async context manager; also usable without, opening on first use, closed with `aclose`.
-    Once closed it may be opened again, from another event loop too. The file is created readable
-    by its owner only; one that tower-llm wrote is taken over, its own table left as it was; any
-    other file is refused. However many sessions, handles and stores use one file in an event
-    loop, they share two threads and their connections (three threads on trio).
+    It keeps every promise of `SessionStore`, durably: when `append` returns, all items of the turn
+    are synced to disk; if it fails or the process dies, all of them are stored or none is.
 
-    What happens to the file while it is open (deleted, replaced, damaged, the disk full) raises,
-    and no new file is made in its place. Once it is mended, put back, or another file of ours put
-    there, the same store goes on with what is there.
+    Use the store as an async context manager. Otherwise it opens on first use, and `aclose` closes
+    it. A closed store may be opened again, also in another event loop. All stores and sessions on
+    one file in one event loop share its connections and their two threads (three on trio).
+
+    A new file is readable by its owner only. A file that tower-llm wrote is taken over, and its own
+    table stays unchanged. Every other file is refused. If the open file is deleted, replaced or
+    damaged, or the disk is full, operations raise `SessionError` and create no new file. The same
+    store works again once the file is restored. Stop all programs before you restore a backup.
 
     >>> import anyio
-    >>> async def main():
-    ...     async with SqliteSessionStore.in_memory() as store:
+    >>> from tower_memory import SqliteSessionStore, Turn
+    >>> async def main() -> None:
+    ...     async with SqliteSessionStore.in_memory() as store:  # or SqliteSessionStore("chat.db")
     ...         await store.append(Turn("user_123", [{"role": "user", "content": "Hi"}]))
-    ...         return await store.load("user_123")
+    ...         print(await store.load("user_123"))
     >>> anyio.run(main)
     History([{'role': 'user', 'content': 'Hi'}], revision=1)
 
     Args:
-        path: The file; relative to the folder that is current now.
-        item_type: What the items are: any type msgspec decodes; ``Any`` for JSON values.
-        busy_timeout: Seconds to wait for another process's lock before a write is given up.
-        synchronous: When SQLite syncs. ``"full"`` and ``"extra"``: before a save returns.
-            ``"normal"``: now and then; a power cut may take the last saves, and tears none.
-            ``"off"``: never; a power cut may take the whole file.
-        hot_bytes: Bytes that the sessions in use may take in memory, so that of each only what is
-            new is read; 0 keeps none. Stores that share a file share these, and the least of
-            what they allow is what counts.
+        path: Path of the file; a relative path is resolved in the constructor.
+        item_type: Type of the items: any type that msgspec can decode, or ``Any`` for JSON values.
+        busy_timeout: Maximum number of seconds that opening the file, and each write, waits for
+            another process's lock; 0 tries once. The default is 5.
+        synchronous: When SQLite syncs to disk. ``"full"``, the default, and ``"extra"``: before a
+            save returns. ``"normal"``: now and then; a power cut may lose the newest turns, but
+            tears none. ``"off"``: never; a power cut may destroy the whole file.
+        hot_bytes: Maximum size of the session cache in bytes; 0 caches nothing. A load of a cached
+            session reads only its new items. The stores on one file share one cache, and the
+            smallest of their values applies. The default is 32 MiB.
 
     Raises:
-        TypeError: *path* is no path, or a parameter is of another type.
-        ValueError: *path* is empty, *busy_timeout* or *hot_bytes* is negative, or *synchronous*
-            is none of the four.
-        SessionError: When it opens: the file cannot be opened, is not ours, or is open in this
-            event loop with another value of *synchronous*.
-        RuntimeError: When it is used, while open, from another event loop, thread or a forked
-            child. A forked child cannot open the file anew either (`SessionError`).
+        TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
+        ValueError: *path* is empty or contains a NUL character, *busy_timeout* or *hot_bytes* is
+            negative, or *synchronous* is none of the four.
+        SessionError: The file cannot be opened, is refused, or is open in this event loop with
+            another value of *synchronous*. Raised when the store opens.
+        RuntimeError: An open store is used in another event loop or thread, or in a forked child.
     """
 
     @overload
@@ -99,9 +102,11 @@ class SqliteSessionStore(Generic[Item]):
         if "\0" in name:
             msg = f"path must not hold a NUL character, got {name!r}"
             raise ValueError(msg)
+
         check_seconds("busy_timeout", busy_timeout)
         check_choice("synchronous", synchronous, get_args(Synchronous))
-        check_whole("hot_bytes", hot_bytes, least=0)
+        check_int("hot_bytes", hot_bytes, least=0)
+
         self.item_type = item_type
         self.busy_timeout = busy_timeout
         self._hot_bytes = hot_bytes
@@ -116,54 +121,54 @@ class SqliteSessionStore(Generic[Item]):
         self._opening: Event | None = None
 
     @classmethod
-    def in_memory(cls, *, item_type: Any = Any) -> Self:
-        """A store in a database of its own that is gone when it is closed."""
+    def in_memory(cls, *, item_type: Any = Any) -> SqliteSessionStore[Any]:
+        """Return a store in a private in-memory database, which is lost when it is closed."""
         return cls(IN_MEMORY, item_type=item_type)
 
     def session(self, session_id: str) -> SqliteSession[Item]:
-        """One session of this store as a handle. Closing the handle leaves the store open."""
+        """Return a handle for one session. Closing the handle leaves this store open."""
         return SqliteSession(session_id, self)
 
     async def load(self, session_id: str, *, limit: int | None = None) -> History[Item]:
-        """See `SessionStore.load`."""
+        """Return the newest *limit* items, oldest first; None means all (`SessionStore.load`)."""
         check_load(session_id, limit)
         database = await self._opened()
         return await database.load(session_id, limit, self._codec)
 
     async def append(self, turn: Turn[Item]) -> int:
-        """See `SessionStore.append`."""
+        """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
         encoded = self._codec.encode(turn.items, turn.session_id)
         append = partial(operations.append, turn=turn, encoded=encoded)
         database = await self._opened()
         return await database.write(turn.session_id, append, self.busy_timeout)
 
     async def pop(self, session_id: str) -> Item | None:
-        """See `SessionStore.pop`.
+        """Remove and return the newest item; None if there is none (`SessionStore.pop`).
 
-        Cancelled before it is begun, it takes nothing; after that, it is not cancelled, except
-        natively on asyncio.
+        A call that is cancelled before it has begun removes nothing. Once begun, it ignores
+        cancellation, except native asyncio cancellation: the item may then be removed or not.
         """
-        check_text("session_id", session_id)
+        check_session_id(session_id)
         pop = partial(operations.pop, session_id=session_id, codec=self._codec)
         database = await self._opened()
         with fail_after(None, shield=True):
             return await database.write(session_id, pop, self.busy_timeout)
 
     async def clear(self, session_id: str) -> None:
-        """See `SessionStore.clear`."""
-        check_text("session_id", session_id)
+        """Remove all items and turns of the session (`SessionStore.clear`)."""
+        check_session_id(session_id)
         clear = partial(operations.clear, session_id=session_id)
         database = await self._opened()
         await database.write(session_id, clear, self.busy_timeout)
 
     async def aclose(self) -> None:
-        """Close the store, after what was asked of it before; closing twice is closing once."""
+        """Close the store once its operations are done. Closing a closed store does nothing."""
         if self._opening is not None:
             await self._opening.wait()
         if self._database is not None:
             self._database.check()
             database, self._database = self._database, None
-            await database.give_back()
+            await database.release()
 
     async def __aenter__(self) -> Self:
         await self._opened()
@@ -175,7 +180,7 @@ class SqliteSessionStore(Generic[Item]):
     async def _opened(self) -> Database:
         if self._database is not None:
             self._database.check()
-        await checkpoint_if_cancelled()  # whoever is cancelled by now has done nothing
+        await checkpoint_if_cancelled()  # a call that is cancelled by now changes nothing
         return self._database or await self._open()
 
     async def _open(self) -> Database:
@@ -184,16 +189,19 @@ class SqliteSessionStore(Generic[Item]):
             if self._opening is not None:  # by another task
                 await self._opening.wait()
                 continue
+
             opening = self._opening = Event()
             try:
-                self._database = await share(self._file, self._synchronous, self._hot_bytes, caller)
+                self._database = await acquire_database(
+                    self._file, self._synchronous, self._hot_bytes, caller
+                )
             finally:
                 self._opening = None
                 opening.set()
         return database
 
     def __eq__(self, other: object) -> bool:
-        """Stores on one file are equal: their sessions are the same sessions."""
+        """Return True if *other* is a store on the same file, and so has the same sessions."""
         return isinstance(other, SqliteSessionStore) and self._file == other._file
 
     def __hash__(self) -> int:
@@ -205,28 +213,34 @@ class SqliteSessionStore(Generic[Item]):
 
 @final
 class SqliteSession(Generic[Item]):
-    """One conversation in an SQLite file, as a handle.
+    """One session in an SQLite file, as a handle.
 
-    An async context manager; also usable without, opening on first use, closed with `aclose`.
-    Handles on one file in one event loop share what is open. It satisfies openai-agents'
-    ``Session`` and can be given to ``Runner.run(session=...)``.
+    It satisfies openai-agents' ``Session``: ``Runner.run(agent, "Hi", session=session)`` takes it.
+    Its methods keep the promises of `SessionStore` and raise the same errors. Use it as an async
+    context manager; otherwise it opens on first use, and `aclose` closes it. Handles on one file in
+    one event loop share its connections and threads.
 
     >>> import anyio
-    >>> async def main():
-    ...     async with SqliteSession.in_memory("user_123") as session:
+    >>> from tower_memory import SqliteSession
+    >>> async def main() -> None:
+    ...     async with SqliteSession.in_memory("user_123") as session:  # or ("user_123", "chat.db")
     ...         await session.add_items([{"role": "user", "content": "Hi"}])
-    ...         return await session.get_messages()
+    ...         print(await session.get_messages())
     >>> anyio.run(main)
     [Message(role='user', content='Hi', name=None, tool_call_id=None, tool_calls=None)]
 
     Args:
-        session_id: The session; any text but the empty one.
-        path: The file, as for `SqliteSessionStore`; or a store, which the handle leaves open.
-        item_type: What the items are, as for `SqliteSessionStore`.
+        session_id: Id of the session: any text but the empty one.
+        path: Path of the file, as for `SqliteSessionStore`; or a store, which `aclose` leaves open.
+        item_type: Type of the items, as for `SqliteSessionStore`; a given store keeps its own.
 
     Attributes:
-        session_settings: What openai-agents keeps with a session, or None. Its ``limit`` is the
-            limit where none is given.
+        session_settings: openai-agents' settings of the session, or None. Their ``limit`` applies
+            to reads without a limit.
+
+    Raises:
+        TypeError: *session_id* or *path* has the wrong type, or msgspec cannot decode *item_type*.
+        ValueError: *session_id* or *path* is empty or not valid text.
     """
 
     @overload
@@ -250,7 +264,7 @@ class SqliteSession(Generic[Item]):
         *,
         item_type: Any = Any,
     ) -> None:
-        check_text("session_id", session_id)
+        check_session_id(session_id)
         self.session_id: str = session_id
         self.session_settings: Any = None
         self._owns_store = not isinstance(path, SqliteSessionStore)
@@ -261,38 +275,41 @@ class SqliteSession(Generic[Item]):
         )
 
     @classmethod
-    def in_memory(cls, session_id: str, *, item_type: Any = Any) -> Self:
-        """A session in a database of its own that is gone when it is closed."""
+    def in_memory(cls, session_id: str, *, item_type: Any = Any) -> SqliteSession[Any]:
+        """Return a session in a private in-memory database, which is lost when it is closed."""
         return cls(session_id, IN_MEMORY, item_type=item_type)
 
     async def get_items(self, limit: int | None = None) -> list[Item]:
-        """See `SessionStore.load`. Without *limit*, the limit of ``session_settings`` holds."""
+        """Return the newest *limit* items, oldest first (`SessionStore.load`).
+
+        None means the limit of ``session_settings`` or, without such a limit, all items.
+        """
         if limit is None:
             limit = _limit_of(self.session_settings)
         return list(await self._store.load(self.session_id, limit=limit))
 
     async def add_items(self, items: Iterable[Item]) -> None:
-        """Add *items*, all or none, in order: a turn, as in `SessionStore.append`."""
+        """Add *items* in order as one turn, all or none, as `SessionStore.append` says."""
         check_items(items)
         await self._store.append(Turn(self.session_id, tuple(items)))
 
     async def pop_item(self) -> Item | None:
-        """See `SessionStore.pop`."""
+        """Remove and return the newest item; None if there is none (`SqliteSessionStore.pop`)."""
         return await self._store.pop(self.session_id)
 
     async def clear_session(self) -> None:
-        """See `SessionStore.clear`."""
+        """Remove all items and turns of the session (`SessionStore.clear`)."""
         await self._store.clear(self.session_id)
 
     async def get_messages(self, limit: int | None = None) -> list[Message]:
-        """The messages among the newest *limit* items, oldest first; among all of them without.
+        """Return the messages among the newest *limit* items, oldest first; None as in `get_items`.
 
-        Chat messages and run items become `Message`; what is no message is left out.
+        Chat messages and run items become `Message`; items that are no messages are left out.
         """
         return to_messages(await self.get_items(limit))
 
     async def aclose(self) -> None:
-        """Close the handle; closing twice is closing once."""
+        """Close the handle, and its file unless a store was given. Closing twice does nothing."""
         if self._owns_store:
             await self._store.aclose()
 
@@ -307,7 +324,7 @@ class SqliteSession(Generic[Item]):
 
 
 def _limit_of(settings: Any) -> int | None:
-    """The limit in openai-agents' settings, which are an object or a mapping."""
+    """Return the limit in openai-agents' settings, which are an object or a mapping."""
     if isinstance(settings, Mapping):
         return settings.get("limit")
     return getattr(settings, "limit", None)

@@ -1,12 +1,14 @@
-"""A connection on a thread of its own, to be asked from asyncio and from trio.
+"""A worker thread that owns one database connection and runs jobs on it, from asyncio and trio.
 
-1. aiosqlite speaks asyncio. On trio the same calls cross to an asyncio loop on one more thread.
-2. What is asked of a worker is done in that order, each a whole function on its thread.
-3. The way to the thread and back costs more than most of what is asked. So what is asked while
-   another is on the way goes along, and what was done on one visit is told of at once. Whoever
-   finds nobody on the way goes; what comes of it is told by the thread, so that nobody depends on
-   who went.
-4. A worker left running keeps no process alive.
+1. aiosqlite needs an asyncio loop. On trio, its calls go through a portal to an asyncio loop on
+   one more thread.
+2. A worker runs its jobs in the order of the calls, each as one whole function on its thread.
+3. Switching threads costs more than most jobs. Therefore jobs are batched: while one dispatch is
+   in progress, further callers only append to the queue, and the thread runs all queued jobs in
+   one visit and reports their results together. A caller dispatches only if no dispatch is in
+   progress. The thread itself reports every result, so a cancelled dispatcher delays no other
+   caller.
+4. A worker that is never ended does not keep the process alive.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import anyio
 from anyio import Event
 from anyio.lowlevel import current_token
 
-from tower_memory._crossing import Cross, call_soon
+from tower_memory._portal import PortalCall, call_soon
 from tower_memory._stores.connection import IN_MEMORY, Connection
 
 T = TypeVar("T")
@@ -35,19 +37,24 @@ T = TypeVar("T")
 @final
 @dataclass(eq=False, slots=True)
 class _Job:
-    """What is asked of a worker, and in the end what came of it."""
+    """A queued call of *operation(connection, *arguments)* and, once done, its result or error.
+
+    Attributes:
+        wake_up: Set when the job is done, or when a dispatch failed before the job was done.
+            None if the job's caller dispatches and does not wait.
+    """
 
     operation: Callable[..., Any]
     arguments: tuple[Any, ...]
-    called: Event | None  # None where whoever asked for it goes
+    wake_up: Event | None
     is_done: bool = False
     result: Any = None
     error: BaseException | None = None
 
-    def do(self, connection: Connection) -> None:
+    def run(self, connection: Connection) -> None:
         try:
             self.result = connection.run(self.operation, *self.arguments)
-        except BaseException as error:  # noqa: BLE001 - it is raised where this was asked for
+        except BaseException as error:  # noqa: BLE001 - outcome() raises it to the caller
             self.error = error
         self.is_done = True
 
@@ -59,50 +66,59 @@ class _Job:
 
 @final
 class Worker:
-    """An open connection; to be had from `start_worker`."""
+    """An open connection and its thread; `start_worker` makes it."""
 
-    def __init__(self, cross: Cross, connection: aiosqlite.Connection) -> None:
+    def __init__(self, cross: PortalCall, connection: aiosqlite.Connection) -> None:
         self._cross = cross
         self._connection = connection
         self._loop = current_token()
         self._jobs: deque[_Job] = deque()
-        self._on_the_way = False
+        self._dispatching = False
 
     async def run(self, operation: Callable[..., T], *arguments: object) -> T:
-        """Run *operation*, which takes the connection first, whole on the worker's thread."""
-        called = Event() if self._on_the_way else None
-        job = _Job(operation, arguments, called)
+        """Run *operation(connection, *arguments)* on the worker thread and return its result.
+
+        The operation runs whole: cancelling the caller never interrupts it.
+        """
+        wake_up = Event() if self._dispatching else None
+        job = _Job(operation, arguments, wake_up)
         self._jobs.append(job)
-        if called and self._on_the_way:  # the thread may have taken up the jobs since
-            await called.wait()
+
+        # Look again: if the thread has begun to drain the queue since, it may miss this job.
+        if wake_up and self._dispatching:
+            await wake_up.wait()
+
         if not job.is_done:
-            job.called = None
-            await self._go()
+            job.wake_up = None
+            await self._dispatch()
+
         result: T = job.outcome()
         return result
 
-    async def _go(self) -> None:
-        self._on_the_way = True
+    async def _dispatch(self) -> None:
+        self._dispatching = True
         try:
-            await self._cross(self._connection.execute_fetchall, self._visit)
+            await self._cross(self._connection.execute_fetchall, self._drain)
         except BaseException:
-            self._on_the_way = False
-            _set_all(job.called for job in tuple(self._jobs))  # if nobody went, another has to
+            # The thread may not have been reached: let each waiting caller dispatch its own job.
+            self._dispatching = False
+            _set_all(job.wake_up for job in tuple(self._jobs))
             raise
 
-    def _visit(self, connection: Connection) -> None:
-        """Do all that is asked for by now, on the worker's thread."""
-        self._on_the_way = False
+    def _drain(self, connection: Connection) -> None:
+        """Run all queued jobs and wake their callers; called on the worker thread."""
+        self._dispatching = False
         done: list[_Job] = []
         while self._jobs:
             job = self._jobs.popleft()
-            job.do(connection)
+            job.run(connection)
             done.append(job)
-        if called := [job.called for job in done if job.called]:
-            call_soon(self._loop, partial(_set_all, called))
+
+        if wake_ups := [job.wake_up for job in done if job.wake_up]:
+            call_soon(self._loop, partial(_set_all, wake_ups))
 
     async def end(self) -> None:
-        """Close the connection and end the thread, after what was asked for before is done."""
+        """Run the jobs that were queued before, then close the connection and end the thread."""
         with anyio.fail_after(None, shield=True):
             await self._cross(_close, self._connection)
 
@@ -114,19 +130,26 @@ def _set_all(events: Iterable[Event | None]) -> None:
 
 
 async def start_worker(
-    cross: Cross, path: str, busy_timeout: float, opened: AsyncExitStack, *, create: bool
+    cross: PortalCall, path: str, busy_timeout: float, opened: AsyncExitStack, *, create: bool
 ) -> Worker:
-    """Connect to the file at *path*, made if *create* and need be; *opened* is left to end it.
+    """Connect to the file at *path* and return its worker.
+
+    Args:
+        cross: Calls a coroutine function on an asyncio loop (rule 1).
+        path: The file.
+        busy_timeout: Seconds that a statement waits for the lock of another process.
+        opened: The stack that will end the worker.
+        create: True creates a missing file.
 
     Raises:
         OSError: The file cannot be created.
-        sqlite3.Error: It cannot be opened.
+        sqlite3.Error: The file cannot be opened.
     """
     made: list[aiosqlite.Connection] = []
     failures: list[Exception] = []
 
     def factory(path: str, **settings: Any) -> sqlite3.Connection:
-        # aiosqlite does not wait for its thread when this raises, so it never does.
+        # Never raises: after a failure here, aiosqlite would not wait for its thread to end.
         try:
             return Connection(path, create=create, **settings)
         except (OSError, sqlite3.Error) as error:
@@ -138,25 +161,27 @@ async def start_worker(
             aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None, factory=factory)
         )
 
-    # A thread is a daemon if the one that made it is; aiosqlite makes one that is not, and a
-    # connection left open would keep the process from exiting.
+    # A daemon thread's new thread is a daemon, too. Otherwise aiosqlite's thread would not be one,
+    # and an unclosed connection would keep the process from exiting.
     maker = Thread(target=make, daemon=True)
     maker.start()
     maker.join()
     (connection,) = made
-    # Shielded, as aiosqlite does not wait for its thread when this is cancelled either.
+
+    # Shielded, because aiosqlite does not wait for its thread after a cancellation either.
     with anyio.fail_after(None, shield=True):
         await cross(_start, connection)
     worker = Worker(cross, connection)
     opened.push_async_callback(worker.end)
+
     for failure in failures:
         raise failure
     return worker
 
 
 async def _start(connection: aiosqlite.Connection) -> None:
-    # In a task of its own, as aiosqlite, natively cancelled while it connects, forgets what it
-    # has opened by then.
+    # A task of its own, because native cancellation during the connect would make aiosqlite lose
+    # the connection that it has already opened.
     starting = asyncio.ensure_future(_connect(connection))
     try:
         await asyncio.shield(starting)
@@ -171,6 +196,6 @@ async def _connect(connection: aiosqlite.Connection) -> None:
 
 
 async def _close(connection: aiosqlite.Connection) -> None:
-    # In a task of its own, as aiosqlite, natively cancelled while it closes, leaves to fail what
-    # is yet to be done.
+    # A task of its own, because native cancellation during the close would make aiosqlite fail
+    # the jobs that are still queued.
     await asyncio.shield(asyncio.ensure_future(connection.close()))
