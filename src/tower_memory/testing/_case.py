@@ -1,4 +1,4 @@
-"""What a rule is tried on, and what it expects."""
+"""Test data of the rules, the case that a rule checks, and comparisons that raise."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from math import inf, nan
 from secrets import token_hex
 from typing import Any, TypeAlias, final
 
-from tower_memory._sessions import SessionStore
+from tower_memory._history import History
+from tower_memory._store import SessionStore
 
 ITEMS = (
     {"role": "user", "content": "one", "parts": [{"text": "a"}]},
     {"role": "assistant", "content": "two"},
     {"role": "user", "content": "three"},
 )
-"""Items that any store of JSON values keeps."""
+"""Three different items that every store of JSON values accepts."""
 
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 1.0, -0.0, 0.1 + 0.2, 1.7976931348623157e308, 5e-324),
@@ -27,27 +28,30 @@ VALUES: tuple[Any, ...] = (
     {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "arguments": '{"a": 1.0}'}]},
     "long " * 20_000,
 )
-"""What JSON can hold, and what a store may be tempted to change."""
+"""JSON values, among them values that a careless store changes."""
 
-EXOTIC: tuple[Any, ...] = ("\0", {"\0": "\0"}, "\x1f\x7f", 2**63, -(2**63) - 1, 2**64, 10**40)
-"""What JSON can hold and some databases cannot: a store may refuse it."""
+OPTIONAL_VALUES: tuple[Any, ...] = (
+    *("\0", {"\0": "\0"}, "\x1f\x7f"),
+    *(2**63, -(2**63) - 1, 2**64, 10**40),
+)
+"""JSON values that some databases cannot hold. A store may refuse them, but not change them."""
 
 IDS = (
     *("a", "A", " ", "a ", "\0", "\n", "'", '"', "%", "_", "/", "..", ":", "\\", "null", "0", "-1"),
     *("\U0001f600", "\u00e9", "e\u0301", "\ufeff", "ab" * 16, "AB" * 16),
     *("long" * 200, "long" * 200 + "er"),
 )
-"""What may be an id, or a part of one; some alike."""
+"""Valid ids, some of which are similar."""
 
 BAD_IDS: tuple[Any, ...] = ("", "\ud800", None, 3)
-"""What is no id."""
+"""Values that are not valid ids."""
 
 BAD_LIMITS: tuple[Any, ...] = (-1, "1", 1.0, True)
-"""What is no limit."""
+"""Values that are not valid limits."""
 
 
-def unencodable() -> Iterator[Any]:
-    """What JSON cannot hold, or would give back changed."""
+def unencodable_values() -> Iterator[Any]:
+    """Return values that JSON cannot hold, or would change."""
     yield from (nan, inf, -inf, b"bytes", (1, 2), {1, 2}, {1: "a key"}, {None: 1}, object())
     yield from ("\ud800", {"\udfff": 1}, {"deep": [{"x": nan}]})
     cycle: list[Any] = []
@@ -58,60 +62,76 @@ def unencodable() -> Iterator[Any]:
 @final
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a rule is tried on: a store, three items, and values that it must give back."""
+    """The input of a rule.
+
+    Attributes:
+        store: Store to check.
+        items: Three different items.
+        values: Items that the store must return unchanged.
+    """
 
     store: SessionStore[Any]
     items: Sequence[Any]
     values: Sequence[Any]
 
-    def session(self) -> str:
-        """The id of a session that was never used."""
+    def new_session(self) -> str:
+        """Return the id of a session that was never used."""
         return f"check-{token_hex(8)}"
 
-    async def loaded(self, session: str, limit: int | None = None) -> list[Any]:
-        """The items of *session*."""
-        return list(await self.store.load(session, limit=limit))
+    async def load(self, session: str) -> list[Any]:
+        """Return all items of *session*."""
+        return list(await self.store.load(session))
 
 
 Rule: TypeAlias = Callable[[Case], Awaitable[None]]
+"""A function that raises if the store of a case breaks the rule in the function's docstring."""
 
 
-def expect(what: str, found: object, expected: object) -> None:
-    """Raise unless *found* equals *expected*."""
+def expect(subject: str, found: object, expected: object) -> None:
+    """Raise `AssertionError` unless *found* equals *expected*; *subject* begins the message."""
     if found != expected:
-        raise _differs(what, found, expected)
+        raise _difference(subject, found, expected)
 
 
-def expect_same(what: str, found: object, expected: object) -> None:
-    """Raise unless *found* is *expected* to the last type: 1 is neither 1.0 nor True."""
-    if not _same(found, expected):
-        raise _differs(what, found, expected)
+def expect_identical(subject: str, found: object, expected: object) -> None:
+    """Raise `AssertionError` unless *found* equals *expected* and all their types are the same.
+
+    For example, 1 is neither 1.0 nor True, and 0.0 is not -0.0.
+    """
+    if not _is_identical(found, expected):
+        raise _difference(subject, found, expected)
 
 
-def spoil(item: Any) -> None:
-    """Change *item*, and what is in it, where that can be changed."""
+def turns_of(history: History[Any]) -> list[tuple[str, int]]:
+    """Return the id of each turn and the position of its first item."""
+    return [(turn.turn_id, turn.position) for turn in history.turns]
+
+
+def mutate(item: Any) -> None:
+    """Change *item* and all mutable values in it."""
     if isinstance(item, dict):
         for value in item.values():
-            spoil(value)
-        item["spoilt"] = True
+            mutate(value)
+        item["changed"] = True
     elif isinstance(item, list):
         for value in item:
-            spoil(value)
-        item.append("spoilt")
+            mutate(value)
+        item.append("changed")
 
 
-def _same(found: Any, expected: Any) -> bool:
+def _is_identical(found: Any, expected: Any) -> bool:
     if type(found) is not type(expected):
         return False
     if isinstance(expected, dict):
-        parts = expected.keys()
-        return found.keys() == parts and all(_same(found[key], expected[key]) for key in parts)
+        keys = expected.keys()
+        return found.keys() == keys and all(_is_identical(found[k], expected[k]) for k in keys)
     if isinstance(expected, (list, tuple)):
-        return len(found) == len(expected) and all(map(_same, found, expected))
-    if isinstance(expected, float):  # of which 0.0 equals -0.0
+        return len(found) == len(expected) and all(map(_is_identical, found, expected))
+    if isinstance(expected, float):  # 0.0 equals -0.0, but their texts differ
         return repr(found) == repr(expected)
     return bool(found == expected)
 
 
-def _differs(what: str, found: object, expected: object) -> AssertionError:
-    return AssertionError(f"{what}: expected {reprlib.repr(expected)}, found {reprlib.repr(found)}")
+def _difference(subject: str, found: object, expected: object) -> AssertionError:
+    shown = f"expected {reprlib.repr(expected)}, found {reprlib.repr(found)}"
+    return AssertionError(f"{subject}: {shown}")

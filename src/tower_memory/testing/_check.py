@@ -1,4 +1,4 @@
-"""Whether a store keeps the contract, rule by rule."""
+"""Check of a store against the contract of `SessionStore`, rule by rule."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Any, final
 from anyio import move_on_after
 
 from tower_memory._arguments import check_seconds
-from tower_memory._sessions import SessionStore, check_items, check_store
+from tower_memory._store import SessionStore, check_store
+from tower_memory._turn import check_items
 from tower_memory.testing._case import ITEMS, VALUES, Case, Rule
 from tower_memory.testing._rules import RULES
-from tower_memory.testing._rules_at_once import RULES_AT_ONCE
+from tower_memory.testing._rules_concurrent import CONCURRENT_RULES
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """Which rules of the contract a store kept; as text, a line for each.
+    """The result of a check; its ``str`` lists the rules, one per line.
 
     Attributes:
-        held: The rules that held, each a sentence.
-        broken: Those that did not, each with the error that shows it.
+        held: Rules that the store kept, each as a sentence.
+        broken: Rules that the store broke, each with the error that shows the fault.
     """
 
     held: Sequence[str]
@@ -35,17 +36,17 @@ class StoreReport:
         total = len(self.held) + len(self.broken)
         lines = [f"{len(self.held)} of {total} rules held."]
         for rule, error in self.broken.items():
-            lines += [f"  BROKEN  {rule}", f"          {_told(error)}"]
+            lines += [f"  BROKEN  {rule}", f"          {_one_line(error)}"]
         lines += [f"  held    {rule}" for rule in self.held]
         return "\n".join(lines)
 
 
 @final
 class StoreBroken(AssertionError):
-    """Raised when a store broke a rule.
+    """Raised when a store broke at least one rule. All rules were checked.
 
     Attributes:
-        report: All that was found.
+        report: Result of the whole check.
     """
 
     def __init__(self, report: StoreReport) -> None:
@@ -61,25 +62,29 @@ async def check_session_store(
 ) -> StoreReport:
     """Check a store against every rule of the contract that `SessionStore` states.
 
-    It needs no pytest: ``print(anyio.run(check_session_store, MyStore))``. In a test, awaiting it
-    is enough. Run it on each event loop that the store is for.
+    No test framework is needed: ``print(anyio.run(check_session_store, MyStore))``. In a test,
+    awaiting the check is enough. Run the check on each event loop that the store supports.
 
     >>> import anyio
     >>> from tower_memory import InMemorySessionStore
+    >>> from tower_memory.testing import check_session_store
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
     >>> print(str(report).splitlines()[0])
     24 of 24 rules held.
 
     Args:
-        make_store: Makes a store, or an async context manager of one; called for each rule. The
-            stores may share what they keep: the sessions have ids that were never used.
-        items: Three different items, for a store of other than JSON values; None for JSON values.
-        patience: Seconds that a rule may take before it counts as broken.
+        make_store: Function that returns a store, or an async context manager of a store. It is
+            called once per rule. The stores may share their content, because each rule uses
+            session ids that were never used before.
+        items: Three different items, if the store holds items of another type than JSON values;
+            None for JSON values.
+        patience: Maximum number of seconds per rule. A rule that takes longer counts as broken.
 
     Raises:
-        StoreBroken: A rule did not hold. All were checked.
-        TypeError: A parameter is of another type.
-        ValueError: *items* are not three different ones, or *patience* is negative.
+        StoreBroken: The store broke at least one rule. All rules were checked.
+        TypeError: *make_store* is not a plain function, *items* is not a sequence, or *patience*
+            is not a number.
+        ValueError: *items* are not three different items, or *patience* is negative.
     """
     if not callable(make_store) or iscoroutinefunction(make_store):
         msg = f"make_store must be a plain function that makes a store, got {make_store!r}"
@@ -91,28 +96,33 @@ async def check_session_store(
         if not len(different) == len(items) == len(ITEMS):
             msg = f"items must be three different items, got {reprlib.repr(items)}"
             raise ValueError(msg)
+
     held: list[str] = []
     broken: dict[str, Exception] = {}
-    for rule in (*RULES, *RULES_AT_ONCE):
+    for rule in (*RULES, *CONCURRENT_RULES):
         sentence = str(rule.__doc__)
         try:
             with move_on_after(patience) as scope:
-                await _try(rule, make_store, items)
-        except Exception as error:  # noqa: BLE001 - it is what the report is about
+                await _check_rule(rule, make_store, items)
+        except Exception as error:  # noqa: BLE001 - the report shows the error
             broken[sentence] = error
         else:
             if scope.cancelled_caught:
-                msg = f"it took more than {patience} seconds; give it more patience, or look why"
+                msg = f"the rule took more than {patience} seconds; raise patience, or find out why"
                 broken[sentence] = TimeoutError(msg)
             else:
                 held.append(sentence)
+
     report = StoreReport(held, broken)
     if broken:
         raise StoreBroken(report) from next(iter(broken.values()))
     return report
 
 
-async def _try(rule: Rule, make_store: Callable[[], Any], items: Sequence[Any] | None) -> None:
+async def _check_rule(
+    rule: Rule, make_store: Callable[[], Any], items: Sequence[Any] | None
+) -> None:
+    """Make a store and check *rule* on it."""
     async with AsyncExitStack() as opened:
         store = make_store()
         if isinstance(store, AbstractAsyncContextManager):
@@ -121,8 +131,8 @@ async def _try(rule: Rule, make_store: Callable[[], Any], items: Sequence[Any] |
         await rule(Case(store, ITEMS, VALUES) if items is None else Case(store, items, items))
 
 
-def _told(error: Exception) -> str:
-    """*error* on one line; of several that came at once, the first."""
+def _one_line(error: Exception) -> str:
+    """Return the text of *error*, or of the first error in an exception group, on one line."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     text = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Cancelling a coroutine at each of its suspensions."""
+"""Cancellation of a coroutine at each of its suspensions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 @final
-class Suspended(Generic[T]):
-    """*awaited*, with *cancel* called as soon as it is suspended the nth time.
+class CancelAtSuspension(Generic[T]):
+    """Awaits *awaited*, and calls *cancel* when it suspends for the nth time.
 
     Attributes:
-        reached: Whether it was suspended so often.
+        reached: True once *awaited* has suspended n times.
     """
 
     def __init__(self, awaited: Awaitable[T], nth: int, cancel: Callable[[], object]) -> None:
@@ -27,51 +27,63 @@ class Suspended(Generic[T]):
         self._cancel = cancel
 
     def __await__(self) -> Generator[Any, Any, T]:
-        steps: Any = self._awaited.__await__()
-        step, value = steps.send, None
+        coroutine: Any = self._awaited.__await__()
+        resume, value = coroutine.send, None
+
         while True:
             try:
-                suspended = step(value)
+                suspended = resume(value)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
+
             self._left -= 1
             if self._left == 0:
                 self.reached = True
                 self._cancel()
+
+            # Pass on the value or the error, such as a cancellation, that the event loop sends.
             try:
-                step, value = steps.send, (yield suspended)
-            except BaseException as error:  # noqa: BLE001 - it goes where it was meant to go
-                step, value = steps.throw, error
+                resume, value = coroutine.send, (yield suspended)
+            except BaseException as error:  # noqa: BLE001 - raised inside the coroutine
+                resume, value = coroutine.throw, error
 
 
 async def cancel_by_scope(awaited: Awaitable[object], nth: int) -> bool:
-    """Await it in a scope that is cancelled at its nth suspension; whether it had so many."""
+    """Await *awaited* in a scope that is cancelled at its nth suspension.
+
+    Return True if *awaited* suspended n times.
+    """
     scope = CancelScope()
-    suspended = Suspended(awaited, nth, scope.cancel)
+    cancelling = CancelAtSuspension(awaited, nth, scope.cancel)
     with scope:
-        await suspended
-    return suspended.reached
+        await cancelling
+    return cancelling.reached
 
 
 async def cancel_natively(awaited: Awaitable[object], nth: int) -> bool:
-    """The same in a task of asyncio's own, cancelled its way."""
+    """Await *awaited* in an asyncio task that is cancelled at its nth suspension.
+
+    Return True if *awaited* suspended n times.
+    """
 
     async def run() -> None:
-        await suspended
+        await cancelling
 
-    suspended = Suspended(awaited, nth, lambda: task.cancel())  # noqa: PLW0108 - not yet there
+    # The lambda looks the task up when it is called; the task does not exist yet.
+    cancelling = CancelAtSuspension(awaited, nth, lambda: task.cancel())  # noqa: PLW0108
     task = asyncio.create_task(run())
     try:
         await asyncio.wait([task])
     finally:
         task.cancel()
+
     if not task.cancelled():
-        task.result()  # which raises what it raised
-    return suspended.reached
+        task.result()  # raises the error of a failed task
+    return cancelling.reached
 
 
 def ways_to_cancel() -> list[Callable[[Awaitable[object], int], Awaitable[bool]]]:
-    """Those of the event loop that runs."""
+    """Return the ways to cancel that the current event loop has."""
     on_asyncio = isinstance(current_token().native_token, asyncio.AbstractEventLoop)
     return [cancel_by_scope, cancel_natively] if on_asyncio else [cancel_by_scope]
