@@ -1,5 +1,78 @@
-"""Conversation memory as a layer around any LLM call, on asyncio and trio."""
+"""Conversation memory as a layer around any LLM call, on asyncio and trio.
 
+>>> from typing import Any
+>>> import anyio
+>>> from tower_memory import InMemorySessionStore, MemoryLayer
+>>> async def ask(messages: list[Any]) -> str:  # stands for the call of a model
+...     return f"Messages received: {len(messages)}"
+>>> async def main() -> None:
+...     chat = MemoryLayer.over(InMemorySessionStore(), session_id="user_123")(ask)
+...     print(await chat([{"role": "user", "content": "I like teal."}]))
+...     print(await chat([{"role": "user", "content": "What do I like?"}]))
+>>> anyio.run(main)
+Messages received: 1
+Messages received: 3
+
+Guarantees
+==========
+
+Each guarantee has tests, on asyncio and on trio, that fail if it is broken. The tests cancel each
+operation at every point, fail each call of SQLite in turn, kill hundreds of processes, watch the
+system calls, and fill real disks. `MemoryLayer` and `SessionStore` state the promises in full.
+
+**Whole or absent.** All items of a turn are saved in one write, after the model has answered. A
+call that fails or is cancelled before the save leaves its session unchanged.
+
+**Durable.** When a save to a file returns, SQLite has synced the turn to disk. This holds for the
+default ``synchronous="full"``; `SqliteSessionStore` states the risk of the other settings. A disk
+that reports a sync it has not made may still lose turns in a power cut.
+
+**Saved means returned.** After the model has answered, the turn is saved and the reply is returned,
+even if a timeout expires during the save. A save runs at most ``grace`` seconds past a deadline,
+then it ends with `SaveError`. The default is the store's ``busy_timeout`` of 5 seconds, after which
+`SqliteSessionStore` itself gives up. `MemoryLayer` states the bound in full. asyncio's own
+``task.cancel()`` may drop the reply; the turn is then wholly saved or wholly absent.
+
+**A failed save loses no reply.** `SaveError` carries the reply in ``response`` and the turn in
+``turn``. Append the turn again; this is safe. If the dialect cannot read a reply, ``turn`` is None.
+
+**Saved once.** Each turn has a ``turn_id``. A store saves a turn id once per session, however many
+processes append it. If the same request is made twice, there are two turns, unless ``turn_id=``
+returns the same id for both.
+
+**Overlapping turns overwrite nothing.** By default, a later turn waits for the earlier one, within
+one event loop. With ``overlap="append"``, and between processes, both are saved. With
+``overlap="reject"``, the later one raises `SessionConflict`.
+
+**Lossless or refused.** A loaded item equals the saved item. An item that JSON cannot hold (NaN,
+bytes, tuples, sets, lone surrogates, cycles) raises `UnencodableItemError`, which names the place.
+An item of the request raises before the model is called. An item of the reply raises `SaveError`,
+caused by the `UnencodableItemError`. A row that cannot be read raises `CorruptSessionError` and
+stays in the file.
+
+**Bounded resources.** Threads and open files do not grow with sessions, turns or handles. The
+session cache takes at most ``hot_bytes``, 32 MiB by default. An open store keeps no process alive.
+Not bounded: a load without ``limit``, an `InMemorySessionStore`, and the chunks of an open stream.
+
+**Never stale.** If another process has changed a session, a load returns the session as it is in
+the file. Exception: a change made without this library, such as an ``UPDATE``, may be seen only
+after the file is opened again.
+
+Guides
+======
+
+- Stores: `SqliteSessionStore`, `InMemorySessionStore`; your own: `tower_memory.store_toolkit`.
+- Dialects, one for each kind of client: `tower_memory.dialects`; your own:
+  `tower_memory.dialects.toolkit`.
+- Streamed replies: `tower_memory.streams`.
+- Windows, the part of the history that a model gets: `tower_memory.windows`.
+- The order of layers: `ServiceBuilder`.
+- Clients that need asyncio, in programs on trio: `tower_memory.bridges`.
+- Errors: `SessionError` and its subclasses.
+- Tests of stores and layers: `tower_memory.testing`.
+"""
+
+from tower_memory._codec import ItemCodec
 from tower_memory._errors import (
     CorruptSessionError,
     SaveError,
@@ -8,7 +81,8 @@ from tower_memory._errors import (
     TurnExists,
     UnencodableItemError,
 )
-from tower_memory._history import History
+from tower_memory._handle import Session
+from tower_memory._history import History, TurnInfo
 from tower_memory._items import (
     HandoffItem,
     Message,
@@ -20,17 +94,20 @@ from tower_memory._items import (
 )
 from tower_memory._layers.retry import RetryLayer
 from tower_memory._layers.timeout import TimeoutLayer
-from tower_memory._memory import MemoryLayer
+from tower_memory._memory.layer import MemoryLayer
 from tower_memory._service import Layer, Service, ServiceBuilder
-from tower_memory._sessions import LoadSession, SaveSession, Session, SessionStore, Turn
+from tower_memory._session_services import LoadSession, SaveSession
+from tower_memory._store import SessionStore
 from tower_memory._stores.in_memory import InMemorySessionStore
 from tower_memory._stores.sqlite import SqliteSession, SqliteSessionStore
+from tower_memory._turn import Turn
 
 __all__ = (
     "CorruptSessionError",
     "HandoffItem",
     "History",
     "InMemorySessionStore",
+    "ItemCodec",
     "Layer",
     "LoadSession",
     "MemoryLayer",
@@ -54,5 +131,9 @@ __all__ = (
     "ToolOutputItem",
     "Turn",
     "TurnExists",
+    "TurnInfo",
     "UnencodableItemError",
+    "__version__",
 )
+
+__version__ = "0.1.0"

@@ -1,9 +1,10 @@
-"""A chat that remembers: ``python -m tower_memory``.
+"""A chat that remembers: ``tower-memory``, or ``python -m tower_memory``.
 
-1. Lines in, replies out, one each, until the end of input; the next run goes on from there.
-2. What goes wrong is one line on standard error and a non-zero exit.
-3. Reading blocks the main thread, so that Ctrl-C ends it at once; everything else happens in an
-   event loop beside it.
+1. The command reads lines and prints one reply per line until the end of input. The next run
+   continues the conversation.
+2. Every error is one line on standard error, with a non-zero exit status.
+3. Reading a line blocks the main thread, so Ctrl-C ends the command at once. All other work runs
+   in an event loop on another thread.
 """
 
 from __future__ import annotations
@@ -32,64 +33,71 @@ from tower_memory import (
 from tower_memory._arguments import check_text
 from tower_memory._items import to_messages
 
-CTRL_C = 130  # what shells report for it
+INTERRUPTED = 130  # the exit status that shells use for Ctrl-C
 
 
-class Failure(Exception):
-    """Raised for what the user can mend; says in one line what it is."""
+class CommandError(Exception):
+    """Raised for a problem that the user can fix; its message becomes the line that is printed."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser that reports an error on one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and exit."""
+        """Print *message* and exit."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def main() -> int:
     """Run the chat and return the exit status."""
-    options = _options()
+    options = _parse_options()
+
     try:
-        with ExitStack() as opened:
-            _chat(options, opened)
+        with ExitStack() as resources:
+            _chat(options, resources)
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        return CTRL_C
+        return INTERRUPTED
     except UnicodeDecodeError as error:
         return _fail(f"standard input is not {error.encoding}: {error.reason}")
     except SaveError as error:
-        _say(error.response)  # it was paid for
+        _print_reply(error.response)  # the reply was paid for
         return _fail(f"this turn is not saved: {error.__cause__}")
-    except (Failure, SessionError) as error:
+    except (CommandError, SessionError) as error:
         return _fail(str(error))
-    except TypeError as error:  # the session is of a client with other messages
-        return _fail(f"session {options.session} is no chat: {error}")
-    except OSError as error:  # of reading or writing lines; the store's are SessionErrors
+    except TypeError as error:  # the session holds items of another dialect
+        return _fail(f"session {options.session} is not a chat: {error}")
+    except OSError as error:  # from standard input or output; the store raises SessionErrors
+        # Python flushes standard output at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # whoever reads the replies has seen enough
+        if isinstance(error, BrokenPipeError):  # the reader of the replies has stopped
             return 1
-        return _fail(f"cannot go on: {error.strerror}")
+        return _fail(f"cannot continue: {error.strerror}")
+
     return 0
 
 
-def _options() -> argparse.Namespace:
-    parser = Parser(prog="python -m tower_memory", description="A chat that remembers.")
+def _parse_options() -> argparse.Namespace:
+    parser = Parser(prog="tower-memory", description="A chat that remembers.")
     parser.add_argument(
-        "--db", type=_text, default="sessions.db", help="the file to remember in [%(default)s]"
+        "--db",
+        type=_text,
+        default="sessions.db",
+        help="the file that stores the conversations [%(default)s]",
     )
     parser.add_argument(
-        "--session", type=_text, default="default", help="the conversation [%(default)s]"
+        "--session", type=_text, default="default", help="the id of the conversation [%(default)s]"
     )
     parser.add_argument(
-        "--model", type=_text, help="the model to ask; without, a built-in one, offline"
+        "--model", type=_text, help="the model to ask; by default a built-in one, offline"
     )
     parser.add_argument(
         "--base-url",
         type=_text,
-        help="the OpenAI-compatible endpoint that has it, if it is not OpenAI's own;"
+        help="the OpenAI-compatible endpoint of the model, if it is not OpenAI's own;"
         " the key is read from OPENAI_API_KEY",
     )
+
     options = parser.parse_args()
     if options.base_url and not options.model:
         parser.error("--base-url needs --model")
@@ -104,30 +112,35 @@ def _text(value: str) -> str:
     return value
 
 
-def _chat(options: argparse.Namespace, opened: ExitStack) -> None:
+def _chat(options: argparse.Namespace, resources: ExitStack) -> None:
+    """Answer the lines of standard input; *resources* closes the store and the client later."""
     for name in ("stdin", "stdout"):
         if getattr(sys, name) is None:
-            msg = f"{name} is closed, there is nobody to chat with"
-            raise Failure(msg)
+            msg = f"{name} is closed; the chat needs it"
+            raise CommandError(msg)
     cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
-    portal = opened.enter_context(start_blocking_portal())
-    store = opened.enter_context(portal.wrap_async_context_manager(SqliteSessionStore(options.db)))
+
+    portal = resources.enter_context(start_blocking_portal())
+    opening = portal.wrap_async_context_manager(SqliteSessionStore(options.db))
+    store = resources.enter_context(opening)
     memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id=options.session)
-    service = memory(_model(options, portal, opened))
+    service = memory(_model(options, portal, resources))
+
     if sys.stdin.isatty():
         where = f"{options.db}, session {options.session}"
-        print(f"I remember in {where}. The end of input, Ctrl-D, ends this.", file=sys.stderr)
-    for line in _lines():
-        if said := line.strip():
-            _say(portal.call(service, {"messages": [{"role": "user", "content": said}]}))
+        print(f"I remember in {where}. Press Ctrl-D to end.", file=sys.stderr)
+    for line in _read_lines():
+        if text := line.strip():
+            _print_reply(portal.call(service, {"messages": [{"role": "user", "content": text}]}))
 
 
-def _lines() -> Iterator[str]:
+def _read_lines() -> Iterator[str]:
     if not sys.stdin.isatty():
         yield from sys.stdin
         return
-    with suppress(ImportError):  # not everywhere
-        importlib.import_module("readline")  # which makes input() edit lines and keep them
+
+    with suppress(ImportError):  # some platforms have no readline
+        importlib.import_module("readline")  # gives input() line editing and a history of lines
     while True:
         try:
             yield input("> ")
@@ -136,34 +149,40 @@ def _lines() -> Iterator[str]:
             return
 
 
-def _say(response: Any) -> None:
+def _print_reply(response: Any) -> None:
+    """Print a reply; on one line, unless standard output is a terminal."""
     text = response if isinstance(response, str) else response.choices[0].message.content
     lines = str(text or "").splitlines()
-    # A model may say what a terminal would obey.
-    shown = ["".join(c if c.isprintable() else " " for c in line) for line in lines]
-    print(("\n" if sys.stdout.isatty() else " ").join(shown), flush=True)
+    # A reply may contain control characters, which a terminal would obey.
+    printable = ["".join(c if c.isprintable() else " " for c in line) for line in lines]
+    print(("\n" if sys.stdout.isatty() else " ").join(printable), flush=True)
 
 
 def _fail(reason: str) -> int:
+    """Print *reason* on one line of standard error, and return the exit status."""
     print("tower_memory:", " ".join(reason.split()), file=sys.stderr)
     return 1
 
 
 def _model(
-    options: argparse.Namespace, portal: BlockingPortal, opened: ExitStack
+    options: argparse.Namespace, portal: BlockingPortal, resources: ExitStack
 ) -> Service[dict[str, Any], Any]:
+    """Return the service that answers requests: the offline model, or a call of the endpoint."""
     if options.model is None:
-        return built_in
+        return offline_model
+
     try:
-        import openai  # noqa: PLC0415 - an extra, imported where it is used
+        import openai  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         msg = "--model needs the openai client: pip install 'tower-memory[openai]'"
-        raise Failure(msg) from error
+        raise CommandError(msg) from error
+
     key = os.environ.get("OPENAI_API_KEY")
     base_url = options.base_url or os.environ.get("OPENAI_BASE_URL")
     if not key and not base_url:
         msg = "--model needs a key in OPENAI_API_KEY, or a --base-url that needs none"
-        raise Failure(msg)
+        raise CommandError(msg)
+
     try:
         client = openai.AsyncOpenAI(
             base_url=base_url,
@@ -172,26 +191,26 @@ def _model(
             max_retries=1,
         )
     except Exception as error:
-        msg = f"{base_url} cannot be asked: {error}"
-        raise Failure(msg) from error
-    opened.enter_context(portal.wrap_async_context_manager(client))
+        msg = f"{base_url} cannot be used: {error}"
+        raise CommandError(msg) from error
+    resources.enter_context(portal.wrap_async_context_manager(client))
 
     async def ask(request: dict[str, Any]) -> Any:
         try:
             completion = await client.chat.completions.create(model=options.model, **request)
         except Exception as error:
             msg = f"{client.base_url} gave no reply: {error} {error.__cause__ or ''}"
-            raise Failure(msg) from error
+            raise CommandError(msg) from error
         if not (getattr(completion, "choices", None) and completion.choices[0].message):
             msg = f"{client.base_url} gave no chat completion but {reprlib.repr(completion)}"
-            raise Failure(msg)
+            raise CommandError(msg)
         return completion
 
     return ask
 
 
-async def built_in(request: dict[str, Any]) -> str:
-    """A model that only tells what it was given."""
+async def offline_model(request: dict[str, Any]) -> str:
+    """Describe the earlier messages of *request* instead of asking a model."""
     *earlier, _ = request["messages"]
     if not earlier:
         return "I was given no earlier messages."

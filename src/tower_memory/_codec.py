@@ -1,7 +1,7 @@
-"""How items become JSON, and items again.
+"""Encoding of items to JSON, and decoding of JSON to items.
 
-Lossless or refused: what is encoded is decoded again on the spot, and unless it is equal to what
-was given, nothing is written.
+Encoding is lossless or refused: each encoded item is decoded again at once. If the result differs
+from the item, the encoding fails and nothing is written.
 """
 
 from __future__ import annotations
@@ -17,26 +17,51 @@ from msgspec import Struct, json
 from tower_memory._errors import UnencodableItemError
 from tower_memory._items import Item, RunItem
 
-_Tried: TypeAlias = tuple[tuple[bytes, Any] | None, str]
-"""A value as JSON and as what that decodes to, or None and the reason why not."""
+_Encoded: TypeAlias = tuple[bytes, Any]
+"""The JSON of a value, and the value decoded from that JSON."""
 
-_DEEPEST = 100
-"""How far down a fault is looked for: what is nested deeper is a fault by itself."""
+_Attempt: TypeAlias = tuple[_Encoded | None, str]
+"""An encoded value and an empty reason, or None and the reason why encoding failed."""
+
+_MAX_DEPTH = 100
+"""Maximum depth of the search for a fault. A value that is nested deeper is a fault itself."""
 
 
 @final
 class ItemCodec(Generic[Item]):
-    """Items of one type to JSON and back.
+    """Encodes items of one type to JSON and decodes them again.
 
-    ``Any`` stands for JSON values as they are; run items are accepted too and come back as their
-    JSON mapping.
+    A store encodes items with `encode` before it writes anything, and decodes stored JSON with
+    `decode`. The codec checks that the decoded item equals the original, and otherwise raises
+    `UnencodableItemError`. Therefore a store that uses a codec never saves an item in a changed
+    form.
+
+    The item type may be any type that msgspec can decode, such as `RunItem`. The type ``Any``
+    stands for JSON values. A codec of JSON values also encodes run items; they are decoded as their
+    JSON mappings.
+
+    >>> from typing import Any
+    >>> from tower_memory import ItemCodec
+    >>> codec = ItemCodec[Any](Any)
+    >>> codec.encode([{"role": "user", "content": "Hi"}], "chat")
+    [b'{"role":"user","content":"Hi"}']
+    >>> codec.decode(b'{"role":"user","content":"Hi"}')
+    {'role': 'user', 'content': 'Hi'}
+    >>> codec.encode([{"ids": {1, 2}}], "chat")
+    Traceback (most recent call last):
+        ...
+    tower_memory._errors.UnencodableItemError: session 'chat': items[0].ids cannot be stored: ...
 
     Attributes:
-        item_type: The type.
-        key: Equal to that of any codec of the same type.
+        item_type: Type of the items.
+        key: Hashable stand-in for *item_type*, for use in cache keys. Two codecs of the same item
+            type have equal keys; a codec of a type that is not hashable has a key of its own.
+
+    Args:
+        item_type: Type of the items; ``Any`` for JSON values.
 
     Raises:
-        TypeError: *item_type* is not a type that msgspec can decode.
+        TypeError: msgspec cannot decode *item_type*.
     """
 
     __slots__ = ("_decoder", "item_type", "key")
@@ -48,44 +73,59 @@ class ItemCodec(Generic[Item]):
             msg = f"item_type {item_type!r} cannot be decoded from JSON: {error}"
             raise TypeError(msg) from error
         self.item_type = item_type
-        self.key: Hashable = item_type if _can_be_a_key(item_type) else object()
+        self.key: Hashable = item_type if _is_hashable(item_type) else object()
 
     def encode(self, items: Iterable[Item], session_id: str) -> list[bytes]:
-        """Each of *items* as JSON.
+        """Encode each of *items* to UTF-8 JSON.
+
+        Args:
+            items: Items of one turn, in order.
+            session_id: Session of the turn, named by the error.
 
         Raises:
-            UnencodableItemError: An item would not come back as it is.
+            UnencodableItemError: JSON cannot hold an item, or the item would be changed by
+                encoding and decoding. The error names the place of the fault.
         """
-        return [raw for raw, _ in self.checked(items, session_id)]
+        return [encoded for encoded, _ in self.encode_checked(items, session_id)]
 
-    def checked(self, items: Iterable[Item], session_id: str) -> list[tuple[bytes, Item]]:
-        """Each of *items* as JSON, and as what that decodes to.
+    def encode_checked(self, items: Iterable[Item], session_id: str) -> list[tuple[bytes, Item]]:
+        """Encode each of *items*, and return pairs of its JSON and the decoded item.
+
+        The decoded item is the item that `decode` would return; it shares no mutable part with the
+        original. The codec decodes every item for its check anyway. A store that keeps decoded
+        items therefore saves one decoding if it calls this method instead of `encode` and `decode`.
+
+        Args:
+            items: Items of one turn, in order.
+            session_id: Session of the turn, named by the error.
 
         Raises:
-            UnencodableItemError: An item would not come back as it is.
+            UnencodableItemError: As for `encode`.
         """
-        return _checked(items, session_id, self._try)
+        return _encode_all(items, session_id, self._try_encode)
 
-    def decode(self, raw: bytes) -> Item:
-        """The item that *raw* is the JSON of.
+    def decode(self, encoded: bytes) -> Item:
+        """Decode one item from JSON.
 
         Raises:
-            ValueError: *raw* is no JSON, or not that of an item of this type.
+            ValueError: *encoded* is not JSON, or is not the JSON of an item of this type.
         """
         try:
-            return self._decoder.decode(raw)
+            return self._decoder.decode(encoded)
         except RecursionError as error:
             msg = "it is nested too deeply"
             raise ValueError(msg) from error
 
-    def _try(self, item: Item) -> _Tried:
+    def _try_encode(self, item: Item) -> _Attempt:
+        # A run item among JSON values is compared as a run item, and returned as its mapping.
         if self.item_type is Any and isinstance(item, Struct) and isinstance(item, RunItem):
-            encoded, reason = _try_encode(json.Decoder(type(item)), item)
-            return encoded and (encoded[0], self.decode(encoded[0])), reason  # its mapping
+            attempt, reason = _try_encode(json.Decoder(type(item)), item)
+            return attempt and (attempt[0], self.decode(attempt[0])), reason
+
         return _try_encode(self._decoder, item)
 
 
-def _can_be_a_key(value: object) -> bool:
+def _is_hashable(value: object) -> bool:
     try:
         hash(value)
     except TypeError:
@@ -93,92 +133,105 @@ def _can_be_a_key(value: object) -> bool:
     return True
 
 
-_any_json: json.Decoder[Any] = json.Decoder()
+_json_decoder: json.Decoder[Any] = json.Decoder()
 
 
 def snapshot(
     items: Iterable[Any], session_id: str, codec: ItemCodec[Any] | None
 ) -> tuple[Any, ...]:
-    """Copies of *items* as a store with *codec* would give them back.
+    """Return copies of *items*, equal to the items that a store with *codec* would load.
 
-    Where that is not known, which is None, an item may be of any type that can be given back.
+    If *codec* is None, the item type of the store is unknown: an item may then be of any type that
+    its JSON can be decoded to.
 
     Raises:
-        UnencodableItemError: An item would not come back as it is.
+        UnencodableItemError: JSON cannot hold an item, or the item would be changed.
     """
-    checked = (
-        codec.checked(items, session_id)
+    encoded = (
+        codec.encode_checked(items, session_id)
         if codec is not None
-        else _checked(items, session_id, lambda item: _try_encode(_decoder_of(item), item))
+        else _encode_all(items, session_id, lambda item: _try_encode(_decoder_for(item), item))
     )
-    return tuple([item for _, item in checked])
+    return tuple([item for _, item in encoded])
 
 
-def json_of(value: Struct) -> Any:
-    """*value* as plain JSON values, or itself where it would not come back from them."""
-    encoded, _ = _try_encode(_decoder_of(value), value)
-    return value if encoded is None else _any_json.decode(encoded[0])
+def struct_to_builtins(value: Struct) -> Any:
+    """Return *value* as JSON values, or *value* itself if they would not decode to an equal one."""
+    encoded, _ = _try_encode(_decoder_for(value), value)
+    return value if encoded is None else _json_decoder.decode(encoded[0])
 
 
-def _decoder_of(value: Item) -> json.Decoder[Item]:
-    """What decodes the JSON of *value* to its like."""
+def _decoder_for(value: Item) -> json.Decoder[Item]:
+    """Return a decoder that decodes the JSON of *value* to a value of the same type."""
     if isinstance(value, (Struct, datetime, StrEnum)):
         return json.Decoder(type(value))
-    return _any_json
+    return _json_decoder
 
 
-def _checked(
-    items: Iterable[Any], session_id: str, attempt: Callable[[Any], _Tried]
-) -> list[tuple[bytes, Any]]:
-    """What an *attempt* at each of *items* gives.
+def _encode_all(
+    items: Iterable[Any], session_id: str, try_encode: Callable[[Any], _Attempt]
+) -> list[_Encoded]:
+    """Return the result of *try_encode* for each of *items*.
 
     Raises:
-        UnencodableItemError: An item would not come back as it is.
+        UnencodableItemError: *try_encode* failed for an item.
     """
-    checked: list[tuple[bytes, Any]] = []
+    all_encoded: list[_Encoded] = []
     for index, item in enumerate(items):
-        encoded, reason = attempt(item)
+        encoded, reason = try_encode(item)
         if encoded is None:
             where, value, reason = _find_fault(item, f"items[{index}]", reason)
             raise UnencodableItemError(session_id, where=where, value=value, reason=reason)
-        checked.append(encoded)
-    return checked
+        all_encoded.append(encoded)
+    return all_encoded
 
 
-def _try_encode(decoder: json.Decoder[Any], value: Any) -> _Tried:
-    """The JSON of *value*, and what comes back from it, if that is the same, else None and why."""
+def _try_encode(decoder: json.Decoder[Any], value: Any) -> _Attempt:
+    """Encode *value* and check that *decoder* restores an equal value."""
     try:
-        raw = json.encode(value)
-        back = decoder.decode(raw)
-        if back == value:
-            return (raw, back), ""
+        encoded = json.encode(value)
+        decoded = decoder.decode(encoded)
+        if decoded == value:
+            return (encoded, decoded), ""
     except RecursionError:
         return None, "it contains itself, or is nested too deeply"
     except (TypeError, ValueError, OverflowError) as error:
         return None, f"{reprlib.repr(value)}: {error}"
-    return None, f"{reprlib.repr(value)} would come back as {reprlib.repr(back)}"
+    return None, f"{reprlib.repr(value)} would come back as {reprlib.repr(decoded)}"
 
 
 _KEY = ", a key"
+"""Place of a mapping's key."""
 
 
 def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
-    """The smallest part of *value* that cannot be encoded by itself: its place, it, and why."""
+    """Return the place, the value and the reason of the smallest part that cannot be encoded.
+
+    Args:
+        value: Value that cannot be encoded.
+        where: Place of *value*.
+        reason: Reason why *value* cannot be encoded.
+    """
     above: set[int] = set()
-    while id(value) not in above and len(above) < _DEEPEST:
+    while id(value) not in above and len(above) < _MAX_DEPTH:
         above.add(id(value))
+
         for place, part in _parts(value):
             if place == _KEY and not isinstance(part, str):
-                return where + place, part, f"{reprlib.repr(part)} is a key and no string"
-            typed = isinstance(value, Struct)  # whose fields may be more than JSON values
-            encoded, why = _try_encode(_decoder_of(part) if typed else _any_json, part)
+                return where + place, part, f"{reprlib.repr(part)} is a key and not a string"
+
+            # The fields of a Struct may be of types that JSON values alone do not have.
+            decoder = _decoder_for(part) if isinstance(value, Struct) else _json_decoder
+            encoded, fault = _try_encode(decoder, part)
             if encoded is None:
-                where, value, reason = where + place, part, why
+                where, value, reason = where + place, part, fault
                 break
+
     return where, value, reason
 
 
 def _parts(value: Any) -> Iterable[tuple[str, Any]]:
+    """Return the direct parts of *value*, each with its place in *value*."""
     if isinstance(value, Struct):
         yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
     elif isinstance(value, Mapping):

@@ -1,11 +1,11 @@
-"""What can go wrong with a session.
+"""The errors of the library.
 
-1. Everything the library raises about a session is a `SessionError`; mistakes in calling it are
-   Python's own `TypeError`, `ValueError` and `RuntimeError`.
-2. An error that is raised after a model was paid for carries the response.
-   Of a reply that was streamed that is a `tower_memory.dialects.Streamed`, with its chunks.
-3. Messages name sessions and places; what people said is on the attributes, except for the
-   start of a value that cannot be stored or read.
+1. Every error about a session is a `SessionError`. A mistake in calling the library raises
+   Python's own `TypeError`, `ValueError` or `RuntimeError`.
+2. An error that is raised after a paid model call carries the response. The response of a stream
+   is a `tower_memory.dialects.Streamed`, which has the chunks.
+3. Error messages name sessions and places. Conversation content is only in the attributes, except
+   that a message shows the start of a value that cannot be stored or read.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, final
 
 
 class SessionError(Exception):
-    """Raised when a session cannot be read or written; the base of all the library's errors.
+    """Raised when a session cannot be read or written; the base class of the library's errors.
 
     Attributes:
-        session_id: The session, or None when it is the whole store that failed.
+        session_id: Id of the session; None if the error is about the whole store.
     """
 
     def __init__(self, message: str, *, session_id: str | None = None) -> None:
@@ -27,11 +27,11 @@ class SessionError(Exception):
         self.session_id = session_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Its parameters are not its args, so that pickle would make it anew from the wrong ones.
-        return _restored, (type(self), self.args, self.__dict__)
+        # By default, pickle passes self.args to the constructor, which takes other parameters.
+        return _restore, (type(self), self.args, self.__dict__)
 
 
-def _restored(
+def _restore(
     kind: type[SessionError], args: tuple[Any, ...], attributes: dict[str, Any]
 ) -> SessionError:
     error = kind.__new__(kind, *args)
@@ -41,14 +41,16 @@ def _restored(
 
 @final
 class SessionConflict(SessionError):
-    """Raised when a session is no longer what a turn was made for.
+    """Raised when a turn does not fit the present state of its session.
+
+    The session is at another revision than the turn expects, another turn of the session is in
+    progress, or the request's conversation differs from the session's.
 
     Attributes:
-        expected: The revision that was expected, or None where none was compared: another turn is
-            under way, or the request's conversation is not the session's.
-        actual: The revision that was found, or None likewise.
-        response: What the inner service answered, or None when it was not called.
-        turn: The turn that was not saved, or None when there was none yet.
+        expected: Expected revision; None if the conflict is not about revisions.
+        actual: Revision of the session; None if the conflict is not about revisions.
+        response: Response of the inner service; None if the inner service was not called.
+        turn: Turn that was not saved; None if the conflict came before there was a turn.
     """
 
     def __init__(
@@ -59,11 +61,11 @@ class SessionConflict(SessionError):
         actual: int | None = None,
         response: Any = None,
         turn: Any = None,
-        reason: str = "another turn of it is under way",
+        reason: str = "another turn of the session is in progress",
     ) -> None:
         if expected is not None:
             reason = f"revision {expected} was expected, {actual} was found"
-        super().__init__(f"{reason}; load it again and decide", session_id=session_id)
+        super().__init__(f"{reason}; load the session again and decide", session_id=session_id)
         self.expected = expected
         self.actual = actual
         self.response = response
@@ -72,13 +74,13 @@ class SessionConflict(SessionError):
 
 @final
 class TurnExists(SessionError):
-    """Raised when the turn a request stands for is already in its session.
+    """Raised when a session already holds the turn of a request.
 
     Attributes:
-        turn_id: The turn.
-        items: The turn's items as they are stored, or None where the history was loaded with a
-            limit that leaves them out.
-        response: What the inner service answered, or None when it was not called.
+        turn_id: Id of the turn.
+        items: Stored items of the turn; None if the history was loaded with a limit that leaves
+            them out.
+        response: Response of the inner service; None if the inner service was not called.
     """
 
     def __init__(
@@ -92,14 +94,14 @@ class TurnExists(SessionError):
 
 @final
 class SaveError(SessionError):
-    """Raised when the inner service answered and its turn could not be saved.
+    """Raised when the inner service has answered and saving the turn has failed.
 
-    The cause is chained. Saving ``turn`` again is safe, however late the first attempt failed: a
-    turn that is already saved is not saved twice.
+    The cause is chained. Saving ``turn`` again is safe at any time: if the failed attempt saved
+    the turn after all, a second save changes nothing.
 
     Attributes:
-        response: What the inner service answered.
-        turn: The turn to save, or None where the response could not be read.
+        response: Response of the inner service.
+        turn: Turn to save; None if the dialect could not read the response.
     """
 
     def __init__(self, session_id: str, reason: str, *, response: Any, turn: Any) -> None:
@@ -113,10 +115,10 @@ class SaveError(SessionError):
 
 @final
 class CorruptSessionError(SessionError):
-    """Raised when a stored item cannot be decoded. The item stays where it is.
+    """Raised when a stored item cannot be decoded. The item stays in the store.
 
     Attributes:
-        row: The item's row in the store.
+        row: Row of the item in the store.
     """
 
     def __init__(self, session_id: str, *, row: int, reason: str) -> None:
@@ -126,11 +128,11 @@ class CorruptSessionError(SessionError):
 
 @final
 class UnencodableItemError(SessionError):
-    """Raised when an item holds something that JSON cannot, or that would come back changed.
+    """Raised when JSON cannot hold an item, or would change it.
 
     Attributes:
-        where: The place in the items, such as ``items[0].content[2]``.
-        value: What stood there.
+        where: Place of the fault in the items, such as ``items[0].content[2]``.
+        value: Value at that place.
     """
 
     def __init__(self, session_id: str, *, where: str, value: Any, reason: str) -> None:

@@ -1,8 +1,8 @@
-"""Items: what a session is made of.
+"""Items, the elements of a session.
 
-1. An item is any JSON value; the Structs below are the items that tower-llm's runs are made of,
-   in its wire form.
-2. An unknown kind or field of a run item is an error, never a loss.
+1. An item is any JSON value. The run items below are Structs with the wire form of tower-llm's
+   run items.
+2. A run item with an unknown type or field is refused; nothing of it is dropped silently.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeAlias, TypeVar, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 import msgspec
 from msgspec import Struct, json
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 @final
 class Role(StrEnum):
-    """Whose message it is."""
+    """Role of a message's author."""
 
     SYSTEM = "system"
     USER = "user"
@@ -30,14 +30,14 @@ class Role(StrEnum):
 
 @final
 class Message(Struct, frozen=True, omit_defaults=True):
-    """A message as chat models speak it.
+    """A chat message.
 
     Attributes:
-        role: Whose it is; usually one of `Role`.
-        content: Text, a list of content parts, or None where there is none; any JSON value.
-        name: The author, in conversations of several.
-        tool_call_id: The call that a tool's message answers.
-        tool_calls: The calls that an assistant's message makes.
+        role: Role of the author; usually one of `Role`.
+        content: Text, a list of content parts, or None for no content; any JSON value.
+        name: Name of the author, in conversations with several authors of one role.
+        tool_call_id: Id of the tool call that a tool's message answers.
+        tool_calls: Tool calls of an assistant's message.
     """
 
     role: str
@@ -49,13 +49,14 @@ class Message(Struct, frozen=True, omit_defaults=True):
 
 @final
 class MessageItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Message"):
-    """Something that was said.
+    """A message in a run.
 
     Attributes:
-        id: Tells it from others.
-        role: Who said it.
-        content: What was said.
-        created_at: When, to the microsecond; best with a time zone, as without it stays without.
+        id: Unique id of the item.
+        role: Role of the author.
+        content: Text of the message.
+        created_at: Time of creation, to the microsecond. A time zone is recommended; a time without
+            one is stored and loaded without one.
     """
 
     id: str
@@ -66,13 +67,13 @@ class MessageItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Message"
 
 @final
 class ToolCallItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolCall"):
-    """A call of a tool.
+    """A tool call in a run.
 
     Attributes:
-        id: What the output refers to.
-        tool_name: The tool.
-        arguments: Any JSON value.
-        created_at: When, as for `MessageItem`.
+        id: Id of the call, to which its `ToolOutputItem` refers.
+        tool_name: Name of the tool.
+        arguments: Arguments of the call; any JSON value.
+        created_at: Time of creation, as in `MessageItem`.
     """
 
     id: str
@@ -83,14 +84,14 @@ class ToolCallItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolCal
 
 @final
 class ToolOutputItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolOutput"):
-    """What a tool gave back.
+    """A tool result in a run.
 
     Attributes:
-        id: Tells it from others.
-        tool_call_id: The ``id`` of the `ToolCallItem` that it answers.
-        output: Any JSON value.
-        error: What went wrong, or None.
-        created_at: When, as for `MessageItem`.
+        id: Unique id of the item.
+        tool_call_id: ``id`` of the `ToolCallItem` that this result belongs to.
+        output: Output of the tool; any JSON value.
+        error: Error text of a failed call, or None.
+        created_at: Time of creation, as in `MessageItem`.
     """
 
     id: str
@@ -102,14 +103,14 @@ class ToolOutputItem(Struct, frozen=True, forbid_unknown_fields=True, tag="ToolO
 
 @final
 class HandoffItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Handoff"):
-    """One agent passing the conversation to another.
+    """A handoff of the conversation from one agent to another.
 
     Attributes:
-        id: Tells it from others.
-        from_agent: Who passes it on.
-        to_agent: Who gets it.
-        reason: Why, or None.
-        created_at: When, as for `MessageItem`.
+        id: Unique id of the item.
+        from_agent: Name of the agent that hands off the conversation.
+        to_agent: Name of the agent that takes over.
+        reason: Reason of the handoff, or None.
+        created_at: Time of creation, as in `MessageItem`.
     """
 
     id: str
@@ -120,11 +121,15 @@ class HandoffItem(Struct, frozen=True, forbid_unknown_fields=True, tag="Handoff"
 
 
 RunItem: TypeAlias = MessageItem | ToolCallItem | ToolOutputItem | HandoffItem
-"""One step of a run: ``{"type": "Message", "id": ..., "role": ..., ...}`` on the wire."""
+"""One step of a run. Its JSON is ``{"type": "Message", "id": ..., "role": ..., ...}``."""
+
+
+INTERRUPTED_REPLY: Final = "(interrupted: this reply is not complete)"
+"""Text at the end of a stored reply whose stream did not reach its end."""
 
 
 def to_messages(items: Iterable[object]) -> list[Message]:
-    """The messages among *items*, chat messages and run items alike; the rest is left out."""
+    """Return the messages among *items*, chat messages and run items; leave out everything else."""
     return [
         Message(
             role,
@@ -139,15 +144,16 @@ def to_messages(items: Iterable[object]) -> list[Message]:
 
 
 def as_chat(items: Iterable[Any]) -> list[Any]:
-    """*items* with the run items among them spelled as chat messages; the rest as it is.
+    """Return *items* with their run items converted to chat messages; other items stay as they are.
 
-    Tool calls that follow each other make one assistant's message. A handoff is no message and is
-    left out.
+    Consecutive tool calls become one assistant message. A handoff is not a message and is left
+    out.
     """
     messages: list[Any] = []
-    calls: list[Any] = []
+    calls: list[Any] = []  # the tool calls of the last message
     for item in items:
         run_item: Any = msgspec.to_builtins(item) if isinstance(item, RunItem) else item
+
         match run_item:
             case {"type": "ToolCall", "id": call_id, "tool_name": name, "arguments": arguments}:
                 function = {"name": name, "arguments": json.encode(arguments).decode()}
@@ -165,5 +171,7 @@ def as_chat(items: Iterable[Any]) -> list[Any]:
                 continue
             case _:
                 messages.append(item)
-        calls = []  # of the next message that makes calls
+
+        calls = []  # the next tool call starts a new message
+
     return messages

@@ -1,8 +1,11 @@
-"""The layer that calls again what failed. It rests on `stamina <https://stamina.hynek.me>`_.
+"""A layer that repeats failed calls. It is built on `stamina <https://stamina.hynek.me>`_.
 
-1. There is no default for what is retried: only the caller knows what is safe to repeat.
-2. Cancellation is never retried, whatever ``on`` says: only an `Exception` can be.
-3. The last error comes through unchanged.
+1. The errors to retry have no default, because only the caller knows which calls are safe to
+   repeat.
+2. Only an `Exception` is retried. Cancellation is never retried, regardless of ``on``.
+3. If the last attempt fails, its error is raised unchanged.
+
+`ServiceBuilder` explains where to put the layer in a stack.
 """
 
 from __future__ import annotations
@@ -12,45 +15,51 @@ from dataclasses import KW_ONLY, dataclass
 from types import ModuleType
 from typing import Generic, TypeAlias, final
 
-from tower_memory._arguments import check_seconds, check_whole
+from tower_memory._arguments import check_int, check_seconds
 from tower_memory._service import Req, Res, Service, check_inner, stack
 
 RetryOn: TypeAlias = (
     type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool | float]
 )
+"""Errors to retry: a class, several classes, or a function of the error."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class RetryLayer:
-    """Calls the service again when it raises *on*, waiting longer each time.
+    """Calls the service again if it raises an error of *on*, after a growing delay.
 
-    The waits are stamina's: 0.1 seconds, doubled for each further one up to 5, and up to 1 second
-    of jitter on top. A reply that was paid for and could not be saved (`SaveError`) is best saved
-    again, not asked for again: put the layer around `SaveSession` for that. stamina logs each
-    retry, without the request.
+    stamina computes the delays: 0.1 seconds before the first retry, doubled for each further retry,
+    plus up to 1 second of jitter, and at most 5 seconds in all. stamina logs each retry, without
+    the request.
+
+    If a paid reply could not be saved (`SaveError`), it is better to save the turn again than to
+    call the model again. To retry only the save, put this layer around `SaveSession`:
+    ``RetryLayer(on=SessionError)(SaveSession(store))``. `ServiceBuilder` compares the orders of
+    memory and retry.
 
     >>> import anyio
-    >>> answers = iter([ConnectionError(), "Hello"])
+    >>> from tower_memory import RetryLayer
+    >>> failures = [ConnectionError()]
     >>> async def flaky(request: str) -> str:
-    ...     match next(answers):
-    ...         case Exception() as error:
-    ...             raise error
-    ...         case answer:
-    ...             return answer
+    ...     if failures:
+    ...         raise failures.pop()
+    ...     return "Hello"
     >>> anyio.run(RetryLayer(on=ConnectionError)(flaky), "Hi")
     'Hello'
 
     Args:
-        on: An exception class, several of them, or a function of the exception that says whether
-            to try again: True, False, or after how many seconds.
-        attempts: How often to call at most, the first time included; 1 or more.
-        timeout: Seconds after which no further attempt is begun, or None; it cuts none short.
+        on: Errors to retry: an exception class, a tuple of exception classes, or a function of the
+            error that returns True, False, or the seconds to wait before the next attempt.
+        attempts: Maximum number of calls, including the first; 1 or more.
+        timeout: Seconds after which no further attempt starts, or None for no limit. A running
+            attempt is not cut off.
 
     Raises:
         ImportError: stamina is not installed.
-        TypeError: *on* is nothing of the kind, or *attempts* or *timeout* is no number.
-        ValueError: *attempts* is below 1, or *timeout* is negative.
+        TypeError: *on* is neither exception classes nor a function, *attempts* is not an integer,
+            or *timeout* is not a number.
+        ValueError: *on* is empty, *attempts* is below 1, or *timeout* is negative.
     """
 
     _: KW_ONLY
@@ -60,10 +69,10 @@ class RetryLayer:
 
     def __post_init__(self) -> None:
         _check_on(self.on)
-        check_whole("attempts", self.attempts, least=1)
+        check_int("attempts", self.attempts, least=1)
         if self.timeout is not None:
             check_seconds("timeout", self.timeout)
-        _stamina()
+        _import_stamina()
 
     def __call__(self, inner: Service[Req, Res], /) -> Retry[Req, Res]:
         check_inner(inner)
@@ -73,26 +82,27 @@ class RetryLayer:
 @final
 @dataclass(frozen=True, slots=True, repr=False)
 class Retry(Generic[Req, Res]):
-    """A service that tries again; made by `RetryLayer`."""
+    """A service that repeats failed calls of *inner*; made by `RetryLayer`."""
 
     inner: Service[Req, Res]
     layer: RetryLayer
 
     async def __call__(self, request: Req, /) -> Res:
-        # A caller, not stamina.retry, which shows the request to whoever logs retries.
-        call = _stamina().AsyncRetryingCaller(
+        # Unlike stamina.retry, a caller does not pass the request to stamina's logging hooks.
+        call = _import_stamina().AsyncRetryingCaller(
             attempts=self.layer.attempts, timeout=self.layer.timeout
         )
-        response: Res = await call(_never_cancellation(self.layer.on), self.inner, request)
+        response: Res = await call(_without_cancellation(self.layer.on), self.inner, request)
         return response
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)
 
 
-def _stamina() -> ModuleType:
+def _import_stamina() -> ModuleType:
+    """Import stamina; raise with an install command if it is missing."""
     try:
-        import stamina  # noqa: PLC0415 - an extra, imported where it is used
+        import stamina  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         msg = "RetryLayer needs stamina: pip install stamina, or 'tower-memory[retry]'"
         raise ImportError(msg) from error
@@ -100,6 +110,7 @@ def _stamina() -> ModuleType:
 
 
 def _check_on(on: object) -> None:
+    """Refuse *on* unless it is an exception class, a tuple of them, or a function."""
     classes = on if isinstance(on, tuple) else (on,)
     if not isinstance(on, (type, tuple)) and callable(on):
         return
@@ -112,12 +123,12 @@ def _check_on(on: object) -> None:
         raise ValueError(msg)
 
 
-def _never_cancellation(on: RetryOn) -> RetryOn:
-    """*on*, not asked about cancellation: stamina would ask a function about everything."""
+def _without_cancellation(on: RetryOn) -> RetryOn:
+    """Return *on*, restricted to `Exception`: stamina would pass cancellation to a function too."""
     if isinstance(on, (type, tuple)):
         return on
 
-    def ask(error: BaseException) -> bool | float:
+    def should_retry(error: BaseException) -> bool | float:
         return isinstance(error, Exception) and on(error)
 
-    return ask
+    return should_retry

@@ -1,9 +1,12 @@
-"""The layer that ends a call which takes too long.
+"""A layer that cancels calls that take too long.
 
-1. The time covers everything inside the layer: outside a retry it is the time for all attempts,
-   inside a retry the time for each.
-2. A turn that is being saved when the time is up is saved and its reply returned (see
-   `MemoryLayer`): the layer then raises nothing.
+1. The time covers everything inside the layer. Outside a retry, it limits all attempts together;
+   inside a retry, it limits each attempt.
+2. If the time is up while a turn is being saved, the turn is saved and its reply is returned (see
+   `MemoryLayer`). The layer then raises nothing.
+3. A stream is covered only until the inner service has returned it, not while it is read.
+
+`ServiceBuilder` explains where to put the layer in a stack.
 """
 
 from __future__ import annotations
@@ -22,19 +25,25 @@ from tower_memory._service import Req, Res, Service, check_inner, stack
 class TimeoutLayer:
     """Cancels a call after *seconds* and raises `TimeoutError`.
 
-    >>> async def slow(request: str) -> str:
+    Around memory, the time covers the load and the model call, and never cuts off the save.
+    `ServiceBuilder` compares the orders of timeout, memory and retry.
+
+    >>> import anyio
+    >>> from tower_memory import TimeoutLayer
+    >>> async def slow(request: str) -> None:
     ...     await anyio.sleep_forever()
     >>> anyio.run(TimeoutLayer(0.01)(slow), "Hi")
     Traceback (most recent call last):
-    TimeoutError: it took longer than 0.01 seconds
+    TimeoutError: the call took longer than 0.01 seconds
 
     Args:
-        seconds: How long the call may take; 0 for not at all, ``math.inf`` for ever.
+        seconds: Maximum duration of a call; ``math.inf`` for no limit. With 0, a call is cancelled
+            as soon as it waits.
 
     Raises:
-        TypeError: *seconds* is no number.
-        ValueError: *seconds* is negative or not a number (NaN).
-        TimeoutError: When called: it took longer.
+        TypeError: *seconds* is not a number.
+        ValueError: *seconds* is negative, NaN, or finite and above 2**40.
+        TimeoutError: A call took longer. The service raises this, not the layer.
     """
 
     seconds: float
@@ -50,14 +59,14 @@ class TimeoutLayer:
 @final
 @dataclass(frozen=True, slots=True, repr=False)
 class Timeout(Generic[Req, Res]):
-    """A service that gives up after a while; made by `TimeoutLayer`."""
+    """A service that cancels *inner* after a time; made by `TimeoutLayer`."""
 
     inner: Service[Req, Res]
     layer: TimeoutLayer
 
     async def __call__(self, request: Req, /) -> Res:
         seconds = self.layer.seconds
-        with anyio.fail_after(seconds, reason=f"it took longer than {seconds} seconds"):
+        with anyio.fail_after(seconds, reason=f"the call took longer than {seconds} seconds"):
             return await self.inner(request)
 
     def __repr__(self) -> str:
