@@ -1,4 +1,4 @@
-"""A layer that runs its service in an asyncio loop, whatever loop it is called from."""
+"""The bridge: a layer that runs its service in an asyncio loop, on asyncio and on trio."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveSession
-from tower_memory._errands import Errand
+from helpers.internals import BridgedCall
+from helpers.layers import memory_over
+from helpers.messages import assistant, user
+from helpers.waiting import until
+from tower_memory import InMemorySessionStore
 from tower_memory.bridges import AsyncioLayer
 from tower_memory.testing import ScriptedService
 
@@ -37,16 +40,16 @@ async def test_the_service_runs_in_one_asyncio_loop_with_the_callers_context(any
     assert repr(service) == "AsyncioLayer() > loop_and_thread"
 
 
-async def test_what_it_raises_is_raised():
+async def test_an_error_of_the_service_is_raised():
     class Boom(Exception):
-        """What the service raises."""
+        """The error of the service."""
 
     async with AsyncioLayer() as bridge:
         with pytest.raises(Boom):
             await bridge(ScriptedService(Boom()))(1)
 
 
-async def test_cancelling_the_call_cancels_what_runs_there():
+async def test_cancelling_the_call_cancels_the_service():
     cancelled = threading.Event()
     called = threading.Event()
 
@@ -67,7 +70,7 @@ async def test_cancelling_the_call_cancels_what_runs_there():
         assert cancelled.is_set()
 
 
-async def test_it_may_be_used_again_once_it_is_closed_and_leaves_no_thread():
+async def test_a_closed_bridge_leaves_no_thread_and_may_be_used_again():
     before = threading.active_count()
     bridge = AsyncioLayer()
     for _ in range(2):
@@ -77,11 +80,7 @@ async def test_it_may_be_used_again_once_it_is_closed_and_leaves_no_thread():
         assert threading.active_count() == before
 
 
-def user(text):
-    return {"role": "user", "content": text}
-
-
-class Stream:
+class AsyncioStream:
     def __init__(self, chunks, *, entered=None):
         self.left = list(chunks)
         self.response = SimpleNamespace(status=200)
@@ -92,7 +91,7 @@ class Stream:
         return self
 
     async def __anext__(self):
-        await asyncio.sleep(0)  # fails but on asyncio
+        await asyncio.sleep(0)  # fails outside of asyncio
         if not self.left:
             raise StopAsyncIteration
         return self.left.pop(0)
@@ -112,7 +111,7 @@ async def generated():
         yield chunk
 
 
-class Manager:
+class AsyncioManager:
     def __init__(self, stream):
         self.stream = stream
         self.left = False
@@ -128,36 +127,39 @@ class Manager:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: Stream("ab"), generated, lambda: Manager(Stream("ab"))],
+    [lambda: AsyncioStream("ab"), generated, lambda: AsyncioManager(AsyncioStream("ab"))],
     ids=["iterator", "generator", "manager"],
 )
-async def test_a_stream_is_read_there_and_remembered_here(make):
+async def test_a_stream_is_read_on_the_asyncio_loop_and_saved_on_the_callers_loop(make):
     store = InMemorySessionStore()
-    layer = MemoryLayer(LoadSession(store), SaveSession(store), session_id="s")
+    layer = memory_over(store)
     inner = make()
     async with AsyncioLayer() as bridge:
         stream = await layer(bridge(ScriptedService(inner)))([user("a")])
         async with stream:
             assert [chunk async for chunk in stream] == ["a", "b"]
-    assert await store.load("s") == [user("a"), {"role": "assistant", "content": "ab"}]
-    assert not isinstance(inner, Manager) or inner.left
+    assert await store.load("s") == [user("a"), assistant("ab")]
+    assert not isinstance(inner, AsyncioManager) or inner.left
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_of_a_stream_that_crossed_what_awaits_is_left_behind():
-    inner, other, bare = Stream("ab"), Stream("ab"), generated()
+async def test_the_async_methods_of_a_bridged_stream_are_refused():
+    inner, other, bare = AsyncioStream("ab"), AsyncioStream("ab"), generated()
     async with AsyncioLayer() as bridge:
         service = bridge(ScriptedService(inner, other, bare))
         stream = await service(1)
+
         assert stream.response.status == 200
         with pytest.raises(AttributeError, match="rest of .* would run in another event loop"):
             stream.rest  # noqa: B018
         with pytest.raises(AttributeError, match="nothing"):
             stream.nothing  # noqa: B018
+
         await stream.close()
         async with await service(1) as stream:
             assert await anext(stream) == "a"
         await (await service(1)).aclose()
+
     assert inner.closed
     assert other.closed
 
@@ -191,7 +193,7 @@ async def in_a_time_limit():
 
 
 @pytest.mark.parametrize("make", [in_a_context_of_its_own, in_a_task_group, in_a_time_limit])
-async def test_one_task_reads_a_stream_from_its_beginning_to_its_end(make):
+async def test_a_bridged_stream_is_read_by_one_task_from_its_beginning_to_its_end(make):
     async with AsyncioLayer() as bridge:
         stream = await bridge(ScriptedService(make()))(1)
         async with contextlib.aclosing(stream):
@@ -199,11 +201,11 @@ async def test_one_task_reads_a_stream_from_its_beginning_to_its_end(make):
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_a_step_that_is_cancelled_is_cancelled_there_and_the_stream_goes_on():
+async def test_a_cancelled_read_is_cancelled_on_the_asyncio_loop_and_the_stream_continues():
     cancelled = threading.Event()
     reading = threading.Event()
 
-    class Slow(Stream):
+    class Slow(AsyncioStream):
         async def __anext__(self):
             if len(self.left) == 2:
                 reading.set()
@@ -228,11 +230,11 @@ async def test_a_step_that_is_cancelled_is_cancelled_there_and_the_stream_goes_o
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("fails", ["not", "as it is cancelled", "by cancelling itself"])
-async def test_steps_that_are_asked_for_at_once_are_taken_one_by_one(fails):
+async def test_reads_of_a_stream_at_the_same_time_run_one_by_one(fails):
     reading, go_on = threading.Event(), threading.Event()
     loops = []
 
-    class Slow(Stream):
+    class Slow(AsyncioStream):
         async def __anext__(self):
             reading.set()
             loops.append(asyncio.get_running_loop())
@@ -245,7 +247,7 @@ async def test_steps_that_are_asked_for_at_once_are_taken_one_by_one(fails):
                 raise asyncio.CancelledError
             return await super().__anext__()
 
-    got, gone = [], []
+    got, ended = [], []
 
     async def take(scope):
         with scope:
@@ -253,7 +255,7 @@ async def test_steps_that_are_asked_for_at_once_are_taken_one_by_one(fails):
                 got.append(await anext(stream))
             except (RuntimeError, ValueError) as error:
                 got.append(type(error))
-        gone.append(scope)
+        ended.append(scope)
 
     async with AsyncioLayer() as bridge:
         stream = await bridge(ScriptedService(Slow("ab")))(1)
@@ -267,9 +269,10 @@ async def test_steps_that_are_asked_for_at_once_are_taken_one_by_one(fails):
             cancelled = {"not": scopes[1:2], "as it is cancelled": scopes[1::-1]}.get(fails, [])
             for scope in cancelled:
                 scope.cancel()
-            while len(gone) < len(cancelled):
+            while len(ended) < len(cancelled):
                 await anyio.lowlevel.checkpoint()
             go_on.set()
+
     expected = {
         "not": ["a", "b"],
         "as it is cancelled": ["a"],
@@ -278,27 +281,27 @@ async def test_steps_that_are_asked_for_at_once_are_taken_one_by_one(fails):
     assert sorted(got, key=str) == expected[fails]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # where it can be told when
-async def test_a_step_that_is_cancelled_as_it_is_done_ends_nothing_else():
-    errand = Errand()
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # only here the test controls the moment
+async def test_a_call_cancelled_as_it_ends_does_not_end_its_stream():
+    call = BridgedCall()
 
     async def model(_request):
         asking.cancel()
-        return Stream("ab")
+        return AsyncioStream("ab")
 
-    asking = asyncio.create_task(errand.call(None, model, 1))
+    asking = asyncio.create_task(call.run(None, model, 1))
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert await errand.next(None, 1, 0) == "a"
-    errand.let_go()
+    assert await call.next(None, 1, 0) == "a"
+    call.detach()
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("leave", ["dropped", "cancelled as it came"])
-async def test_a_stream_that_nobody_has_any_more_is_closed_there(leave):
+async def test_an_abandoned_stream_is_closed_on_the_asyncio_loop(leave):
     closed = threading.Event()
 
-    class Noting(Stream):
+    class Noting(AsyncioStream):
         async def close(self):
             closed.set()
 
@@ -322,7 +325,7 @@ async def test_leaving_a_bridge_ends_what_runs_in_it():
         called.set()
         await asyncio.Event().wait()
 
-    class Hanging(Stream):
+    class Hanging(AsyncioStream):
         async def __anext__(self):
             called.set()
             await asyncio.Event().wait()
@@ -343,16 +346,17 @@ async def test_leaving_a_bridge_ends_what_runs_in_it():
                 tasks.start_soon(run)
                 while not called.is_set():
                     await anyio.lowlevel.checkpoint()
+
         assert outcomes == ["it was cancelled in its own event loop, such as by closing the bridge"]
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_a_stream_outlives_its_bridge_without_harm():
+async def test_a_stream_that_outlives_its_bridge_raises_when_it_is_read():
     async with AsyncioLayer() as bridge:
-        stream = await bridge(ScriptedService(Stream("ab")))(1)
+        stream = await bridge(ScriptedService(AsyncioStream("ab")))(1)
         await stream.aclose()
         await stream.aclose()
-        assert await anext(stream) == "a"  # as it would without the bridge
+        assert await anext(stream) == "a"  # as without the bridge
     with pytest.raises(RuntimeError, match="the bridge was left; read its streams inside"):
         await anext(stream)
     del stream
@@ -360,8 +364,8 @@ async def test_a_stream_outlives_its_bridge_without_harm():
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_generators_of_a_stream_do_not_cross_unseen():
-    class WithTexts(Stream):
+async def test_generators_of_a_bridged_stream_are_refused_on_the_callers_loop():
+    class WithTexts(AsyncioStream):
         def __init__(self, chunks):
             super().__init__(chunks)
             self.text_stream = generated()
@@ -379,6 +383,7 @@ async def test_generators_of_a_stream_do_not_cross_unseen():
             with pytest.raises(AttributeError, match="would run in another event loop"):
                 getattr(stream, name)
         await stream.close()
+
     assert inner.closed is not threading.current_thread()
 
 
@@ -387,7 +392,7 @@ async def count_tasks(_request):
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_calls_that_are_over_leave_no_task_behind():
+async def test_ended_calls_leave_no_task_behind():
     async with AsyncioLayer() as bridge:
         before = await bridge(count_tasks)(1)
         for reply in ("done", ValueError()):
@@ -397,7 +402,7 @@ async def test_calls_that_are_over_leave_no_task_behind():
         assert await bridge(count_tasks)(1) == before
 
 
-async def test_what_is_shielded_in_a_call_is_done_though_it_is_cancelled():
+async def test_the_shielded_part_of_a_cancelled_call_runs_to_its_end():
     done = []
 
     async def model(_request):
@@ -405,7 +410,7 @@ async def test_what_is_shielded_in_a_call_is_done_though_it_is_cancelled():
             called.set()
             await anyio.to_thread.run_sync(go_on.wait, 60)
             done.append("what is shielded")
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep_forever()  # until the cancellation arrives from the other event loop
         done.append("what is not")
 
     called, go_on = threading.Event(), threading.Event()
@@ -413,12 +418,15 @@ async def test_what_is_shielded_in_a_call_is_done_though_it_is_cancelled():
         tasks.start_soon(bridge(model), 1)
         await until(called.is_set)
         tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.wait_all_tasks_blocked()
         go_on.set()
+
     assert done == ["what is shielded"]
 
 
-async def test_closing_goes_on_though_its_caller_is_cancelled():
-    class Slow(Stream):
+async def test_closing_a_stream_continues_after_its_caller_was_cancelled():
+    class Slow(AsyncioStream):
         async def aclose(self):
             with anyio.CancelScope(shield=True):
                 await asyncio.sleep(0)
@@ -435,10 +443,10 @@ async def test_closing_goes_on_though_its_caller_is_cancelled():
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_a_step_that_was_cancelled_leaves_no_trace_in_the_next():
+async def test_a_cancelled_read_does_not_affect_the_next_read():
     reading = threading.Event()
 
-    class Slow(Stream):
+    class Slow(AsyncioStream):
         async def __anext__(self):
             if not reading.is_set():
                 reading.set()
@@ -455,8 +463,8 @@ async def test_a_step_that_was_cancelled_leaves_no_trace_in_the_next():
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_a_chunk_that_came_as_its_reader_was_cancelled_is_read_next():
-    class Cancelling(Stream):
+async def test_a_chunk_that_arrived_as_its_reader_was_cancelled_is_read_next():
+    class Cancelling(AsyncioStream):
         async def __anext__(self):
             if len(self.left) == 2:
                 token.run_sync_soon(tasks.cancel_scope.cancel)
@@ -464,8 +472,9 @@ async def test_a_chunk_that_came_as_its_reader_was_cancelled_is_read_next():
 
     token = anyio.lowlevel.current_token().native_token
     dropped = 0
+
     async with AsyncioLayer() as bridge:
-        while not dropped:  # it is not always late enough
+        while not dropped:  # the chunk does not always arrive late enough
             stream = await bridge(ScriptedService(Cancelling("ab")))(1)
             got = []
             async with anyio.create_task_group() as tasks:
@@ -476,32 +485,29 @@ async def test_a_chunk_that_came_as_its_reader_was_cancelled_is_read_next():
 
 
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_a_stream_that_crossed_can_be_copied():
+async def test_a_bridged_stream_can_be_copied():
     async with AsyncioLayer() as bridge:
-        stream = await bridge(ScriptedService(Stream("ab")))(1)
+        stream = await bridge(ScriptedService(AsyncioStream("ab")))(1)
         assert await anext(copy.copy(stream)) == "a"
 
 
-async def test_a_memory_inside_a_bridge_knows_who_reads_its_stream():
+async def test_a_memory_layer_inside_a_bridge_knows_the_task_that_reads_its_stream():
     store = InMemorySessionStore()
-    layer = MemoryLayer(LoadSession(store), SaveSession(store), session_id="s")
+    layer = memory_over(store)
+
     async with AsyncioLayer() as bridge:
-        service = bridge(layer(ScriptedService(Stream("ab"), "done")))
+        service = bridge(layer(ScriptedService(AsyncioStream("ab"), "done")))
 
         async def read_one():
             stream = await service([user("a")])
             await anext(stream)
-            left.append(stream)  # so that it is not closed
+            left.append(stream)  # keeps the stream from being closed
 
         left = []
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read_one)
+
         with anyio.fail_after(60):
             assert await service([user("b")]) == "done"
+
     assert len(await store.load("s")) == 2
-
-
-async def until(condition):
-    with anyio.fail_after(60):
-        while not condition():
-            await anyio.lowlevel.checkpoint()

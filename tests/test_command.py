@@ -1,4 +1,4 @@
-"""``python -m tower_memory``, as a person or a script uses it."""
+"""The command ``tower-memory`` in a pipe and in a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from openai_server import serving
+
+from helpers.processes import python_path
+from helpers.servers import echo_server
 
 COMMAND = [sys.executable, "-m", "tower_memory"]
 COLOUR = "my favourite colour is teal\nwhat is my favourite colour?\n"
@@ -38,7 +40,7 @@ def run(tmp_path):
 
 
 def failed(done, *words, status=1):
-    """Assert that it ended with one clear line on standard error and *status*."""
+    """Fail unless the command ended with *status* and one line with *words* on standard error."""
     assert done.returncode == status, done.stderr
     (line,) = done.stderr.splitlines()
     for word in words:
@@ -73,7 +75,7 @@ def test_empty_lines_and_no_lines_are_no_turns(run):
 
 
 def test_an_endpoint_is_asked_through_the_openai_client(run):
-    with serving() as server:
+    with echo_server() as server:
         options = ("--base-url", server.url, "--model", "m")
         assert run(*options).stdout.splitlines() == [
             "1 messages, the last: my favourite colour is teal",
@@ -85,7 +87,7 @@ def test_an_endpoint_is_asked_through_the_openai_client(run):
 
 
 def test_a_reply_of_several_lines_is_one_line_in_a_pipe(run):
-    with serving() as server:
+    with echo_server() as server:
         done = run("--base-url", server.url, "--model", "m", said="x\x0by")
     assert done.stdout == "1 messages, the last: x y\n"
 
@@ -110,7 +112,7 @@ def test_a_path_that_cannot_be_written_is_one_line(run, tmp_path):
     failed(run("--db", "."), "unable to open database file")
 
 
-def test_a_file_that_is_no_database_of_ours_is_one_line_and_left_as_it_was(run, tmp_path):
+def test_a_file_of_another_program_is_one_line_and_stays_unchanged(run, tmp_path):
     file = tmp_path / "notes.txt"
     file.write_text("Dear diary\n" * 100)
     failed(run("--db", "notes.txt"), "notes.txt", "file is not a database")
@@ -130,7 +132,7 @@ def test_an_endpoint_that_does_not_answer_is_one_line_and_saves_nothing(run):
 
 
 def test_an_endpoint_that_answers_with_an_error_is_one_line(run):
-    with serving() as server:
+    with echo_server() as server:
         server.status = 404
         done = run("--base-url", server.url, "--model", "m")
     failed(done, server.url, "No such model.")
@@ -150,15 +152,15 @@ def test_an_endpoint_that_answers_with_an_error_is_one_line(run):
     ],
 )
 def test_an_endpoint_that_answers_with_something_else_is_one_line(run, reply):
-    with serving() as server:
+    with echo_server() as server:
         server.reply = reply
         failed(run("--base-url", server.url, "--model", "m"), server.url, "gave no")
     assert "no earlier messages" in run(said="Hi").stdout
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "7", '"\\ud800 and \\u001b[31m"', "null"])
-def test_a_reply_that_cannot_be_kept_or_shown_as_it_is_is_no_traceback(run, content):
-    with serving() as server:
+def test_a_reply_that_cannot_be_stored_or_shown_causes_no_traceback(run, content):
+    with echo_server() as server:
         server.reply = b'{"choices": [{"message": {"role": "assistant", "content": %s}}]}' % (
             content.encode()
         )
@@ -176,7 +178,7 @@ def test_a_reply_that_cannot_be_kept_or_shown_as_it_is_is_no_traceback(run, cont
     ],
     ids=["address", "key", "proxy"],
 )
-def test_what_the_client_cannot_use_is_one_line(run, options, variables):
+def test_options_that_the_client_cannot_use_are_one_line(run, options, variables):
     failed(run("--model", "m", *options, **variables))
 
 
@@ -192,7 +194,7 @@ def test_a_closed_standard_input_or_output_is_one_line(tmp_path, closed):
     failed(done, "is closed")
 
 
-def test_letters_that_the_output_lacks_are_spelled_out(run):
+def test_characters_that_the_output_cannot_encode_are_escaped(run):
     run(said="\u20ac")
     assert "\\u20ac" in run(said="Hi", PYTHONIOENCODING="latin1").stdout
 
@@ -203,13 +205,13 @@ def test_a_missing_key_is_one_line(run, key):
     failed(done, "OPENAI_API_KEY")
 
 
-def test_an_address_that_is_none_is_one_line_that_says_why(run):
+def test_an_invalid_address_is_one_line_that_names_the_reason(run):
     failed(run("--model", "m", "--base-url", "127.0.0.1:1/v1"), "http://")
 
 
-def test_a_missing_extra_is_one_line_that_says_how_to_get_it(run, tmp_path):
+def test_a_missing_extra_is_one_line_that_names_the_remedy(run, tmp_path):
     (tmp_path / "openai.py").write_text("raise ImportError")
-    done = run("--model", "m", PYTHONPATH=str(tmp_path))
+    done = run("--model", "m", PYTHONPATH=python_path(tmp_path))
     failed(done, "pip install 'tower-memory[openai]'")
 
 
@@ -229,12 +231,13 @@ def test_a_reply_that_cannot_be_saved_is_still_printed(run, tmp_path):
     failed(done, "this turn is not saved", "database is locked")
 
 
-def test_a_conversation_taken_over_from_tower_llm_goes_on_if_it_is_a_chat(run, tmp_path):
+def test_a_conversation_taken_over_from_tower_llm_can_be_continued_if_it_is_a_chat(run, tmp_path):
     connection = sqlite3.connect(tmp_path / "sessions.db")
     connection.execute(
         "CREATE TABLE sessions (id INTEGER PRIMARY KEY, session_id, item_type, item_data,"
         " created_at, sequence_num)"
     )
+
     for number, item in enumerate(
         [
             '{"type":"ToolCall","id":"c","tool_name":"f","arguments":{}}',
@@ -247,13 +250,16 @@ def test_a_conversation_taken_over_from_tower_llm_goes_on_if_it_is_a_chat(run, t
             (item, number),
         )
         connection.commit()
+
     connection.execute("UPDATE sessions SET session_id = 'odd' WHERE sequence_num = 2")
     connection.commit()
     connection.close()
     done = run(said="Hi")
+
     assert done.stdout == 'I was given 2 earlier messages, the first: "None"\n'
+
     done = run("--session", "odd", said="Hi")
-    failed(done, "session odd is no chat: history[0] must be a message with a role")
+    failed(done, "session odd is not a chat: history[0] must be a message with a role")
 
 
 def test_a_full_disk_at_standard_output_is_one_line(tmp_path):
@@ -264,7 +270,7 @@ def test_a_full_disk_at_standard_output_is_one_line(tmp_path):
     failed(done, "No space left on device")
 
 
-def test_a_reader_that_stops_reading_is_no_traceback(tmp_path):
+def test_a_closed_pipe_causes_no_traceback(tmp_path):
     child = subprocess.Popen(
         COMMAND,
         cwd=tmp_path,
@@ -279,13 +285,15 @@ def test_a_reader_that_stops_reading_is_no_traceback(tmp_path):
     child.stdout.close()
     child.stdin.write("Hi\n")
     child.stdin.close()
+
     assert child.wait(60) == 1
     assert child.stderr.read() == ""
+
     child.stderr.close()
 
 
 class Terminal:
-    """The command in a terminal, to type into and to read from."""
+    """The command in a pseudo-terminal."""
 
     def __init__(self, folder, *arguments):
         self.screen, inside = pty.openpty()
@@ -301,7 +309,7 @@ class Terminal:
         self.shown = ""
 
     def until(self, text):
-        """Read until *text* was shown, once more than before."""
+        """Read the screen until *text* is shown again."""
         while text not in self.shown:
             self.shown += os.read(self.screen, 4096).decode()
         _, _, self.shown = self.shown.partition(text)
@@ -314,7 +322,7 @@ class Terminal:
         try:
             while rest := os.read(self.screen, 4096):
                 self.shown += rest.decode()
-        except OSError:  # how a terminal says that nobody is there any more
+        except OSError:  # the terminal was closed
             pass
         os.close(self.screen)
         return status, self.shown
@@ -336,7 +344,7 @@ def test_in_a_terminal_it_prompts_and_ends_at_the_end_of_input(tmp_path):
 def test_ctrl_c_at_the_prompt_ends_it_cleanly(tmp_path):
     terminal = Terminal(tmp_path)
     terminal.until("> ")
-    # Python itself may miss one that comes just before it begins to wait for a line.
+    # Python may miss a signal that arrives just before it waits for a line.
     while terminal.child.poll() is None:
         os.kill(terminal.child.pid, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
@@ -355,9 +363,11 @@ def test_ctrl_c_while_the_model_is_asked_ends_it_cleanly_and_saves_nothing(run, 
         terminal.until("> ")
         terminal.type("Hi\n")
         connection, _ = silent.accept()
+
         with connection:
             os.kill(terminal.child.pid, signal.SIGINT)
             status, rest = terminal.end()
+
     assert status == 130
     assert "Traceback" not in rest
     assert "no earlier messages" in run(said="Hi").stdout

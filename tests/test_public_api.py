@@ -1,17 +1,17 @@
-"""The public names: all there, all documented, and nothing else."""
+"""The public names: complete, documented, and no others."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.resources
 import inspect
-import subprocess
-import sys
 
 import pytest
 
 import tower_memory
-from tower_memory import bridges, dialects, testing, windows
+from helpers.processes import run_python
+from tower_memory import __main__, bridges, dialects, store_toolkit, streams, testing, windows
+from tower_memory.dialects import toolkit
 
 NAMES = [
     "Service",
@@ -28,6 +28,8 @@ NAMES = [
     "SessionStore",
     "Session",
     "History",
+    "TurnInfo",
+    "ItemCodec",
     "Turn",
     "Role",
     "Message",
@@ -46,13 +48,23 @@ NAMES = [
 
 
 def test_the_public_names_are_exactly_these():
-    assert sorted(tower_memory.__all__) == sorted(NAMES)
+    assert sorted(tower_memory.__all__) == sorted([*NAMES, "__version__"])
     assert all(hasattr(tower_memory, name) for name in NAMES)
     assert set(dialects.__all__) == {
         *("AnthropicMessages", "ChatCompletions", "OpenAIResponses", "PydanticAI"),
-        *("Dialect", "Streamed", "WholeRequests"),
+        *("Dialect", "ItemLinks", "LinkedDialect", "Streamed", "WholeRequests"),
+    }
+    assert set(toolkit.__all__) == {
+        *("INTERRUPTED", "INTERRUPTED_REPLY", "MISSING", "check_chat_messages", "check_list"),
+        *("check_roles", "describe_shape", "field", "holds_no_result", "is_instruction"),
+        *("is_json", "is_plain", "item_links", "list_field", "mark_interrupted"),
+        *("messages_field", "new_in_response", "nothing_left", "partition", "plain_links"),
+        *("repair", "replace_messages", "request_messages", "starts_exchange"),
+        *("streamed_text", "to_builtins", "to_class"),
     }
     assert set(bridges.__all__) == {"AsyncioLayer"}
+    assert set(streams.__all__) == {"Stream"}
+    assert set(store_toolkit.__all__) == {"ItemCodec", "check_load", "check_session_id"}
     assert set(windows.__all__) == {
         *("BoundedWindow", "LastItems", "LastTurns", "Shortest", "TokenBudget", "Window"),
         "estimated_tokens",
@@ -66,6 +78,9 @@ PUBLIC = [
     *(getattr(tower_memory, name) for name in NAMES if name != "RunItem"),
     *(getattr(dialects, name) for name in dialects.__all__),
     *(getattr(windows, name) for name in windows.__all__),
+    *(getattr(store_toolkit, name) for name in store_toolkit.__all__ if name != "ItemCodec"),
+    streams.Stream,
+    *(each for name in toolkit.__all__ if callable(each := getattr(toolkit, name))),
     bridges.AsyncioLayer,
 ]
 
@@ -78,6 +93,15 @@ def test_every_public_class_and_method_says_what_it_does(public):
             assert inspect.getdoc(value), f"{public.__name__}.{method}"
 
 
+def test_the_package_tells_its_version():
+    assert tower_memory.__version__ == importlib.metadata.version("tower-memory")
+
+
+def test_the_command_is_installed():
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="tower-memory")
+    assert command.load() is __main__.main
+
+
 def test_the_package_says_that_it_is_typed():
     assert importlib.resources.files(tower_memory).joinpath("py.typed").is_file()
     assert "Typing :: Typed" in importlib.metadata.metadata("tower-memory").get_all("Classifier")
@@ -85,11 +109,11 @@ def test_the_package_says_that_it_is_typed():
 
 def test_no_client_library_and_no_extra_is_imported():
     program = (
-        "import sys, tower_memory, tower_memory.dialects, tower_memory.bridges, tower_memory.windows;"
+        "import sys, tower_memory;"
+        "import tower_memory.dialects, tower_memory.bridges, tower_memory.windows,"
+        " tower_memory.streams, tower_memory.store_toolkit;"
         "extras = {'openai', 'anthropic', 'pydantic_ai', 'litellm', 'agents', 'stamina'};"
         "print(*extras & set(sys.modules), *{'pydantic', 'trio', 'httpx'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    done = run_python(program, check=True)
     assert done.stdout == "\n"

@@ -7,15 +7,8 @@ import functools
 import pytest
 import stamina
 
-from tower_memory import (
-    InMemorySessionStore,
-    LoadSession,
-    MemoryLayer,
-    RetryLayer,
-    SaveSession,
-    ServiceBuilder,
-    TimeoutLayer,
-)
+from helpers.layers import memory_over
+from tower_memory import InMemorySessionStore, RetryLayer, ServiceBuilder, TimeoutLayer
 
 
 def marking(mark):
@@ -64,7 +57,7 @@ async def test_a_plain_stamina_decorator_retries_even_around_a_layer_of_ours():
 
 
 @pytest.mark.parametrize("wrong", [None, "layer", 3])
-def test_what_is_no_layer_or_service_is_refused_by_name(wrong):
+def test_a_value_that_is_no_layer_or_service_is_refused_by_name(wrong):
     with pytest.raises(TypeError, match=f"layer must be callable, got {wrong!r}"):
         ServiceBuilder().layer(wrong)
     with pytest.raises(TypeError, match=f"layer must be callable, got {wrong!r}"):
@@ -74,7 +67,7 @@ def test_what_is_no_layer_or_service_is_refused_by_name(wrong):
 
 
 def test_a_layer_that_returns_no_service_is_named():
-    with pytest.raises(TypeError, match=r"what <function .*<lambda>.* returned must be callable"):
+    with pytest.raises(TypeError, match=r"the result of <function .*<lambda>.* must be callable"):
         ServiceBuilder().layer(lambda _inner: None).service(echo)
 
 
@@ -85,10 +78,11 @@ def test_the_repr_of_a_stack_shows_its_layers_in_order():
         .layer(TimeoutLayer(30))
         .layer(stamina.retry(on=OSError))
         .layer(RetryLayer(on=ConnectionError, attempts=2))
-        .layer(MemoryLayer(LoadSession(store), SaveSession(store), session_id="user_123"))
+        .layer(memory_over(store, session_id="user_123"))
         .layer(marking("a"))
         .service(echo)
     )
+
     assert repr(service) == (
         "TimeoutLayer(seconds=30) > retry.retry_decorator > "
         "RetryLayer(on=<class 'ConnectionError'>, attempts=2, timeout=None) > "
@@ -97,7 +91,7 @@ def test_the_repr_of_a_stack_shows_its_layers_in_order():
     )
 
 
-def test_a_layer_that_wraps_nothing_by_the_book_is_seen_through_by_its_inner():
+def test_the_repr_looks_through_a_layer_without_functools_wraps():
     def logged(inner):
         async def call(request):
             return await inner(request)
@@ -113,5 +107,5 @@ def test_a_session_id_function_is_shown_by_its_name():
         return request["user"]
 
     store = InMemorySessionStore()
-    layer = MemoryLayer(LoadSession(store), SaveSession(store), session_id=user_of)
+    layer = memory_over(store, session_id=user_of)
     assert "user_of, overlap='serialize'" in repr(layer)

@@ -1,13 +1,14 @@
 # pyright: strict
-"""What type checkers make of the public names. Read by mypy and pyright, never executed.
+"""The types of the public names. Checked by mypy and pyright, never executed.
 
 A line with an ignore comment must be an error: both checkers report a comment without use.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, assert_type
 
 import agents
+import openai
 import stamina
 
 from tower_memory import (
@@ -40,6 +41,8 @@ from tower_memory.dialects import (
     PydanticAI,
     WholeRequests,
 )
+from tower_memory.streams import Stream
+from tower_memory.testing import ScriptedService
 from tower_memory.windows import LastTurns, Shortest, TokenBudget, Window
 
 
@@ -53,6 +56,18 @@ async def stream(request: list[str]) -> AsyncIterator[str]:
             yield word
 
     return words()
+
+
+async def generator(request: list[str]) -> AsyncGenerator[str]:
+    async def words() -> AsyncGenerator[str]:
+        for word in request:
+            yield word
+
+    return words()
+
+
+async def client_stream(request: list[str]) -> openai.AsyncStream[str]:
+    raise NotImplementedError
 
 
 def not_async(request: list[str]) -> bytes:
@@ -80,12 +95,16 @@ other_layer: Layer[list[str], bytes] = for_numbers  # type: ignore[assignment]  
 
 
 async def stacks() -> None:
-    # Layers keep the types of what they wrap, alone, nested and from a builder.
+    # Layers keep the types of the services that they wrap, alone, nested and from a builder.
     assert_type(await memory(ask)(["Hi"]), bytes)
     assert_type(await RetryLayer(on=OSError)(ask)(["Hi"]), bytes)
     assert_type(await TimeoutLayer(1)(ask)(["Hi"]), bytes)
     assert_type(await AsyncioLayer()(ask)(["Hi"]), bytes)
-    assert_type(await memory(stream)(["Hi"]), AsyncIterator[str])
+    assert_type(await memory(stream)(["Hi"]), Stream[str])
+    assert_type(await memory(generator)(["Hi"]), Stream[str])
+    assert_type(await memory(client_stream)(["Hi"]), openai.AsyncStream[str])
+    async with await memory(stream)(["Hi"]) as opened:
+        assert_type([word async for word in opened], list[str])
     assert_type(await TimeoutLayer(1)(RetryLayer(on=OSError)(memory(ask)))(["Hi"]), bytes)
     built = ServiceBuilder().layer(TimeoutLayer(1)).layer(memory).layer(logged).service(ask)
     assert_type(built, Service[list[str], bytes])
@@ -94,7 +113,7 @@ async def stacks() -> None:
     assert_type(with_stamina, Service[list[str], bytes])
 
     await built("Hi")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    memory(not_async)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    memory(not_async)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     for_numbers(memory(ask))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ServiceBuilder().layer(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ServiceBuilder().service(not_async)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -112,7 +131,7 @@ async def stores() -> None:
     MemoryLayer(load, TimeoutLayer(1)(save), session_id=lambda request: str(request))
     MemoryLayer(store.load, store.append, session_id="s")
 
-    # What the items are is known where it was said.
+    # The type of the items is known if item_type is given.
     typed = SqliteSessionStore("a.db", item_type=MessageItem)
     assert_type(typed, SqliteSessionStore[MessageItem])
     assert_type((await typed.load("s"))[0], MessageItem)
@@ -122,6 +141,11 @@ async def stores() -> None:
     await typed.append(Turn("s", ["text"]))  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     run_items: SqliteSessionStore[RunItem] = SqliteSessionStore("a.db", item_type=RunItem)
     assert_type((await run_items.load("s"))[0], RunItem)
+
+    # Without type arguments, a store in memory holds JSON values.
+    assert_type(InMemorySessionStore(), InMemorySessionStore[Any])
+    assert_type(SqliteSessionStore.in_memory(), SqliteSessionStore[Any])
+    assert_type(SqliteSession.in_memory("s"), SqliteSession[Any])
 
     # They satisfy the protocols.
     for each in (store, InMemorySessionStore[Any]()):
@@ -134,6 +158,12 @@ async def stores() -> None:
     assert_type(await session.get_messages(), list[Message])
     await agents.Runner.run(agents.Agent(name="a"), "Hi", session=session)
     print(ours, theirs)
+
+
+def scripted() -> None:
+    # The type of a function among the answers is known: its argument is a request.
+    answers: Service[str, str] = ScriptedService("Hello", OSError(), lambda request: request * 2)
+    RetryLayer(on=OSError)(answers)
 
 
 class Lines:

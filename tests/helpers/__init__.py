@@ -1,0 +1,1 @@
+"""Helpers that several tests share. Pytest finds them through its setting pythonpath."""

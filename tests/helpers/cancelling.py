@@ -1,0 +1,57 @@
+"""Cancel an operation at each of its suspensions."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+import pytest
+
+from tower_memory.testing._cancellation import CancelAtSuspension
+
+
+async def by_scope(operation, nth):
+    """Run *operation* and cancel it at its nth suspension with an anyio scope.
+
+    Return its result, whether it was cancelled, and whether it had an nth suspension.
+    """
+    with anyio.CancelScope() as scope:
+        suspended = CancelAtSuspension(operation, nth, scope.cancel)
+        return await suspended, False, suspended.reached
+    return None, True, True
+
+
+async def natively(operation, nth):
+    """Do the same with asyncio's own cancellation."""
+
+    async def run():
+        suspended = CancelAtSuspension(operation, nth, asyncio.current_task().cancel)
+        return await suspended, False, suspended.reached
+
+    try:
+        return await asyncio.create_task(run())
+    except asyncio.CancelledError:
+        return None, True, True
+
+
+CANCELLATIONS = [
+    pytest.param("asyncio", by_scope, id="asyncio"),
+    pytest.param("trio", by_scope, id="trio"),
+    pytest.param("asyncio", natively, id="natively"),
+]
+every_cancellation = pytest.mark.parametrize(("anyio_backend", "cancelled"), CANCELLATIONS)
+
+
+async def cancel_at_every_suspension(make_operation, cancelled, check):
+    """Cancel what *make_operation(nth)* makes at its nth suspension, for every n; then *check*.
+
+    Return the number of suspensions that were tried.
+    """
+    nth = 0
+    more = True
+    while more:
+        nth += 1
+        outcome, was_cancelled, more = await cancelled(make_operation(nth), nth)
+        await check(nth, outcome, was_cancelled)
+    assert nth > 1
+    return nth

@@ -1,0 +1,51 @@
+"""Private names of the source that tests use: the only tests' way to them.
+
+The private names of session locks are in `locks`, those of the SQLite store in `sqlite_internals`.
+"""
+
+from __future__ import annotations
+
+from tower_memory import _reconcile
+from tower_memory._arguments import check_text
+from tower_memory._asyncio_call import BridgedCall
+from tower_memory._codec import ItemCodec, snapshot
+from tower_memory._items import to_messages
+from tower_memory._memory import window_loading
+from tower_memory._memory.stream_proxy import StreamProxy
+from tower_memory._store import check_load
+from tower_memory.dialects._known_links import known_links, links_of
+
+__all__ = [
+    "BridgedCall",
+    "ItemCodec",
+    "StreamProxy",
+    "check_load",
+    "check_text",
+    "check_window",
+    "grace_of",
+    "links_of",
+    "new_in_request",
+    "new_in_response",
+    "snapshot",
+    "to_messages",
+]
+
+
+def new_in_request(session_id, history, conversation):
+    """Return the new items of a request, with the links of any dialect."""
+    return _reconcile.new_in_request(session_id, history, conversation, known_links)
+
+
+def new_in_response(received, conversation):
+    """Return the new items of a response, with the links of any dialect."""
+    return _reconcile.new_in_response(received, conversation, known_links)
+
+
+def check_window(history, items, new):
+    """Return what a window made of *history*, with the links of any dialect."""
+    return window_loading.check_window(history, items, new, known_links)
+
+
+def grace_of(layer):
+    """Return the seconds that a save of *layer* may run past its caller's deadline."""
+    return layer._resolved.save.grace

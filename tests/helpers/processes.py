@@ -1,0 +1,43 @@
+"""Run Python programs in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_TESTS = Path(__file__).parent.parent
+
+
+def python(source, *arguments):
+    """Return the command that runs the program *source* with *arguments*."""
+    return [sys.executable, "-c", source, *map(str, arguments)]
+
+
+def python_path(folder):
+    """Return this process's PYTHONPATH with *folder* in front."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def environment(**variables):
+    """Return this process's environment with *variables*, in which programs find these helpers."""
+    return {**os.environ, "PYTHONPATH": python_path(_TESTS), **variables}
+
+
+def run_python(source, *arguments, **parameters):
+    """Run the program *source* to its end, and capture its output as text."""
+    parameters = {"capture_output": True, "text": True, "env": environment(), **parameters}
+    return subprocess.run(python(source, *arguments), **parameters)
+
+
+def start_python(source, *arguments, **parameters):
+    """Start the program *source* with pipes to its input and from its output, as text."""
+    parameters = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "text": True,
+        "env": environment(),
+        **parameters,
+    }
+    return subprocess.Popen(python(source, *arguments), **parameters)

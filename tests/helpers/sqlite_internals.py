@@ -1,0 +1,196 @@
+"""Internals of the SQLite store: the only tests' way to these private names."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from tower_memory._codec import ItemCodec
+from tower_memory._stores import connection as connections
+from tower_memory._stores import database, loads, operations, schema, worker
+from tower_memory._stores.connection import Connection
+from tower_memory._stores.kept import KeptSession as DecodedSession
+from tower_memory._stores.loads import HotSession as CachedSession
+from tower_memory._stores.loads import HotSessions as SessionCache
+from tower_memory._stores.operations import Caller, WriteQueue
+from tower_memory._stores.operations import Locked as RetryLater
+from tower_memory._stores.schema import Refused, only_read
+
+__all__ = [
+    "Caller",
+    "Connection",
+    "DecodedSession",
+    "Refused",
+    "RetryLater",
+    "SessionCache",
+    "WriteQueue",
+]
+
+JSON_CODEC = ItemCodec(Any)
+
+# The state of a store
+
+
+def is_open(store):
+    """Return True if *store* has its file open."""
+    return store._database is not None
+
+
+def is_opening(store):
+    """Return True if a task is opening the file of *store*."""
+    return store._opening is not None
+
+
+def open_connections():
+    """Return the files that connections of this process have open."""
+    return sorted(connections._open)
+
+
+def open_databases():
+    """Return the files that stores in this event loop have open."""
+    return database._open_files.get((0, {}))[1]
+
+
+def file_of(store):
+    """Return the key of the file of *store* in `open_databases`."""
+    return store._file
+
+
+def workers_of(store):
+    """Return the worker threads of *store*."""
+    return store._database._workers
+
+
+def cache_of(store):
+    """Return the session cache of *store*."""
+    return workers_of(store).hot
+
+
+def count_cached_sessions(store):
+    """Return the number of sessions in the session cache of *store*."""
+    return len(cache_of(store)._sessions)
+
+
+def reopening_lock(store):
+    """Return the lock that *store* holds while it opens its file again after a fault."""
+    return store._database._shared.opening
+
+
+def queued_writes(store):
+    """Return the writes of *store* that wait for the worker thread."""
+    return store._database._queue
+
+
+# Operations on the worker thread
+
+
+async def run_on_writer(store, operation, *arguments):
+    """Run *operation(connection, *arguments)* on the worker thread that writes."""
+    return await workers_of(store).writer.run(operation, *arguments)
+
+
+async def writer_is_in_transaction(store):
+    """Return True if the writing connection has a transaction open."""
+    return await run_on_writer(store, lambda connection: connection.in_transaction)
+
+
+async def pragma_of_writer(store, pragma):
+    """Return the value of *pragma* on the writing connection."""
+    return await run_on_writer(store, schema._value, f"PRAGMA {pragma}")
+
+
+async def write(store, operation):
+    """Queue *operation(connection)* as a write to the session s."""
+    return await store._database.write("s", operation, 0)
+
+
+# Plain functions of a connection
+
+
+def prepare_schema(connection):
+    """Create or check the schema, without a second attempt."""
+    schema.prepare(connection, lambda: False)
+
+
+def create_schema(connection):
+    """Create the schema, or leave it if another process has created it, in a transaction."""
+    schema._make_ours(connection)
+
+
+def retry_while_locked(connection, step):
+    """Run *step(connection)* until it meets no lock."""
+    return schema._patiently(connection, step, lambda: True)
+
+
+def queued_append(turn):
+    """Return a queued write that appends *turn*."""
+    encoded = JSON_CODEC.encode(turn.items, turn.session_id)
+    return operations.Write(partial(operations.append, turn=turn, encoded=encoded), 60)
+
+
+def queued_pop():
+    """Return a queued write that pops an item of the session s."""
+    return operations.Write(partial(operations.pop, session_id="s", codec=JSON_CODEC), 60)
+
+
+def queued_clear():
+    """Return a queued write that clears the session s."""
+    return operations.Write(partial(operations.clear, session_id="s"), 60)
+
+
+def cancel(caller):
+    """Mark *caller* as cancelled."""
+    caller.gone = True
+
+
+def result_of(connection, queue, write):
+    """Return the result of *write*, which is in *queue*; commit the queue if it is not known."""
+    return operations.settle(connection, queue, write)
+
+
+def commit(connection, *writes):
+    """Queue *writes* together, and return the result of each."""
+    queue = WriteQueue(writes)
+    return [result_of(connection, queue, write) for write in writes]
+
+
+def load(connection, caller=None):
+    """Load the session s for *caller*, without a session cache."""
+    request = loads.Load("s", None, JSON_CODEC, caller or Caller(), most=0)
+    return loads.load(connection, SessionCache(), request)
+
+
+def make_read_only(connection):
+    """Let *connection* write nothing; its first use also checks its file."""
+    connection.run(only_read)
+
+
+# A session cache
+
+
+def session_of_size(size):
+    """Return a cached session of *size* bytes, of which an id of one character takes 4."""
+    return CachedSession(DecodedSession(size=size - 4))
+
+
+def put_in_cache(cache, session_id, session, max_bytes=100):
+    """Put *session* in *cache*, and evict others if they take more than *max_bytes*."""
+    cache.put(session_id, JSON_CODEC, session, most=max_bytes)
+
+
+def take_from_cache(cache, session_id):
+    """Take a session out of *cache*, or return None if it is not cached."""
+    return cache.take(session_id, JSON_CODEC)
+
+
+# Replacements
+
+
+def replace_connections(monkeypatch, connection_class):
+    """Let worker threads use *connection_class* for their connections."""
+    monkeypatch.setattr(worker, "Connection", connection_class)
+
+
+def report_every_file_as_present(monkeypatch):
+    """Let the file guard believe that every file exists and holds something."""
+    monkeypatch.setattr(database, "holds_something", lambda path: True)

@@ -1,0 +1,143 @@
+"""Windows in the memory layer: the items loaded for them, and windows that break a rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.layers import memory_over
+from helpers.messages import assistant, calling, result, user
+from helpers.windows import ten
+from tower_memory import (
+    InMemorySessionStore,
+    LoadSession,
+    MemoryLayer,
+    RetryLayer,
+    SaveSession,
+    SessionError,
+    Turn,
+)
+from tower_memory.testing import ScriptedService
+from tower_memory.windows import LastItems, LastTurns, Shortest, TokenBudget
+
+TALK = [user("a"), assistant("A"), user("b"), calling("1"), result("1"), assistant("B"), user("c")]
+
+
+def counting(store):
+    """Return a store over *store*, and the list of the limits of its loads."""
+    limits = []
+
+    class Store:
+        append, pop, clear = store.append, store.pop, store.clear
+
+        async def load(self, session_id, *, limit=None):
+            limits.append(limit)
+            return await store.load(session_id, limit=limit)
+
+    return Store(), limits
+
+
+async def long_session(turns=500):
+    store = InMemorySessionStore()
+    for number in range(turns):
+        await store.append(Turn("s", [user(str(number)), assistant("ok")]))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("window", "given", "asked"),
+    [
+        (LastItems(10), 10, [11]),
+        (LastTurns(20), 40, [160]),
+        (LastTurns(200), 400, [1600]),
+        (TokenBudget(200, count=ten), 20, [64]),
+        (TokenBudget(2000, count=ten), 200, [64, 256]),
+        (Shortest(LastTurns(300), LastItems(10)), 10, [11]),
+        (Shortest(LastItems(600), TokenBudget(2000, count=ten)), 200, [64, 256]),
+        (None, 1000, [None]),
+    ],
+    ids=str,
+)
+async def test_no_more_items_are_loaded_than_the_window_needs(window, given, asked):
+    store, limits = counting(await long_session())
+    load = RetryLayer(on=SessionError)(LoadSession(store))
+    service = ScriptedService("yes")
+    memory = MemoryLayer(load, SaveSession(store), session_id="s", window=window)
+    assert await memory(service)([user("new")]) == "yes"
+    assert len(service.requests[0]) == given + 1
+    assert limits == asked
+    assert len(await store.load("s")) == 1002  # the stored items are not changed
+
+
+async def test_an_open_exchange_is_loaded_from_its_start():
+    store, limits = counting(InMemorySessionStore())
+    calls = [item for n in range(200) for item in (calling(str(n)), result(str(n)))][:-1]
+    await store.append(Turn("s", [user("before"), assistant("ok"), user("go"), *calls]))
+    service = ScriptedService("done")
+    memory = memory_over(store, window=LastItems(10))
+    await memory(service)([result("199")])
+    assert service.requests[0] == [user("go"), *calls, result("199")]
+    assert limits == [11, 44, 176, 704]
+
+
+async def test_a_custom_window_may_add_a_summary(store):
+    async def summarised(history):
+        recent = await LastTurns(1)(history)
+        return [user(f"Before: {len(history) - len(recent)} messages."), *recent]
+
+    service = ScriptedService("ok")
+    await store.append(Turn("s", TALK))
+    memory = memory_over(store, window=summarised)
+    await memory(service)([user("d")])
+    assert service.requests[0] == [user("Before: 6 messages."), user("c"), user("d")]
+    assert len(await store.load("s")) == len(TALK) + 2
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("text", TypeError, "a window must give a sequence of items, got str"),
+        (None, TypeError, "a window must give a sequence of items, got NoneType"),
+        ([result("1")], ValueError, "it tore apart the call '1'"),
+        ([user("b"), calling("1"), assistant("B")], ValueError, "it tore apart the call '1'"),
+    ],
+)
+async def test_a_window_that_returns_an_invalid_conversation_raises_before_the_model_call(
+    store, given, error, message
+):
+    async def window(history):
+        return given
+
+    service = ScriptedService()
+    await store.append(Turn("s", TALK))
+    memory = memory_over(store, window=window)
+    with pytest.raises(error, match=message):
+        await memory(service)([user("d")])
+    assert service.requests == []
+    assert len(await store.load("s")) == len(TALK)
+
+
+async def test_a_window_that_is_not_async_is_named(store):
+    def last_two(history):
+        return history[-2:]
+
+    with pytest.raises(TypeError, match="window must be async, and .*last_two returned tuple"):
+        await memory_over(store, window=last_two)(ScriptedService())([user("d")])
+
+
+async def test_a_window_that_returns_no_messages_raises_before_the_model_call(store):
+    async def window(_history):
+        return ["a summary"]
+
+    with pytest.raises(TypeError, match=r"history\[0\] must be a message with a role, got 'a summ"):
+        await memory_over(store, window=window)(ScriptedService())([user("d")])
+
+
+async def test_a_window_that_omits_the_call_the_request_answers_raises_before_the_model_call(store):
+    async def window(history):
+        return history[:1]
+
+    service = ScriptedService()
+    await store.append(Turn("s", [user("a"), calling("1")]))
+    with pytest.raises(ValueError, match="it tore apart the call '1'"):
+        await memory_over(store, window=window)(service)([result("1")])
+    assert service.requests == []

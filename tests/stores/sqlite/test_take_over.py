@@ -1,0 +1,101 @@
+"""Take-over of files that tower-llm wrote."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from helpers.sqlite import query, read_bytes
+from tower_memory import CorruptSessionError, MessageItem, Role, RunItem, SqliteSessionStore, Turn
+
+TOWER_LLM = """
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    session_id TEXT NOT NULL,
+    item_type TEXT NOT NULL,
+    item_data TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    sequence_num INTEGER NOT NULL,
+    UNIQUE(session_id, sequence_num)
+)
+"""
+HELLO = (
+    '{"type":"Message","id":"m1","role":"user","content":"Hello","mood":{"n":12345678901234567890},'
+    '"created_at":"2025-08-11T12:34:56.123456789Z"}'
+)
+REPLY = (
+    '{"type":"Message","id":"m2","role":"assistant","content":"Hi","created_at":'
+    '"2025-08-11T12:34:57Z"}'
+)
+
+
+def tower_llm_file(path, *rows):
+    query(path, TOWER_LLM)
+    query(path, "CREATE INDEX idx_session_id ON sessions(session_id, sequence_num)")
+    for row in rows:
+        query(
+            path,
+            "INSERT INTO sessions (session_id, item_type, item_data, created_at, sequence_num)"
+            " VALUES (?, 'message', ?, ?, ?)",
+            *row,
+        )
+
+
+async def test_a_file_of_tower_llm_is_taken_over_and_its_table_stays_unchanged(path):
+    tower_llm_file(
+        path,
+        # Items are ordered by number, not by row.
+        (
+            "user_123",
+            REPLY,
+            "2025-08-11T14:34:57+02:00",
+            2,
+        ),
+        ("user_123", HELLO, "2025-08-11T12:34:56.123456789+00:00", 1),
+        ("other", HELLO, "1969-12-31T23:59:59.5Z", 1),
+    )
+    before = query(path, "SELECT * FROM sessions")
+
+    for _ in range(2):  # the second time, the file is ours
+        async with SqliteSessionStore(path) as store:
+            first, second = await store.load("user_123")
+            assert (first["mood"], first["id"]) == ({"n": 12345678901234567890}, "m1")
+            assert (second["content"], next(iter(second))) == ("Hi", "type")
+            assert len(await store.load("other")) == 1
+
+    assert query(path, "SELECT * FROM sessions") == before
+    assert query(path, "SELECT item, created_at FROM memory_item ORDER BY id") == [
+        (HELLO, -500_000_000),
+        (HELLO, 1754915696_123456789),
+        (REPLY, 1754915697_000000000),
+    ]
+
+
+async def test_a_conversation_of_tower_llm_can_be_continued_and_typed(path):
+    tower_llm_file(path, ("user_123", REPLY, "2025-08-11T12:34:57Z", 1))
+    async with SqliteSessionStore(path, item_type=RunItem) as store:
+        time = datetime(2026, 1, 1, tzinfo=UTC)
+        await store.append(Turn("user_123", [MessageItem("m3", Role.USER, "Still there?", time)]))
+        assert [item.content for item in await store.load("user_123")] == ["Hi", "Still there?"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ("user_123", '{"torn":', "2025-08-11T12:34:57Z", 2),
+        ("user_123", HELLO, "yesterday", 2),
+        ("", HELLO, "2025-08-11T12:34:57Z", 2),
+        ("user_123", "[" * 100_000, "2025-08-11T12:34:57Z", 2),
+        ("user_123", HELLO, "2300-01-01T00:00:00Z", 2),
+        ("user_123", HELLO, "0001-01-01T00:00:00+01:00", 2),
+    ],
+    ids=["torn", "time", "id", "deep", "far", "farther"],
+)
+async def test_an_unreadable_row_of_tower_llm_is_named_and_nothing_is_taken_over(path, bad):
+    tower_llm_file(path, ("user_123", HELLO, "2025-08-11T12:34:57Z", 1), bad)
+    before = read_bytes(path)
+    with pytest.raises(CorruptSessionError) as caught:
+        await SqliteSessionStore(path).load("user_123")
+    assert (caught.value.session_id, caught.value.row) == (bad[0], 2)
+    assert read_bytes(path) == before

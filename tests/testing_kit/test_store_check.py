@@ -1,0 +1,146 @@
+"""The check of a store's contract: our stores pass, and a broken store fails its rule only."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from helpers.broken_stores import BROKEN, Plain, PopsTheOldest
+from tower_memory import (
+    InMemorySessionStore,
+    MessageItem,
+    Role,
+    RunItem,
+    SqliteSessionStore,
+    ToolCallItem,
+    ToolOutputItem,
+)
+from tower_memory.testing import StoreBroken, StoreReport, check_session_store
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RUN_ITEMS = [
+    MessageItem("1", Role.USER, "What is 2 + 2?", NOW),
+    ToolCallItem("2", "add", {"a": 2, "b": 2}, NOW),
+    ToolOutputItem("3", "2", 4, None, NOW),
+]
+
+
+@pytest.mark.parametrize("items", [None, RUN_ITEMS], ids=["JSON values", "run items"])
+@pytest.mark.parametrize("kind", ["in memory", "sqlite file", "sqlite in memory"])
+async def test_our_stores_keep_the_contract(tmp_path, kind, items):
+    item_type = Any if items is None else RunItem
+    make_store = {
+        "in memory": lambda: InMemorySessionStore(item_type=item_type),
+        "sqlite file": lambda: SqliteSessionStore(tmp_path / "sessions.db", item_type=item_type),
+        "sqlite in memory": lambda: SqliteSessionStore.in_memory(item_type=item_type),
+    }[kind]
+    report = await check_session_store(make_store, items=items)
+    assert len(report.held) == 24
+    assert report.broken == {}
+
+
+async def test_a_store_that_keeps_the_contract_passes():
+    assert (await check_session_store(Plain)).broken == {}
+
+
+@pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
+async def test_a_store_that_breaks_a_rule_fails_that_rule_and_no_other(store):
+    with pytest.raises(StoreBroken) as caught:
+        await check_session_store(store)
+    assert list(caught.value.report.broken) == [BROKEN[store]]
+
+
+def test_each_rule_is_broken_by_a_store():
+    assert len(set(BROKEN.values())) == 24
+
+
+async def test_the_report_names_what_broke_and_how_and_what_held():
+    with pytest.raises(StoreBroken) as caught:
+        await check_session_store(PopsTheOldest)
+    report = caught.value.report
+    assert isinstance(report, StoreReport)
+    assert len(report.held) == 23
+    assert str(caught.value) == str(report)
+    first, broken, how, *held = str(report).splitlines()
+    assert first == "23 of 24 rules held."
+    assert (
+        broken
+        == "  BROKEN  pop removes and returns the newest item, or returns None if there is none."
+    )
+    assert how.startswith("          the popped item: expected {'content': 'two', ")
+    assert held == [f"  held    {rule}" for rule in report.held]
+
+
+class Hangs(Plain):
+    async def append(self, turn):
+        await anyio.sleep_forever()
+
+
+async def test_a_store_that_hangs_breaks_the_rules_that_wait_for_it():
+    message = "TimeoutError: the rule took more than 0.01 seconds; raise patience"
+    with pytest.raises(StoreBroken, match=message) as caught:
+        await check_session_store(Hangs, patience=0.01)
+    assert {type(error) for error in caught.value.report.broken.values()} == {TimeoutError}
+
+
+class FailsAtOnce(Plain):
+    busy = 0
+
+    async def append(self, turn):
+        self.busy += 1
+        try:
+            await checkpoint()
+            if self.busy > 1:
+                raise OSError("too many\ncallers")  # noqa: EM101, TRY003
+            return await super().append(turn)
+        finally:
+            self.busy -= 1
+
+
+async def test_of_several_failed_tasks_the_report_names_the_first():
+    with pytest.raises(StoreBroken, match="          OSError: too many callers\n"):
+        await check_session_store(FailsAtOnce)
+
+
+async def test_a_store_may_be_made_by_a_context_manager():
+    opened = []
+
+    @asynccontextmanager
+    async def make_store():
+        opened.append("opened")
+        yield Plain()
+        opened.append("closed")
+
+    await check_session_store(make_store)
+    assert opened == ["opened", "closed"] * 24
+
+
+async def test_a_make_store_that_makes_no_store_breaks_every_rule():
+    with pytest.raises(StoreBroken, match="TypeError: store must have load, append, pop and clear"):
+        await check_session_store(dict)
+
+
+@pytest.mark.parametrize("bad", [None, Plain(), check_session_store])
+async def test_make_store_must_be_a_plain_function(bad):
+    with pytest.raises(TypeError, match="make_store must be a plain function that makes a store"):
+        await check_session_store(bad)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"items": [1, 2]}, ValueError, r"items must be three different items, got \[1, 2\]"),
+        ({"items": [1, 2, 1]}, ValueError, "items must be three different items, got"),
+        ({"items": 3}, TypeError, "items must be a sequence of items, got int"),
+        ({"patience": -1}, ValueError, "patience must"),
+        ({"patience": "1"}, TypeError, "patience must"),
+    ],
+)
+async def test_bad_parameters_are_refused_by_name(parameters, error, message):
+    with pytest.raises(error, match=message):
+        await check_session_store(Plain, **parameters)
