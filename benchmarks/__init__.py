@@ -1,1 +1,1 @@
-"""What a turn costs, as ratios measured in one run: ``python -m benchmarks``."""
+"""The cost of a turn, as ratios measured within one run: ``python -m benchmarks``."""

@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks`` measures everything, or the parts that are named."""
+"""Measure the cost of a turn: ``python -m benchmarks`` measures all parts, or the named ones."""
 
 from __future__ import annotations
 
@@ -9,109 +9,127 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
-from benchmarks.bench import Bench
-from benchmarks.peers import installed
-from benchmarks.reporting import Report, as_json, summary
+from benchmarks.harness import machine
+from benchmarks.harness.bench import Bench
+from benchmarks.harness.reporting import Report, Table, as_json, summary_table
+from benchmarks.peers import find_peers
 from benchmarks.sides import Side
 
 PARTS = (
-    "layers",  # first, before others have filled memory and caches
-    "age",
+    "layers",  # first, while memory and caches are not yet filled by the other parts
+    "history_length",
     "concurrency",
     "loads",
     "stall",
     "disk",
-    "hot",
+    "cache",
     "runtimes",
     "resources",
 )
 
-_NEEDED = ("trio", "stamina")
-_INSTALL = "To have what is measured here: pip install 'tower-memory[bench]'"
+_REQUIRED_MODULES = ("trio", "stamina")
+_INSTALL = "To install the libraries: pip install 'tower-memory[bench]'"
 
 
 def main() -> int:
-    """Run the parts that are asked for, print what they found, and write it down."""
-    options = _options()
-    if absent := [module for module in _NEEDED if not machine.has(module)]:
-        _say(f"Not installed: {', '.join(absent)}. {_INSTALL}")
+    """Run the requested parts, print their tables, and write the results; return the exit code."""
+    options = _parse_options()
+    missing = [module for module in _REQUIRED_MODULES if not machine.is_installed(module)]
+    if missing:
+        _print_error(f"Not installed: {', '.join(missing)}. {_INSTALL}")
         return 1
+
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.out, options.quick, _peers(quick=options.quick))
-    about = machine.about(options.out)
+    description = machine.describe(options.out)
+
     reports: dict[str, Report] = {}
     for part in options.parts or PARTS:
-        bench.progress.begin(part)
-        reports[part] = import_module(f"benchmarks.{part}").run(bench)
-        bench.progress.end()
-        print(f"\n{_about(part)}\n")
-        for table in reports[part].tables:
-            print(table.text(), end="\n\n")
-    total = summary(target for report in reports.values() for target in report.targets)
-    print(total.text(), end="\n\n")
-    print(machine.line(about))
-    _write(options.out, about, reports)
-    print(f"{bench.progress.elapsed:.0f} s. Written to {options.out}.")
+        reports[part] = _run(part, bench)
+
+    summary = summary_table(target for report in reports.values() for target in report.targets)
+    print(summary.text(), end="\n\n")
+    print(machine.as_text(description))
+
+    _write(options.out, description, reports, summary)
+    print(f"{bench.progress.elapsed:.0f} s. Results are in {options.out}.")
     return 0
 
 
+def _run(part: str, bench: Bench) -> Report:
+    """Run *part* and print its tables."""
+    bench.progress.begin(part)
+    report: Report = import_module(f"benchmarks.parts.{part}").run(bench)
+    bench.progress.end()
+
+    print(f"\n{_title(part)}\n")
+    for table in report.tables:
+        print(table.text(), end="\n\n")
+    return report
+
+
 def _peers(*, quick: bool) -> list[type[Side]]:
-    peers, missing = installed()
+    peers, missing = find_peers()
     if missing:
-        _say(f"Not installed: {', '.join(missing)}. Their peers are left out. {_INSTALL}")
+        _print_error(f"Not installed: {', '.join(missing)}. Their peers are left out. {_INSTALL}")
     return [peer for peer in peers if not (quick and peer.is_slow)]
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="parts:\n" + "\n".join(f"  {_about(part)}" for part in PARTS),
+        epilog="parts:\n" + "\n".join(f"  {_title(part)}" for part in PARTS),
     )
-    parser.add_argument("parts", nargs="*", metavar="part", help="which; all if none is named")
+    parser.add_argument("parts", nargs="*", metavar="part", help="parts to measure [all]")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="few rounds, and without the slow peers: under a minute for all",
+        help="few rounds, and no slow peers: about a minute for all parts",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path(__file__).parent / "results",
         metavar="FOLDER",
-        help="where results go, and files are made meanwhile: its disk is what is measured"
+        help="folder for the results and the temporary databases; its disk is measured"
         " [benchmarks/results]",
     )
+
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:
         parser.error(f"there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     return options
 
 
-def _about(part: str) -> str:
-    """The first line of a part's docstring."""
-    about: Any = import_module(f"benchmarks.{part}").__doc__
-    return str(about).partition("\n")[0]
+def _title(part: str) -> str:
+    """Return the name of *part* and the first line of its docstring."""
+    docstring: Any = import_module(f"benchmarks.parts.{part}").__doc__
+    first_line, *_ = str(docstring).splitlines()
+    return f"{part}: {first_line}"
 
 
-def _write(out: Path, about: dict[str, Any], reports: dict[str, Report]) -> None:
-    parts = {name: as_json(report) for name, report in reports.items()}
-    text = json.dumps({"machine": about, "parts": parts}, indent=1)
-    (out / "benchmarks.json").write_text(text + "\n")
-    tables = [summary(target for report in reports.values() for target in report.targets)]
-    tables += [table for report in reports.values() for table in report.tables]
-    markdown = "\n\n".join([*(table.markdown() for table in tables), machine.line(about)])
-    (out / "table.md").write_text(markdown + "\n")
-    if machine.has("matplotlib"):
-        import_module("benchmarks.plots").draw(out, reports)
+def _write(
+    folder: Path, description: dict[str, Any], reports: dict[str, Report], summary: Table
+) -> None:
+    """Write the measured values, the tables and the plots into *folder*."""
+    parts = {part: as_json(report) for part, report in reports.items()}
+    text = json.dumps({"machine": description, "parts": parts}, indent=1)
+    (folder / "benchmarks.json").write_text(text + "\n")
+
+    tables = [summary, *(table for report in reports.values() for table in report.tables)]
+    markdown = [*(table.markdown() for table in tables), machine.as_text(description)]
+    (folder / "table.md").write_text("\n\n".join(markdown) + "\n")
+
+    if machine.is_installed("matplotlib"):
+        import_module("benchmarks.plots").draw(folder, reports)
     else:
-        _say(f"No plots without matplotlib. {_INSTALL}")
+        _print_error(f"Plots need matplotlib. {_INSTALL}")
 
 
-def _say(what: str) -> None:
-    print(what, file=sys.stderr)
+def _print_error(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""The conversations that every side gets: the same turns, from the same seed.
+"""Generate the conversations that all sides get: equal seeds give equal turns.
 
-1. A turn is what a user says and what is answered. Every fifth one calls a tool: a user's message,
-   an assistant's with a call, the tool's with its result, an assistant's with the answer.
-2. Texts are as long as texts are: log-normal, half of them below 300 bytes, none above 20 kB.
-3. One text in eight is not in English, and so is wider in memory and in JSON.
+1. A turn is a user's message and its answer. Every fifth turn contains a tool call: the user's
+   message, the assistant's message with the call, the tool result, the assistant's answer.
+2. The lengths of texts are log-normal: half of the texts are shorter than 300 bytes, and none is
+   longer than 20 kB.
+3. One text in eight is not in English. Such a text takes more bytes in memory and in JSON.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import log
@@ -20,17 +21,15 @@ import msgspec
 
 Message: TypeAlias = dict[str, Any]
 
-MEDIAN = 300
-"""Bytes that half of the texts are below."""
-
+MEDIAN_BYTES = 300
 SIGMA = 1.2
-"""How much lengths vary: one text in six is above 1 kB, one in a hundred above 5 kB."""
+"""Spread of the lengths: one text in six is above 1 kB, one in a hundred above 5 kB."""
 
-LONGEST = 20_000
+MAX_BYTES = 20_000
 TOOLS_EVERY = 5
 FOREIGN_EVERY = 8
 
-_OF_TOOLS = 4  # messages of a turn that calls a tool
+_ITEMS_WITH_TOOL = 4
 
 _ENGLISH = (
     "the a of to in and is it for that with on as are this be you can not we an or if from by "
@@ -48,75 +47,85 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class ChatTurn:
-    """What a user said, and the messages that answered it."""
+    """A user's message and the messages that answer it."""
 
-    said: Message
+    user_message: Message
     answer: list[Message]
 
     @property
     def items(self) -> list[Message]:
-        """All of it, in order."""
-        return [self.said, *self.answer]
+        """All messages of the turn, in order."""
+        return [self.user_message, *self.answer]
 
 
 class Transcript:
-    """A conversation that goes on for as long as it is asked to; equal seeds, equal turns.
+    """An endless conversation; equal seeds give equal turns.
 
     Args:
-        seed: Which conversation.
-        tools_every: In which turns a tool is called: every so many.
+        seed: Number of the conversation.
+        tools_every: Interval of the turns that contain a tool call; 1 means every turn.
     """
 
     def __init__(self, seed: int, *, tools_every: int = TOOLS_EVERY) -> None:
-        self._random = Random(seed)  # noqa: S311 - it has to be the same each time
+        self._random = Random(seed)  # noqa: S311 - equal seeds must give equal texts
         self._tools_every = tools_every
-        self._made = 0
+        self._turns = 0
 
-    def turn(self, *, may_call: bool = True) -> ChatTurn:
-        """The next turn, without a tool's call unless *may_call*."""
-        self._made += 1
-        said = {"role": "user", "content": self._text()}
+    def turn(self, *, may_call_tool: bool = True) -> ChatTurn:
+        """Return the next turn, without a tool call if *may_call_tool* is false."""
+        self._turns += 1
+        user_message = {"role": "user", "content": self._text()}
         answer = {"role": "assistant", "content": self._text()}
-        if self._made % self._tools_every or not may_call:
-            return ChatTurn(said, [answer])
-        return ChatTurn(said, [*self._call(), answer])
+
+        if self._turns % self._tools_every or not may_call_tool:
+            return ChatTurn(user_message, [answer])
+        return ChatTurn(user_message, [*self._tool_messages(), answer])
 
     def turns(self, count: int) -> list[ChatTurn]:
-        """The next *count* turns."""
+        """Return the next *count* turns."""
         return [self.turn() for _ in range(count)]
 
-    def filling(self, items: int) -> Iterator[ChatTurn]:
-        """The next turns, as many as have that many *items*, an even number, together."""
+    def turns_until(self, items: int) -> Iterator[ChatTurn]:
+        """Yield the next turns until they have *items* items together, an even number."""
         while items > 0:
-            turn = self.turn(may_call=items >= _OF_TOOLS)
+            turn = self.turn(may_call_tool=items >= _ITEMS_WITH_TOOL)
             items -= len(turn.items)
             yield turn
 
-    def _call(self) -> list[Message]:
-        call = f"call_{self._random.getrandbits(96):024x}"
+    def _tool_messages(self) -> list[Message]:
+        call_id = f"call_{self._random.getrandbits(96):024x}"
         arguments = json.dumps({"query": self._text()[:100], "limit": self._random.randint(1, 50)})
         function = {"name": "search_orders", "arguments": arguments}
-        calls = [{"id": call, "type": "function", "function": function}]
+        calls = [{"id": call_id, "type": "function", "function": function}]
+
         return [
             {"role": "assistant", "content": None, "tool_calls": calls},
-            {"role": "tool", "tool_call_id": call, "content": self._text()},
+            {"role": "tool", "tool_call_id": call_id, "content": self._text()},
         ]
 
     def _text(self) -> str:
-        length = max(1, min(LONGEST, int(self._random.lognormvariate(log(MEDIAN), SIGMA))))
-        foreign = self._random.randrange(FOREIGN_EVERY) == 0
-        pool = _pool(self._random.choice(_FOREIGN) if foreign else _ENGLISH)
+        length = int(self._random.lognormvariate(log(MEDIAN_BYTES), SIGMA))
+        length = max(1, min(MAX_BYTES, length))
+        is_foreign = self._random.randrange(FOREIGN_EVERY) == 0
+        pool = _pool(self._random.choice(_FOREIGN) if is_foreign else _ENGLISH)
+
+        # A cut may split a character; the damaged bytes at both ends are dropped.
         start = self._random.randrange(len(pool) - length)
         return pool[start : start + length].decode(errors="ignore") or "."
 
 
 @cache
 def _pool(words: str) -> bytes:
-    """A long text of *words*, to cut texts from."""
-    random = Random(words)  # noqa: S311 - likewise
-    return " ".join(random.choices(words.split(" "), k=LONGEST)).encode()
+    """Return a long text of random *words*; the texts of messages are cut from it."""
+    random = Random(words)  # noqa: S311 - equal seeds must give equal texts
+    return " ".join(random.choices(words.split(" "), k=MAX_BYTES)).encode()
 
 
-def size(turns: Sequence[ChatTurn]) -> int:
-    """Bytes of the items of *turns* as JSON, each without what is between them."""
-    return sum(len(msgspec.json.encode(item)) for turn in turns for item in turn.items)
+def items_of(turns: Iterable[ChatTurn]) -> list[Message]:
+    """Return the items of all *turns*, in order."""
+    return [item for turn in turns for item in turn.items]
+
+
+def json_bytes(turns: Iterable[ChatTurn]) -> int:
+    """Return the bytes of the items' JSON, without separators between the items."""
+    return sum(len(msgspec.json.encode(item)) for item in items_of(turns))

@@ -1,36 +1,31 @@
-"""Other libraries that keep a chat's history in an SQLite file, used as their documentation does.
+"""Other libraries that keep a chat history in a SQLite file, used as their documentation shows.
 
-Each is one file, left out where its library is not installed.
+Each library has one module, which is left out if the library is not installed.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
 
+from benchmarks.harness.machine import is_installed
 from benchmarks.sides import Side
 
-_NEEDED = {
+_REQUIRED_MODULES = {
     "openai_agents": ("agents", "aiosqlite"),
     "langgraph": ("langgraph.graph", "langgraph.checkpoint.sqlite"),
     "langchain": ("langchain_core", "langchain_community", "sqlalchemy", "greenlet", "aiosqlite"),
 }
 
 
-def installed() -> tuple[list[type[Side]], list[str]]:
-    """The peers that can be measured, and what is missing for the others."""
+def find_peers() -> tuple[list[type[Side]], list[str]]:
+    """Return the peers that can be measured, and the modules that the others lack."""
     sides: list[type[Side]] = []
     missing: list[str] = []
-    for name, needed in _NEEDED.items():
-        absent = [module for module in needed if not _is_there(module)]
+
+    for peer, required in _REQUIRED_MODULES.items():
+        absent = [module for module in required if not is_installed(module)]
         missing += absent
         if not absent:
-            sides += import_module(f"benchmarks.peers.{name}").SIDES
+            sides += import_module(f"benchmarks.peers.{peer}").SIDES
+
     return sides, missing
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # its package is not there
-        return False

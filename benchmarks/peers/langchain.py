@@ -1,8 +1,8 @@
 """LangChain: ``RunnableWithMessageHistory`` over ``SQLChatMessageHistory``.
 
-A turn is ``ainvoke``. The histories share one async engine on aiosqlite, and are made once for each
-session, as is faster. As shipped SQLite keeps a rollback journal, with FULL; the second side has a
-write-ahead log instead, so that all are durable in the same way.
+A turn is one ``ainvoke``. The histories share one async engine on aiosqlite, and each session's
+history is created once, because that is faster. By default SQLite keeps a rollback journal here,
+with ``synchronous=FULL``. The second side uses a write-ahead log, as all other sides do.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from langchain_community.chat_message_histories import SQLChatMessageHistory
-from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from benchmarks.sides import Side
+from benchmarks.peers._langchain_messages import LangChainMessagesSide, PreparedTurn, messages_of
 from benchmarks.transcripts import ChatTurn
 
 
@@ -27,15 +27,15 @@ async def _answer(_: list[BaseMessage], config: RunnableConfig) -> list[BaseMess
     return answer
 
 
-def _never(_: object) -> Any:
-    raise NotImplementedError  # nothing here is not async
+def _answer_without_async(_: object) -> Any:
+    raise NotImplementedError  # RunnableLambda requires it; only ainvoke is called
 
 
-class History(Side):
-    """A runnable with history, as shipped."""
+class History(LangChainMessagesSide):
+    """A runnable with history, with the default settings of SQLite and LangChain."""
 
     name = "LangChain SQLChatMessageHistory"
-    largest = 1_000
+    max_items = 1_000
     is_slow = True
     pragmas: ClassVar[tuple[str, ...]] = ()
 
@@ -51,7 +51,7 @@ class History(Side):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is deprecated in favour of LangGraph
             self._runnable = RunnableWithMessageHistory(
-                RunnableLambda(_never, _answer), self._history
+                RunnableLambda(_answer_without_async, _answer), self._history
             )
         return self
 
@@ -63,32 +63,27 @@ class History(Side):
             self._histories[session_id] = SQLChatMessageHistory(session_id, connection=self._engine)
         return self._histories[session_id]
 
-    def prepared(self, turn: ChatTurn) -> tuple[list[BaseMessage], list[BaseMessage]]:
-        """See `Side.prepared`."""
-        return convert_to_messages([turn.said]), convert_to_messages(turn.answer)
-
-    async def fill(self, session: str, turns: Sequence[ChatTurn]) -> None:
+    async def fill(self, session_id: str, turns: Sequence[ChatTurn]) -> None:
         """See `Side.fill`."""
-        said = convert_to_messages([item for turn in turns for item in turn.items])
-        await self._history(session).aadd_messages(said)
+        await self._history(session_id).aadd_messages(messages_of(turns))
 
-    async def turn(self, session: str, new: tuple[list[BaseMessage], list[BaseMessage]]) -> None:
-        """See `Side.turn`."""
-        said, answer = new
+    async def run_turn(self, session_id: str, prepared: PreparedTurn) -> None:
+        """See `Side.run_turn`."""
+        new, answer = prepared
         await self._runnable.ainvoke(
-            said, {"configurable": {"session_id": session, "reply": answer}}
+            new, {"configurable": {"session_id": session_id, "reply": answer}}
         )
 
-    async def load(self, session: str) -> int:
+    async def load(self, session_id: str) -> int:
         """See `Side.load`."""
-        return len(await self._history(session).aget_messages())
+        return len(await self._history(session_id).aget_messages())
 
 
-class HistoryInLog(History):
-    """With a write-ahead log, as the others have."""
+class HistoryWithWriteAheadLog(History):
+    """The same with a write-ahead log, as all other sides have it."""
 
     name = "LangChain SQLChatMessageHistory, WAL"
     pragmas = ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL")
 
 
-SIDES = [History, HistoryInLog]
+SIDES = [History, HistoryWithWriteAheadLog]

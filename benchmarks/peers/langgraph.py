@@ -1,7 +1,8 @@
-"""LangGraph: a graph of messages with one node that answers, compiled with ``AsyncSqliteSaver``.
+"""LangGraph: a graph of messages with one answering node, compiled with ``AsyncSqliteSaver``.
 
-A turn is ``ainvoke``. It commits a checkpoint of the whole conversation several times a turn, as
-shipped; the saver writes a write-ahead log, and leaves ``synchronous`` as SQLite has it, FULL.
+A turn is one ``ainvoke``. With the default settings each turn commits several checkpoints of the
+whole conversation. The saver uses a write-ahead log and leaves ``synchronous`` at SQLite's default,
+FULL.
 """
 
 from __future__ import annotations
@@ -10,35 +11,36 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self, TypedDict
 
-from langchain_core.messages import BaseMessage, convert_to_messages
+from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.runtime import Runtime
 
-from benchmarks.sides import Side
+from benchmarks.peers._langchain_messages import LangChainMessagesSide, PreparedTurn, messages_of
 from benchmarks.transcripts import ChatTurn
 
 
-class _Reply(TypedDict):
+class _Context(TypedDict):
     reply: list[BaseMessage]
 
 
-async def _answer(state: MessagesState, runtime: Runtime[_Reply]) -> dict[str, Any]:  # noqa: ARG001 - the graph gives it by name
+async def _answer(state: MessagesState, runtime: Runtime[_Context]) -> dict[str, Any]:  # noqa: ARG001 - LangGraph passes it by name
     return {"messages": runtime.context["reply"]}
 
 
-class Graph(Side):
-    """A checkpointed graph; a session is a thread of it."""
+class Graph(LangChainMessagesSide):
+    """A graph with checkpoints; a session is a LangGraph thread."""
 
     name = "LangGraph AsyncSqliteSaver"
-    largest = 1_000
+    max_items = 1_000
     is_slow = True
 
     async def __aenter__(self) -> Self:
         self._opened = AsyncExitStack()
         saver = AsyncSqliteSaver.from_conn_string(str(self.path))
         self._saver = await self._opened.enter_async_context(saver)
-        builder = StateGraph(MessagesState, context_schema=_Reply)
+
+        builder = StateGraph(MessagesState, context_schema=_Context)
         builder.add_node("answer", _answer)
         builder.add_edge(START, "answer")
         builder.add_edge("answer", END)
@@ -48,29 +50,25 @@ class Graph(Side):
     async def __aexit__(self, *_: object) -> None:
         await self._opened.aclose()
 
-    def prepared(self, turn: ChatTurn) -> tuple[list[BaseMessage], list[BaseMessage]]:
-        """See `Side.prepared`."""
-        return convert_to_messages([turn.said]), convert_to_messages(turn.answer)
-
-    async def fill(self, session: str, turns: Sequence[ChatTurn]) -> None:
+    async def fill(self, session_id: str, turns: Sequence[ChatTurn]) -> None:
         """See `Side.fill`."""
-        said = convert_to_messages([item for turn in turns for item in turn.items])
-        await self._graph.aupdate_state(_thread(session), {"messages": said}, as_node="answer")
+        update = {"messages": messages_of(turns)}
+        await self._graph.aupdate_state(_thread(session_id), update, as_node="answer")
 
-    async def turn(self, session: str, new: tuple[list[BaseMessage], list[BaseMessage]]) -> None:
-        """See `Side.turn`."""
-        said, answer = new
-        asked: Any = {"messages": said}
-        await self._graph.ainvoke(asked, _thread(session), context={"reply": answer})
+    async def run_turn(self, session_id: str, prepared: PreparedTurn) -> None:
+        """See `Side.run_turn`."""
+        new, answer = prepared
+        state: Any = {"messages": new}
+        await self._graph.ainvoke(state, _thread(session_id), context={"reply": answer})
 
-    async def load(self, session: str) -> int:
+    async def load(self, session_id: str) -> int:
         """See `Side.load`."""
-        state = await self._graph.aget_state(_thread(session))
+        state = await self._graph.aget_state(_thread(session_id))
         return len(state.values.get("messages", ()))
 
 
-def _thread(session: str) -> Any:
-    return {"configurable": {"thread_id": session}}
+def _thread(session_id: str) -> Any:
+    return {"configurable": {"thread_id": session_id}}
 
 
 SIDES = [Graph]

@@ -1,9 +1,9 @@
 """The sessions of openai-agents: a turn is ``get_items`` and one ``add_items``.
 
-An agent's run adds the user's message and the answer with two calls, two commits; here both
-sessions are given the turn in one, which is faster. Both write a write-ahead log, and leave
-``synchronous`` as SQLite has it, FULL. They are objects of one session each, made once and kept
-open, as is faster.
+A real agent run adds the user's message and the answer with two calls, which are two commits. Here
+both sessions get the whole turn in one call, which is faster. Both use a write-ahead log and leave
+``synchronous`` at SQLite's default, FULL. A session object belongs to one session; it is created
+once and stays open, because that is faster.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ from agents.extensions.memory import AsyncSQLiteSession
 from agents.memory import SQLiteSession
 
 from benchmarks.sides import Side
-from benchmarks.transcripts import ChatTurn
+from benchmarks.transcripts import ChatTurn, items_of
 
 
 class _Sessions(Side):
-    has_limit = True
-    kind: ClassVar[type[Any]]
+    supports_limit = True
+    session_type: ClassVar[type[Any]]
 
     async def __aenter__(self) -> Any:
         self._sessions: dict[str, Any] = {}
         return self
 
-    def _session(self, session: str) -> Any:
-        if session not in self._sessions:
-            self._sessions[session] = self.kind(session, self.path)
-        return self._sessions[session]
+    def _session(self, session_id: str) -> Any:
+        if session_id not in self._sessions:
+            self._sessions[session_id] = self.session_type(session_id, self.path)
+        return self._sessions[session_id]
 
-    async def fill(self, session: str, turns: Sequence[ChatTurn]) -> None:
+    async def fill(self, session_id: str, turns: Sequence[ChatTurn]) -> None:
         """See `Side.fill`."""
-        await self._session(session).add_items([item for turn in turns for item in turn.items])
+        await self._session(session_id).add_items(items_of(turns))
 
-    async def turn(self, session: str, new: list[Any]) -> None:
-        """See `Side.turn`."""
-        opened = self._session(session)
-        await opened.get_items(self.limit)
-        await opened.add_items(new)
+    async def run_turn(self, session_id: str, prepared: list[Any]) -> None:
+        """See `Side.run_turn`."""
+        session = self._session(session_id)
+        await session.get_items(self.limit)
+        await session.add_items(prepared)
 
-    async def load(self, session: str) -> int:
+    async def load(self, session_id: str) -> int:
         """See `Side.load`."""
-        return len(await self._session(session).get_items(self.limit))
+        return len(await self._session(session_id).get_items(self.limit))
 
 
-class Threaded(_Sessions):
-    """sqlite3 in the event loop's pool of threads, with a lock for the file."""
+class ThreadedSessions(_Sessions):
+    """sqlite3 in the event loop's thread pool, with one lock per file."""
 
     name = "openai-agents SQLiteSession"
-    kind = SQLiteSession
+    session_type = SQLiteSession
 
     async def __aexit__(self, *_: object) -> None:
         for session in self._sessions.values():
             session.close()
 
 
-class Async(_Sessions):
-    """aiosqlite: each session has a connection and its thread."""
+class AsyncSessions(_Sessions):
+    """aiosqlite: each session has its own connection and thread."""
 
     name = "openai-agents AsyncSQLiteSession"
-    kind = AsyncSQLiteSession
+    session_type = AsyncSQLiteSession
 
     async def __aexit__(self, *_: object) -> None:
         for session in self._sessions.values():
             await session.close()
 
 
-SIDES = [Threaded, Async]
+SIDES = [ThreadedSessions, AsyncSessions]

@@ -1,4 +1,4 @@
-"""What the numbers were measured on and with."""
+"""Describe the machine and the versions that the numbers were measured with."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ _DISTRIBUTIONS = (
 )
 
 
-def about(folder: Path) -> dict[str, Any]:
-    """The machine, the versions, and how many ms one synced commit takes in *folder*."""
+def describe(folder: Path) -> dict[str, Any]:
+    """Return the machine, the versions, and the time of one synced commit in *folder* in ms."""
+    versions = {name: _version(name) for name in _DISTRIBUTIONS}
     return {
         "cores": _cores(),
         "cpu": _cpu(),
@@ -40,28 +41,32 @@ def about(folder: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "commit_ms": _commit_ms(folder),
-        "versions": {name: found for name in _DISTRIBUTIONS if (found := _version(name))},
+        "versions": {name: found for name, found in versions.items() if found},
     }
 
 
-def line(about: dict[str, Any]) -> str:
-    """The same in a line or two."""
-    versions = ", ".join(f"{name} {found}" for name, found in about["versions"].items())
+def as_text(description: dict[str, Any]) -> str:
+    """Return the *description* in two lines of text."""
+    versions = ", ".join(f"{name} {found}" for name, found in description["versions"].items())
     return (
-        f"{about['cores']} cores of {about['cpu']}, {about['os']}, Python {about['python']},"
-        f" SQLite {about['sqlite']}; one synced commit takes {about['commit_ms']:.2f} ms.\n"
+        f"{description['cores']} cores of {description['cpu']}, {description['os']},"
+        f" Python {description['python']}, SQLite {description['sqlite']};"
+        f" one synced commit takes {description['commit_ms']:.2f} ms.\n"
         f"{versions}."
     )
 
 
-def has(module: str) -> bool:
-    """Whether *module* can be imported."""
-    return find_spec(module) is not None
-
-
-def _version(name: str) -> str | None:
+def is_installed(module: str) -> bool:
+    """Return True if *module* can be imported."""
     try:
-        return version(name)
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package of a submodule is missing
+        return False
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
     except PackageNotFoundError:
         return None
 
@@ -73,23 +78,26 @@ def _cores() -> int:
 
 
 def _cpu() -> str:
-    """The model's name where Linux tells it."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = [text.partition(":")[2].strip() for text in lines if text.startswith("model name")]
+    """Return the name of the CPU model on Linux, elsewhere a less exact name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def _commit_ms(folder: Path) -> float:
+    """Return the median time of a synced commit."""
     with TemporaryDirectory(dir=folder) as files:
         connection = sqlite3.connect(Path(files) / "probe.db", isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("CREATE TABLE item (item TEXT)")
+
         times: list[float] = []
         for _ in range(_COMMITS):
             start = perf_counter()
             connection.execute("INSERT INTO item VALUES ('x')")
             times.append(1_000 * (perf_counter() - start))
+
         connection.close()
     return median(times)

@@ -1,0 +1,1 @@
+"""The machinery that all parts share: settings, clocks, statistics, tables, sessions."""

@@ -1,0 +1,40 @@
+"""Fill sessions, and time concurrent turns in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+
+from benchmarks.sides import Side
+from benchmarks.transcripts import Transcript
+
+
+def session_id(number: int) -> str:
+    """Return the session id for *number*; it is as long as a UUID."""
+    return f"{number:032x}"
+
+
+async def fill_sessions(side: Side, count: int, items: int) -> dict[str, Transcript]:
+    """Fill *count* sessions of *items* items and load each once; return transcripts by session id.
+
+    The loads put the sessions into caches, if the side has any.
+    """
+    transcripts = {session_id(number): Transcript(number) for number in range(count)}
+
+    for name, transcript in transcripts.items():
+        await side.fill(name, list(transcript.turns_until(items)))
+        await side.load(name)
+
+    return transcripts
+
+
+async def time_turns(side: Side, transcripts: Mapping[str, Transcript], turns: int) -> float:
+    """Run the next *turns* turns of each session, all sessions concurrently; return the seconds."""
+    prepared = [
+        (name, [side.prepare(turn) for turn in transcript.turns(turns)])
+        for name, transcript in transcripts.items()
+    ]
+
+    start = perf_counter()
+    await side.run_concurrently(prepared)
+    return perf_counter() - start
