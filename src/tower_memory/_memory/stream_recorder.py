@@ -145,8 +145,8 @@ class StreamRecorder:
         self._is_detached = True
 
         if self._turn is not None:
-            if self._turn.lease is not None:
-                self._turn.lease.is_collected = True
+            lease: Any = self._turn.lease  # exists since the recorder was made
+            lease.is_collected = True
             call_soon(self._loop, self._turn.release)
         if self._keep_interrupted and self._chunks:
             msg = f"{self.stream!r} was not closed; to keep what came of it, use 'async with'"
