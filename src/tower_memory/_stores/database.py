@@ -1,11 +1,11 @@
-"""A database file that is open in one event loop, shared by all stores on it there.
+"""An open database file, which all stores on this file in one event loop share.
 
-1. One connection writes and another reads, so loads do not wait for commits. A file has these two
-   workers in an event loop, for any number of sessions and stores.
+1. An open file has two workers, for any number of sessions and stores. One writes and the other
+   reads, so loads do not wait for commits. An in-memory database has a single worker.
 2. Stores that open the same file in the same event loop share its database. The last store closes
    it.
-3. A connection that met a fault is not used again, because it could keep the fault after the file
-   is restored. The next operation opens new connections, but never creates a new file.
+3. After a fault that is not in `_TRANSIENT`, the connections are not used again, as they could
+   keep it after the file is restored. The next operation opens new ones, but never a new file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Synchronous: TypeAlias = Literal["extra", "full", "normal", "off"]
 T = TypeVar("T")
 
 _READ_TIMEOUT = 5.0
-"""Seconds that a read waits for a lock, which happens only while SQLite recovers from a crash."""
+"""Maximum seconds that a read waits for a lock: only while SQLite recovers from a crash."""
 
 _RETRY_DELAY = 0.02
 """Seconds before an operation on a locked file is tried again."""
@@ -54,7 +54,7 @@ _TRANSIENT = (
 
 @final
 class DatabaseFile(NamedTuple):
-    """A file by its path; a database in memory has a *private* object, which identifies it."""
+    """The identity of a database: a path or, in memory, a *private* object."""
 
     path: str
     private: object = None
@@ -63,7 +63,7 @@ class DatabaseFile(NamedTuple):
 @final
 @dataclass(slots=True)
 class _Workers:
-    """The two connections to one file, and their session cache."""
+    """The workers that write to and read from one file, and the reader's session cache."""
 
     writer: Worker
     reader: Worker  # the writer itself for a database in memory
@@ -96,11 +96,11 @@ class Database:
         self._idle: Event | None = None  # set when no operation is in progress
 
     def lower_hot_bytes(self, hot_bytes: int) -> None:
-        """Limit the session cache to *hot_bytes*; the smallest value of all users counts."""
+        """Lower the session cache's limit to *hot_bytes*. It never rises while the file is open."""
         self._hot_bytes = min(self._hot_bytes, hot_bytes)
 
     def check(self) -> None:
-        """Raise `RuntimeError` in any process or event loop but the one that opened the file."""
+        """Raise `RuntimeError` unless this process and event loop opened the file."""
         if self._process != os.getpid():
             msg = "was opened in the parent process; fork before it is opened, or spawn the child"
         elif self._loop != current_token():
@@ -127,7 +127,7 @@ class Database:
     ) -> T:
         """Commit *operation* and return its result.
 
-        If another process has the file locked for longer than *patience* seconds, raise.
+        It raises `SessionError` if another process locks the file for over *patience* seconds.
         """
         write = Write(operation, patience)
         self._queue.append(write)
@@ -138,14 +138,14 @@ class Database:
         try:
             return await self._work(write.caller, session_id, run_on)
         except BaseException:
-            with suppress(ValueError, IndexError):  # not queued, or just taken by the thread
+            with suppress(ValueError, IndexError):  # the thread has taken it already
                 self._queue.remove(write)
             raise
 
     async def _work(
         self, caller: Caller, session_id: str, run_on: Callable[[_Workers], Awaitable[T]]
     ) -> T:
-        """Run an operation on the workers, again while the file is locked, and return its result.
+        """Run an operation on the workers and return its result; retry while the file is locked.
 
         Raises:
             SessionError: The operation failed, or the file stayed locked.
@@ -166,13 +166,13 @@ class Database:
             msg = f"{self.file.path}: {_reason(error)}"
             raise SessionError(msg, session_id=session_id) from error
         finally:
-            caller.gone = True  # drops an operation that is still queued
+            caller.gone = True  # the thread skips the operation if it is still queued
             self._in_progress -= 1
             if self._idle and not self._in_progress:
                 self._idle.set()
 
     def _must_reopen(self, error: Exception) -> bool:
-        """Return True if every later operation on this connection may fail after *error*, too."""
+        """Return True if *error* may have left the connection unusable."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return self.file.private is None and code not in _TRANSIENT
 
@@ -190,7 +190,7 @@ class Database:
             return self._workers
 
     async def release(self) -> None:
-        """Give up one use. The last release closes the file after the operations in progress."""
+        """End one store's use. The last store closes the file after the operations in progress."""
         with fail_after(None, shield=True):
             await self._shared.leave()
 
@@ -206,7 +206,7 @@ class Database:
 
 @final
 class _Shared:
-    """One file in this event loop, with the number of stores that use or open it."""
+    """A file in this event loop, and the number of stores that use it or are opening it."""
 
     def __init__(self, file: DatabaseFile) -> None:
         self.opening = Lock()
@@ -216,7 +216,7 @@ class _Shared:
 
     @asynccontextmanager
     async def exclusively(self, caller: Caller) -> AsyncGenerator[None]:
-        """Hold the lock around opening the file; refuse if *caller* does not get it in time."""
+        """Let one task at a time open the file; refuse if *caller*'s deadline passes before."""
         try:
             self.opening.acquire_nowait()  # works with a timeout of 0, too
         except WouldBlock:
@@ -235,7 +235,7 @@ class _Shared:
         """Remove one user; close the file if it was the last."""
         self.users -= 1
         if self.users == 0:
-            del _open_in_this_loop()[self.file]  # a new user opens the file again
+            del _open_in_this_loop()[self.file]  # the next store opens the file again
             if self.database is not None:
                 await self.database.close()
 
@@ -258,8 +258,8 @@ async def acquire_database(
     """Open *file*, or share it if it is open in this event loop; `Database.release` ends the use.
 
     Raises:
-        SessionError: The file cannot be opened before the deadline of *caller*, is not ours, or is
-            open with another value of *synchronous*.
+        SessionError: The file cannot be opened before the deadline of *caller*, is not a
+            tower-memory file, or is open with another value of *synchronous*.
     """
     shared = _open_in_this_loop().setdefault(file, _Shared(file))
     shared.users += 1
@@ -293,7 +293,7 @@ def _check_synchronous(database: Database, wanted: Synchronous) -> None:
 async def _open(
     file: DatabaseFile, synchronous: Synchronous, caller: Caller, *, reopening: bool = False
 ) -> _Workers:
-    """Open both connections to *file*; with *reopening*, only if it is still there (rule 3)."""
+    """Open both connections to *file*; if *reopening*, refuse a missing file (rule 3)."""
     if reopening and not holds_something(file.path):
         msg = "it was deleted or emptied while it was open; put it back, or close the store first"
         raise schema.Refused(msg)
@@ -323,4 +323,5 @@ async def _prepare(writer: Worker, caller: Caller) -> None:
 
 
 def _reason(error: BaseException) -> object:
+    """Return the system's text of an `OSError`, otherwise the error."""
     return getattr(error, "strerror", None) or error

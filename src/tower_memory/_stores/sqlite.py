@@ -26,17 +26,17 @@ from tower_memory._turn import Turn, check_items
 class SqliteSessionStore(Generic[Item]):
     """A store in an SQLite file.
 
-    It keeps every promise of `SessionStore`, durably: when `append` returns, all items of the turn
-    are synced to disk; if it fails or the process dies, all of them are stored or none is.
+    It keeps every promise of `SessionStore`. With the default *synchronous*, a turn is synced to
+    disk when `append` returns; if it fails or the process dies, the turn is whole or absent.
 
-    Use the store as an async context manager. Otherwise it opens on first use, and `aclose` closes
-    it. A closed store may be opened again, also in another event loop. All stores and sessions on
-    one file in one event loop share its connections and their two threads (three on trio).
+    Use the store as an async context manager, or `aclose` it at the end; it opens on first use. A
+    closed store may be opened again, also in another event loop. All stores and sessions on a file
+    in one event loop share two worker threads and connections (on trio, a portal's thread as well).
 
-    A new file is readable by its owner only. A file that tower-llm wrote is taken over, and its own
-    table stays unchanged. Every other file is refused. If the open file is deleted, replaced or
+    A new file is readable by its owner only. A file of tower-llm is taken over; tower-llm's table
+    stays unchanged. Any other program's file is refused. If the open file is deleted, replaced or
     damaged, or the disk is full, operations raise `SessionError` and create no new file. The same
-    store works again once the file is restored. Stop all programs before you restore a backup.
+    store works again when the file is restored. Close all programs on it before you restore it.
 
     >>> import anyio
     >>> from tower_memory import SqliteSessionStore, Turn
@@ -48,10 +48,10 @@ class SqliteSessionStore(Generic[Item]):
     History([{'role': 'user', 'content': 'Hi'}], revision=1)
 
     Args:
-        path: Path of the file; a relative path is resolved in the constructor.
+        path: Path of the file, resolved in the constructor, with its symbolic links.
         item_type: Type of the items: any type that msgspec can decode, or ``Any`` for JSON values.
-        busy_timeout: Maximum number of seconds that opening the file, and each write, waits for
-            another process's lock; 0 tries once. The default is 5.
+        busy_timeout: Maximum number of seconds that opening the file, and each write, waits
+            while another process has locked it; 0 tries once. The default is 5.
         synchronous: When SQLite syncs to disk. ``"full"``, the default, and ``"extra"``: before a
             save returns. ``"normal"``: now and then; a power cut may lose the newest turns, but
             tears none. ``"off"``: never; a power cut may destroy the whole file.
@@ -130,7 +130,7 @@ class SqliteSessionStore(Generic[Item]):
         return SqliteSession(session_id, self)
 
     async def load(self, session_id: str, *, limit: int | None = None) -> History[Item]:
-        """Return the newest *limit* items, oldest first; None means all (`SessionStore.load`)."""
+        """Return the newest *limit* items, oldest first; None returns all (`SessionStore.load`)."""
         check_load(session_id, limit)
         database = await self._opened()
         return await database.load(session_id, limit, self._codec)
@@ -145,8 +145,8 @@ class SqliteSessionStore(Generic[Item]):
     async def pop(self, session_id: str) -> Item | None:
         """Remove and return the newest item; None if there is none (`SessionStore.pop`).
 
-        A call that is cancelled before it has begun removes nothing. Once begun, it ignores
-        cancellation, except native asyncio cancellation: the item may then be removed or not.
+        A call that is cancelled before it has begun removes nothing. After that, only native
+        asyncio cancellation ends it: the item is then perhaps removed.
         """
         check_session_id(session_id)
         pop = partial(operations.pop, session_id=session_id, codec=self._codec)
@@ -162,7 +162,7 @@ class SqliteSessionStore(Generic[Item]):
         await database.write(session_id, clear, self.busy_timeout)
 
     async def aclose(self) -> None:
-        """Close the store once its operations are done. Closing a closed store does nothing."""
+        """Close the store after its operations in progress. Closing a closed store does nothing."""
         if self._opening is not None:
             await self._opening.wait()
         if self._database is not None:
@@ -180,7 +180,7 @@ class SqliteSessionStore(Generic[Item]):
     async def _opened(self) -> Database:
         if self._database is not None:
             self._database.check()
-        await checkpoint_if_cancelled()  # a call that is cancelled by now changes nothing
+        await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
         return self._database or await self._open()
 
     async def _open(self) -> Database:
@@ -201,7 +201,7 @@ class SqliteSessionStore(Generic[Item]):
         return database
 
     def __eq__(self, other: object) -> bool:
-        """Return True if *other* is a store on the same file, and so has the same sessions."""
+        """Return True if *other* is a store on the same file, of any item type."""
         return isinstance(other, SqliteSessionStore) and self._file == other._file
 
     def __hash__(self) -> int:
@@ -216,9 +216,9 @@ class SqliteSession(Generic[Item]):
     """One session in an SQLite file, as a handle.
 
     It satisfies openai-agents' ``Session``: ``Runner.run(agent, "Hi", session=session)`` takes it.
-    Its methods keep the promises of `SessionStore` and raise the same errors. Use it as an async
-    context manager; otherwise it opens on first use, and `aclose` closes it. Handles on one file in
-    one event loop share its connections and threads.
+    Its methods keep the promises of `SessionStore` and raise the same errors. It opens on first
+    use. Use it as an async context manager, or `aclose` it at the end. Handles on one file in one
+    event loop share its connections and threads.
 
     >>> import anyio
     >>> from tower_memory import SqliteSession
@@ -235,12 +235,12 @@ class SqliteSession(Generic[Item]):
         item_type: Type of the items, as for `SqliteSessionStore`; a given store keeps its own.
 
     Attributes:
-        session_settings: openai-agents' settings of the session, or None. Their ``limit`` applies
-            to reads without a limit.
+        session_settings: openai-agents' settings of the session, or None. Its ``limit`` is the
+            default of `get_items` and `get_messages`.
 
     Raises:
         TypeError: *session_id* or *path* has the wrong type, or msgspec cannot decode *item_type*.
-        ValueError: *session_id* or *path* is empty or not valid text.
+        ValueError: *session_id* or *path* is empty or not valid Unicode.
     """
 
     @overload
@@ -289,7 +289,7 @@ class SqliteSession(Generic[Item]):
         return list(await self._store.load(self.session_id, limit=limit))
 
     async def add_items(self, items: Iterable[Item]) -> None:
-        """Add *items* in order as one turn, all or none, as `SessionStore.append` says."""
+        """Add *items* in order as one turn, all or none (`SessionStore.append`)."""
         check_items(items)
         await self._store.append(Turn(self.session_id, tuple(items)))
 
@@ -302,7 +302,7 @@ class SqliteSession(Generic[Item]):
         await self._store.clear(self.session_id)
 
     async def get_messages(self, limit: int | None = None) -> list[Message]:
-        """Return the messages among the newest *limit* items, oldest first; None as in `get_items`.
+        """Return the messages among the newest *limit* items, oldest first (see `get_items`).
 
         Chat messages and run items become `Message`; items that are no messages are left out.
         """

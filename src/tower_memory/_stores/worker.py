@@ -1,14 +1,16 @@
-"""A worker thread that owns one database connection and runs jobs on it, from asyncio and trio.
+"""A worker thread that owns one database connection and runs jobs on it.
 
-1. aiosqlite needs an asyncio loop. On trio, its calls go through a portal to an asyncio loop on
-   one more thread.
-2. A worker runs its jobs in the order of the calls, each as one whole function on its thread.
-3. Switching threads costs more than most jobs. Therefore jobs are batched: while one dispatch is
-   in progress, further callers only append to the queue, and the thread runs all queued jobs in
-   one visit and reports their results together. A caller dispatches only if no dispatch is in
-   progress. The thread itself reports every result, so a cancelled dispatcher delays no other
-   caller.
-4. A worker that is never ended does not keep the process alive.
+Its callers run on asyncio or trio.
+
+1. aiosqlite needs an asyncio loop. On trio, aiosqlite is called through a portal to an asyncio
+   loop on one more thread.
+2. A worker runs its jobs in the order of the calls. Each job is one function that runs on the
+   thread without interruption.
+3. A dispatch sends the thread to the queue once. Switching threads costs more than most jobs, so
+   the thread runs all queued jobs in one dispatch and reports their results together. A caller
+   dispatches only if no dispatch is in progress; otherwise it appends its job and waits. The
+   thread itself reports every result, so a cancelled dispatcher delays no other caller.
+4. The thread is a daemon: a worker that is never ended does not keep the process alive.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class _Job:
 
     Attributes:
         wake_up: Set when the job is done, or when a dispatch failed before the job was done.
-            None if the job's caller dispatches and does not wait.
+            None if the caller makes the dispatch itself, and so does not wait for the event.
     """
 
     operation: Callable[..., Any]
@@ -78,13 +80,15 @@ class Worker:
     async def run(self, operation: Callable[..., T], *arguments: object) -> T:
         """Run *operation(connection, *arguments)* on the worker thread and return its result.
 
-        The operation runs whole: cancelling the caller never interrupts it.
+        Cancelling the caller does not interrupt the operation. An operation may look at its caller
+        and stop early, as a load does.
         """
         wake_up = Event() if self._dispatching else None
         job = _Job(operation, arguments, wake_up)
         self._jobs.append(job)
 
-        # Look again: if the thread has begun to drain the queue since, it may miss this job.
+        # Look again: the thread may have drained the queue between the first look and the append,
+        # and would then miss this job.
         if wake_up and self._dispatching:
             await wake_up.wait()
 
@@ -100,7 +104,7 @@ class Worker:
         try:
             await self._cross(self._connection.execute_fetchall, self._drain)
         except BaseException:
-            # The thread may not have been reached: let each waiting caller dispatch its own job.
+            # Perhaps the call did not reach the thread: let each waiting caller dispatch its job.
             self._dispatching = False
             _set_all(job.wake_up for job in tuple(self._jobs))
             raise
@@ -138,8 +142,8 @@ async def start_worker(
         cross: Calls a coroutine function on an asyncio loop (rule 1).
         path: The file.
         busy_timeout: Seconds that a statement waits for the lock of another process.
-        opened: The stack that will end the worker.
-        create: True creates a missing file.
+        opened: The exit stack that will end the worker.
+        create: Whether to create a missing file; otherwise it is an error.
 
     Raises:
         OSError: The file cannot be created.
@@ -161,14 +165,14 @@ async def start_worker(
             aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None, factory=factory)
         )
 
-    # A daemon thread's new thread is a daemon, too. Otherwise aiosqlite's thread would not be one,
-    # and an unclosed connection would keep the process from exiting.
+    # aiosqlite's thread must be a daemon, or an unclosed connection would keep the process alive.
+    # A thread inherits this from the thread that makes it, so a daemon thread makes it.
     maker = Thread(target=make, daemon=True)
     maker.start()
     maker.join()
     (connection,) = made
 
-    # Shielded, because aiosqlite does not wait for its thread after a cancellation either.
+    # Shielded, because after a cancellation aiosqlite would not wait for its thread to end.
     with anyio.fail_after(None, shield=True):
         await cross(_start, connection)
     worker = Worker(cross, connection)
