@@ -48,4 +48,4 @@ def check_window(history, items, new):
 
 def grace_of(layer):
     """Return the seconds that a save of *layer* may run past its caller's deadline."""
-    return layer._resolved.save.grace
+    return layer._parts.save.grace

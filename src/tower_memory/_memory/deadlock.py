@@ -6,8 +6,8 @@
    Example: turn A holds lock 1 and waits for lock 2 inside; turn B holds lock 2 and now wants
    lock 1. The turn that closes the circle raises, here B. The others go on.
 3. A stream does not cause a deadlock. If its reader waits for a lock that this stream's turn
-   blocks, the stream is abandoned: its lease ends. If the stream is read on after all, its turn is
-   still saved.
+   blocks, the stream is abandoned: its lease ends. If a task reads the rest of the stream later,
+   the turn is still saved.
 
 Only turns that wait can deadlock, so this concerns ``overlap="serialize"``.
 """
@@ -24,12 +24,12 @@ from tower_memory._memory.reentrancy import enclosing_turns
 from tower_memory._memory.tasks import current_task
 
 _waits: dict[Any, SessionLock] = {}
-"""The lock that each waiting task waits for."""
+"""The lock that each waiting task waits for. All event loops share it, since the keys are tasks."""
 
 
 @contextmanager
 def waiting_for(lock: SessionLock, turns: tuple[LockHolder, ...]) -> Generator[None]:
-    """Record that the current task, which is part of *turns*, waits for *lock*."""
+    """Record, during the block, that the current task, a part of *turns*, waits for *lock*."""
     task = current_task()
     _waits[task] = lock
     for turn in turns:
@@ -67,7 +67,7 @@ def abandoned_blockers(lock: SessionLock) -> list[LockHolder]:
 
 
 def _is_abandoned(turn: LockHolder) -> bool:
-    """Return True if no task will read the turn's stream on.
+    """Return True if no task will read the rest of the turn's stream.
 
     The current task is about to wait, so it does not count as a reader. If it is part of the turn,
     though, the stream itself made this call, and is not abandoned.
@@ -86,6 +86,7 @@ def _blockers(lock: SessionLock, *, with_readers: bool) -> Iterator[LockHolder]:
 
     With *with_readers*, this includes the turns that the readers of their streams wait for.
     """
+    # A turn that waits holds up its own lock too, so each holder leads to further locks.
     locks, seen = [lock], set[int]()
     while locks:
         turn = locks.pop().holder

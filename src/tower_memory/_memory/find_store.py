@@ -9,10 +9,10 @@ from tower_memory._store import SessionStore
 def find_store(save: object) -> SessionStore[object] | None:
     """Return the store behind the service *save*, or None if it is not visible.
 
-    The store is a service's attribute ``store``, or the owner of a bound method. The search goes
-    through services that state the service inside them: layers of this library and any object
-    with an attribute ``inner``, and functions made with `functools.wraps`. It guesses nothing
-    from the variables of a function.
+    The store is *save* itself, its attribute ``store``, or the object that it is bound to as a
+    method. The search goes on with the service that *save* wraps: an attribute ``inner``, as in
+    this library's layers, or the ``__wrapped__`` of `functools.wraps`. Closure variables are not
+    searched.
     """
     seen: set[int] = set()
     service: object | None = save

@@ -1,4 +1,4 @@
-"""The memory layer: its promises, its parameters, and their checks."""
+"""The memory layer and its parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tower_memory._history import History
 from tower_memory._memory import checks
 from tower_memory._memory.find_store import find_store
 from tower_memory._memory.save import TurnSaver
-from tower_memory._memory.service import Memory, Resolved
+from tower_memory._memory.service import LayerParts, Memory
 from tower_memory._service import Req, Res, Service, attribute, check_inner, describe
 from tower_memory._session_services import LoadSession, SaveSession
 from tower_memory._store import SessionStore, check_store
@@ -33,7 +33,7 @@ _DEFAULT_GRACE = 5.0
 
 
 class MemoryOptions(TypedDict, total=False):
-    """The optional parameters of `MemoryLayer`."""
+    """The optional parameters of `MemoryLayer.over`."""
 
     dialect: Dialect
     overlap: Overlap
@@ -49,20 +49,20 @@ class MemoryOptions(TypedDict, total=False):
 class MemoryLayer:
     """Puts a session's history in front of each request, and saves the turn after the reply.
 
-    1. **A turn is whole or absent.** One write saves the request's new items and the reply's
-       items, after the inner service has succeeded. A call that fails or is cancelled leaves its
-       session unchanged.
+    1. **A turn is whole or absent.** The request's new items and the reply's items are saved
+       together, after the inner service has succeeded. A call that fails or is cancelled before
+       that leaves its session unchanged.
     2. **Saved means returned.** After the inner service has answered, the save runs to its end
        even if the caller's scope is cancelled, and the reply is returned. The save has *grace*
        seconds from the caller's deadline, or from its own start if the caller was cancelled or
        the deadline has passed before. A caller without a deadline that is cancelled during the
        save waits for it (`SqliteSessionStore` gives up after its ``busy_timeout``). Native asyncio
        cancellation may drop the reply; the turn is then wholly saved or wholly absent.
-    3. **A paid reply is never lost.** Every failure that can be detected before the inner service
-       is called is raised before it. An error that is raised after the reply carries the response,
-       and the turn if it was not saved.
-    4. **Overlapping turns lose nothing.** They wait for each other, or are both kept, or the later
-       one is refused with its reply on the error.
+    3. **A paid reply is never lost.** Every check that does not need the reply is made before the
+       inner service is called. If the save fails later, `SaveError` or `SessionConflict` carries
+       the response and the turn, and `TurnExists` the response and the stored items.
+    4. **Overlapping turns lose nothing.** They wait for each other, are both kept, or the later
+       turn is refused.
     5. **Only the messages change.** The other fields of the request, the response, and all objects
        of the caller stay as they are.
 
@@ -87,39 +87,44 @@ class MemoryLayer:
         dialect: The dialect of the inner service.
         overlap: The policy for overlapping turns of one session. ``"serialize"``: one after
             another, within this event loop. ``"append"``: side by side; both are kept, in the
-            order of their commits. ``"reject"``: the later one raises `SessionConflict`.
-        turn_id: Function of the request that returns the turn's id. The same request made again
-            is then the same turn. None makes a new id for each call.
+            order of their commits. ``"reject"``: in this event loop, a turn that starts while
+            another is in progress raises `SessionConflict`; between processes, the turn that is
+            saved last raises it.
+        turn_id: Function of the request that returns the turn's id. A turn whose id the session
+            already holds is not saved again. None makes a new id for each call.
         window: The part of the history that the model gets: a service from `History` to items,
             such as those in `tower_memory.windows`. None gives the whole loaded history. The
             stored items do not change.
         whole_requests: Whether each request carries the whole conversation, as chat front ends
-            send it. Its items that the session does not hold are new. A conversation that
-            contradicts the session raises `SessionConflict`.
+            send it. The items after those that the session already stores are new. A conversation
+            that contradicts the session, or has nothing new, raises `SessionConflict`.
         keep_interrupted: Whether to save a stream that fails, is closed or is left before its
-            end, as far as it was received and marked as interrupted. A stream that is
-            garbage-collected without being closed is not saved; this is a warning.
-        grace: Seconds that a save may run past the caller's deadline or cancellation (promise 2).
-            None takes the store's ``busy_timeout``, or 5 seconds if the store has none.
-        store: The store whose sessions are locked. None takes the store behind *save*, which is
-            found through `LoadSession`, `SaveSession`, bound methods, the layers of this library
-            and `functools.wraps`.
+            end. The items that were received are saved, marked as interrupted. A stream that is
+            garbage-collected without being closed is not saved; a `ResourceWarning` says so.
+        grace: Seconds, 0 or more, that a save may run past the caller's deadline or cancellation
+            (promise 2); then it raises `SaveError`. None takes the store's ``busy_timeout``, or 5
+            seconds if the store has none.
+        store: The store behind *save*, whose sessions are locked. None searches for it: *save*
+            itself, its attribute ``store``, or the object that it is bound to as a method, also
+            through an attribute ``inner``, as in this library's layers, and `functools.wraps`.
 
     Raises:
         TypeError: A parameter is of the wrong type, or *overlap* needs a store and none is given
             or found. When called: an id that a function returned, the request, the history or
             the window's result is of the wrong type; the inner service was not called.
-        ValueError: The same, for a wrong value.
+        ValueError: A parameter, or a value that a function returned, has the right type but is
+            not accepted. The inner service was not called.
         UnencodableItemError: A new item of the request cannot be stored. The inner service was
             not called.
-        SessionConflict: With *whole_requests*, the conversation contradicts the session; the inner
-            service was not called. With ``"reject"``, the turn overlaps another one. If this is
-            known before the inner service is called, it is not called; otherwise the error
-            carries the response and the turn.
+        SessionConflict: With ``"reject"``, the turn overlaps another turn. If this is known before
+            the inner service is called, it is not called; otherwise the error carries the
+            response and the turn. With *whole_requests*, the conversation contradicts the session
+            or has nothing new; the inner service was not called.
         TurnExists: The session holds the turn. The error carries the response if the inner
             service was called.
-        SaveError: The inner service has answered, and the turn may not be saved.
-        SessionError: The turn would wait for itself, or the session cannot be loaded.
+        SaveError: The inner service has answered, and the turn is perhaps not saved.
+        SessionError: The turn would wait for itself, the session cannot be loaded, or a stream
+            that has failed is read again.
     """
 
     load: Service[str, History[Any]]
@@ -134,7 +139,7 @@ class MemoryLayer:
     keep_interrupted: bool = False
     grace: float | None = None
     store: SessionStore[Any] | None = None
-    _resolved: Resolved = field(init=False, repr=False, compare=False)
+    _parts: LayerParts = field(init=False, repr=False, compare=False)
 
     @classmethod
     def over(
@@ -144,7 +149,10 @@ class MemoryLayer:
         session_id: str | Callable[[Any], str],
         **options: Unpack[MemoryOptions],
     ) -> MemoryLayer:
-        """Return a layer that loads from *store* and saves to it; *options* are the layer's."""
+        """Return a layer that loads from *store* and saves to it.
+
+        *options* are the other parameters of `MemoryLayer`, except *store*.
+        """
         load, save = LoadSession(store), SaveSession(store)
         return cls(load, save, session_id=session_id, store=store, **options)
 
@@ -161,17 +169,17 @@ class MemoryLayer:
             raise TypeError(msg)
 
         object.__setattr__(self, "store", store)
-        object.__setattr__(self, "_resolved", self._resolve(store))
+        object.__setattr__(self, "_parts", self._make_parts(store))
 
-    def _resolve(self, store: object) -> Resolved:
+    def _make_parts(self, store: object) -> LayerParts:
         grace: Any = attribute(store, "busy_timeout") if self.grace is None else self.grace
         grace = _DEFAULT_GRACE if grace is None else grace
         item_type = attribute(store, "item_type")
         window = None if self.whole_requests else self.window
-        return Resolved(
+        return LayerParts(
             links=links_of(self.dialect),
             codec=None if item_type is None else ItemCodec(item_type),
-            bounds=window if isinstance(window, BoundedWindow) else None,
+            bounded_window=window if isinstance(window, BoundedWindow) else None,
             save=TurnSaver(self.save, self.load, self.store, grace, self.turn_id is not None),
         )
 
@@ -206,8 +214,13 @@ class MemoryLayer:
     @overload
     def __call__(self, inner: Service[Req, Res], /) -> Service[Req, Res]: ...
     def __call__(self, inner: Service[Req, Any], /) -> Service[Req, Any]:
+        """Return *inner* with memory.
+
+        A stream that is a context manager keeps its type; another async iterator is typed as a
+        `Stream`.
+        """
         check_inner(inner)
-        return Memory(inner, self, self._resolved)
+        return Memory(inner, self, self._parts)
 
     def __repr__(self) -> str:
         is_function = callable(self.session_id)

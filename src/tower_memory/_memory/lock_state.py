@@ -86,7 +86,7 @@ class LockHolder:
         return None if self.lease is None else self.lease.active_reader()
 
     def release(self) -> None:
-        """Hand the lock to the first waiter, or remove it. Releasing twice is releasing once."""
+        """Hand the lock to the first waiter, or remove it. A second call does nothing."""
         if self.is_released:
             return
         self.is_released = True

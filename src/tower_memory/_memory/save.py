@@ -2,10 +2,11 @@
 
 1. The save runs to its end even if its caller is cancelled. It ends at most *grace* seconds after
    the caller's deadline, or after its own start if the caller's time was over before.
-2. Every failure is raised with the response, and with the turn that was not saved.
-3. If the same request may be made again, it has the same turn id. Two such calls may overlap and
-   both reach the store, which keeps one turn. After its save, a call therefore looks at the stored
-   turn: if it is another reply's, the call raises.
+2. Every failure is raised with the response, so that it is not lost. The error also carries the
+   turn or, if another call has saved the turn, the stored items.
+3. With `turn_id=`, two calls of the same request have the same turn id. They may overlap and both
+   reach the store, which keeps one turn. After its save, a call therefore reads the stored turn. If
+   that turn has the reply of another call, it raises `TurnExists`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class TurnSaver:
         load: Service from session id to `History`.
         store: The store behind *save*, or None if it is not known.
         grace: Seconds that a save may run past its caller's deadline or cancellation.
-        is_repeatable: Whether the same request has the same turn id (rule 3).
+        is_repeatable: Whether two calls can have the same turn id (rule 3).
     """
 
     save: Service[Turn[Any], int]
@@ -45,18 +46,21 @@ class TurnSaver:
     is_repeatable: bool
 
     async def __call__(self, turn: Turn[Any], revision: int, response: object) -> None:
-        """Save *turn*, which *response* completed and which began at *revision* of its session.
+        """Save *turn*, to which *response* is the reply.
+
+        *revision* is the session's revision when its history was loaded.
 
         Raises:
             SessionConflict: The session is not at the revision that the turn expects.
             TurnExists: Another reply to the same request was saved.
-            SaveError: The turn may not be saved.
+            SaveError: The turn is perhaps not saved.
         """
         try:
             after, held = await self._save_shielded(turn)
             if not self.is_repeatable or not turn.items:
                 return
-            # Without a visible turn, a changed revision tells that the save wrote this turn.
+            # If the load does not show the turn, a changed revision is the only sign that this save
+            # wrote it. Another turn may have changed the revision as well.
             is_own = after != revision if held is None else _begins_with(turn.items, held)
         except SessionConflict as conflict:
             raise SessionConflict(
@@ -73,18 +77,19 @@ class TurnSaver:
             raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held, response=response)
 
     async def _save_shielded(self, turn: Turn[Any]) -> tuple[int, Sequence[Any] | None]:
-        """Return the revision after the save and, if rule 3 applies, the held turn's items."""
+        """Return the revision after the save and, for a repeatable turn, its stored items."""
         with CancelScope(deadline=_latest_end(self.grace), shield=True):
             revision = await self.save(turn)
             needs_held = self.is_repeatable and turn.items
             return revision, await self._held_items(turn) if needs_held else None
-        raise TimeoutError  # the scope's own deadline cancelled the save
+        raise TimeoutError  # reached only if the scope's own deadline cancelled the save
 
     async def _held_items(self, turn: Turn[Any]) -> Sequence[Any] | None:
-        """Return the items that the session holds under the turn's id; None if out of sight."""
+        """Return the items stored under the turn's id; None if the load does not show them."""
         if self.store is None:
             return (await self.load(turn.session_id)).turn(turn.turn_id)
-        for limit in (len(turn.items), None):  # usually this turn is still the newest
+        # Usually this turn is still the newest. Otherwise, load the whole session.
+        for limit in (len(turn.items), None):
             history: History[Any] = await self.store.load(turn.session_id, limit=limit)
             if (held := history.turn(turn.turn_id)) is not None:
                 return held
@@ -92,12 +97,16 @@ class TurnSaver:
 
 
 def save_error(session_id: str, error: Exception, response: object, turn: object) -> SaveError:
-    """Return the error that tells that *error* prevented the save of *turn*."""
+    """Return the `SaveError` that carries *response* and *turn*, with *error* as its reason."""
     return SaveError(session_id, _reason(error), response=response, turn=turn)
 
 
 def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
-    """Return True if *held* is the beginning of *items*, of which others may have popped some."""
+    """Return True if the stored items *held* are the beginning of *items*.
+
+    Other callers may have popped the last stored items. Both are compared as JSON values, because
+    a store may return other types than it was given.
+    """
     start, all_held = (json.decode(json.encode(each)) for each in (items[: len(held)], held))
     return bool(start == all_held)
 

@@ -1,14 +1,18 @@
 """The service with memory: one call, from the request to the saved turn.
 
-The steps of a call, in `Memory`:
+The steps of a call, numbered as in the map of the code (src/tower_memory/README.md):
 
 1. Read the session id, the new items and the turn id from the request.
-2. Acquire the session lock.
-3. Load the history, and refuse a turn that the session holds.
-4. Apply the window, and hydrate the request.
-5. Call the inner service.
-6. Read the reply's items, save the turn, and release the lock. If the reply is a stream, its
-   recorder does this at the end of the stream.
+2. Acquire the session lock, unless the overlap is "append".
+3. Load the history. In step 4, the store reads it from its cache or from the file.
+5. Refuse a turn that the session already holds. For a whole request, find the new items.
+6. Apply the window.
+7. Hydrate the request.
+8. Call the inner service.
+9. Read the reply's items and save the turn.
+10. Release the lock.
+
+If the reply is a stream, its recorder does steps 9 and 10 when the stream ends.
 """
 
 from __future__ import annotations
@@ -40,29 +44,29 @@ if TYPE_CHECKING:
     from tower_memory._memory.layer import MemoryLayer
 
 
-class Resolved(NamedTuple):
+class LayerParts(NamedTuple):
     """Values that a layer derives from its parameters once.
 
     Attributes:
         links: Returns the links of an item.
         codec: Codec of the store's items, or None if the store has no ``item_type``.
-        bounds: The window, if it bounds the number of items to load; otherwise None.
+        bounded_window: The window, if it bounds the number of items to load; otherwise None.
         save: Saves turns.
     """
 
     links: GetLinks
     codec: ItemCodec[Any] | None
-    bounds: BoundedWindow | None
+    bounded_window: BoundedWindow | None
     save: TurnSaver
 
 
 class _Call(NamedTuple):
-    """The facts about a call that the save of its turn needs.
+    """The data of a call that are needed to save its turn.
 
     Attributes:
         request: The caller's request.
-        session_id: Its session.
-        turn_id: The id of its turn, or None for a new one.
+        session_id: The session of the request.
+        turn_id: The id of the turn, or None for a new id.
         new: The new items of the request.
         revision: The session's revision when its history was loaded.
     """
@@ -81,7 +85,7 @@ class Memory(Generic[Req, Res]):
 
     inner: Service[Req, Res]
     layer: MemoryLayer
-    resolved: Resolved
+    parts: LayerParts
 
     async def __call__(self, request: Req, /) -> Res:
         layer = self.layer
@@ -90,7 +94,7 @@ class Memory(Generic[Req, Res]):
             session_id = session_id(request)
             check_text("what session_id(request) returned", session_id)
 
-        new = snapshot(layer.dialect.new_items(request), session_id, self.resolved.codec)
+        new = snapshot(layer.dialect.new_items(request), session_id, self.parts.codec)
         turn_id = None
         if layer.turn_id is not None:
             turn_id = layer.turn_id(request)
@@ -99,13 +103,13 @@ class Memory(Generic[Req, Res]):
         if layer.overlap == "append":
             return await self._run_turn(request, session_id, turn_id, new, None)
         wait = layer.overlap == "serialize"
-        turn = await acquire(layer.store, session_id, wait=wait)
+        holder = await acquire(layer.store, session_id, wait=wait)
         try:
-            with inside(turn):
-                return await self._run_turn(request, session_id, turn_id, new, turn)
+            with inside(holder):
+                return await self._run_turn(request, session_id, turn_id, new, holder)
         finally:
-            if turn.lease is None:  # otherwise the stream owns the lock
-                turn.release()
+            if holder.lease is None:  # otherwise the stream owns the lock
+                holder.release()
 
     async def _run_turn(
         self,
@@ -115,26 +119,27 @@ class Memory(Generic[Req, Res]):
         new: Sequence[Any],
         holder: LockHolder | None,
     ) -> Res:
-        layer, resolved = self.layer, self.resolved
-        history = await load_history(resolved.bounds, layer.load, session_id, resolved.links)
+        """Do steps 3 to 9; *holder* holds the session lock, or is None with "append"."""
+        layer, parts = self.layer, self.parts
+        history = await load_history(parts.bounded_window, layer.load, session_id, parts.links)
         if turn_id is not None and (held := history.turn(turn_id)) is not None:
             raise TurnExists(session_id, turn_id=turn_id, items=held)
         if layer.overlap == "reject":
             check_revision(history.revision)
 
         if layer.whole_requests:
-            new = new_in_request(session_id, history, new, resolved.links)
+            new = new_in_request(session_id, history, new, parts.links)
             request = cast("WholeRequests", layer.dialect).newest(request, len(new))
         given: Sequence[Any] = history
         if layer.window is not None:
-            given = await apply_window(layer.window, history, new, resolved.links)
+            given = await apply_window(layer.window, history, new, parts.links)
 
         response = await self.inner(layer.dialect.with_history(request, given))
         call = _Call(request, session_id, turn_id, new, history.revision)
         if not is_stream(response):
             turn = self._turn(call, given, response)
-            del history, given  # they may be long, and the save takes its time
-            await resolved.save(turn, call.revision, response)
+            del history, given  # they may be long: free them before the save
+            await parts.save(turn, call.revision, response)
             return response
 
         recorder = StreamRecorder(
@@ -148,7 +153,10 @@ class Memory(Generic[Req, Res]):
         return cast("Res", proxy)
 
     def _turn(self, call: _Call, given: Sequence[Any], response: object) -> Turn[Any]:
-        """Return the turn that *response* completes; it may repeat the history that was *given*."""
+        """Return the turn of *call*: its new items and the items of *response*.
+
+        *given* is the history that the inner service got; the response may repeat it.
+        """
         layer, dialect = self.layer, self.layer.dialect
         try:
             request = call.request
@@ -167,10 +175,11 @@ class Memory(Generic[Req, Res]):
         )
 
     async def _save_streamed(self, call: _Call, response: Streamed) -> None:
-        turn = self._turn(call, (), response)  # a stream never repeats the history
+        """Save the turn of a stream; an interrupted stream without reply items saves nothing."""
+        turn = self._turn(call, (), response)  # no dialect reads a whole conversation from a stream
         has_reply = len(turn.items) > len(call.new)
         if has_reply or not response.interrupted:
-            await self.resolved.save(turn, call.revision, response)
+            await self.parts.save(turn, call.revision, response)
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)

@@ -6,18 +6,19 @@
 | held | a running turn | the turn ends -> granted or absent; its reply is a stream -> leased |
 | leased | a turn with an open stream | the stream ends -> granted or absent; no task reads the |
 | | | stream and another turn wants the lock -> granted or absent |
-| granted | the first waiter | the waiter runs -> held; it was cancelled -> granted or absent |
+| granted | the first waiter | the waiter's task runs -> held; the waiter was cancelled -> granted |
+| | | or absent |
 
-A release leads to *granted* if turns wait, otherwise to *absent*. In the states held, leased and
-granted, any number of turns may wait.
+A release leads to *granted* if turns wait, otherwise to *absent*. In every state but *absent*, any
+number of turns may wait.
 
-1. The lock of a session exists per event loop and per store. Equal stores share it, whatever layer
-   or stack a turn came through. It leaves nothing behind.
+1. Each session of a store has one lock in an event loop. Equal stores share it, and so do all
+   layers. The lock is removed when no turn holds it or waits for it.
 2. The queue is first come, first served. A cancelled waiter leaves the queue.
-3. A turn inside another turn may need a lock that the other turn blocks (`reentrancy`). This would
-   be a deadlock, so it raises (`deadlock`).
+3. A turn inside another turn may need a lock that the other turn blocks (see reentrancy.py).
+   This would be a deadlock, so it raises (see deadlock.py).
 4. Any task may release a lock, since a stream is often finished by another task than began it
-   (`stream_lease`).
+   (see stream_lease.py).
 """
 
 from __future__ import annotations
@@ -38,16 +39,21 @@ from tower_memory._memory.lock_state import LockHolder, LockKey, SessionLock, Wa
 from tower_memory._memory.reentrancy import enclosing_turns
 
 _ROUNDS = 2
-"""Rounds of the event loop that a task needs to start reading a stream that was handed to it."""
+"""How often to yield to the event loop before a stream without a reader counts as abandoned.
+
+The task that will read it may not have started yet.
+"""
 
 _POLL_SECONDS = 0.25
-"""Interval at which the first waiter checks a stream's readers, since no event tells their end."""
+"""Interval at which the first waiter checks a stream's readers, as no event tells their end."""
 
 _locks: RunVar[dict[LockKey, SessionLock]] = RunVar("tower_memory_locks")
 
 
 async def acquire(store: object, session_id: str, *, wait: bool) -> LockHolder:
-    """Acquire the lock of the session *session_id* in *store*; the caller has to release it.
+    """Acquire the lock of the session *session_id* in *store*; return its holder.
+
+    The caller must call `LockHolder.release`, or let a stream own the lock.
 
     Raises:
         SessionConflict: Without *wait*: another turn holds the lock.
@@ -70,10 +76,11 @@ async def acquire(store: object, session_id: str, *, wait: bool) -> LockHolder:
     await _end_abandoned_leases(lock)
     if lock.holder is not None:
         raise SessionConflict(session_id)
-    return await acquire(store, session_id, wait=False)
+    return await acquire(store, session_id, wait=False)  # an abandoned stream's lock is free now
 
 
 async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:
+    """Wait until the lock is granted; leave the queue if the wait fails or is cancelled."""
     waiter, turns = Waiter(), enclosing_turns()
     lock.waiters.append(waiter)
 
@@ -85,16 +92,16 @@ async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:
     except BaseException:
         if waiter.granted is None:
             lock.waiters.remove(waiter)
-            lock.wake_first()
+            lock.wake_first()  # another waiter may be the first now, which polls the streams
         else:
-            waiter.granted.release()
+            waiter.granted.release()  # granted and cancelled at once: pass the lock on
         raise
 
     return waiter.granted
 
 
 async def _wait_until_woken(lock: SessionLock, waiter: Waiter) -> None:
-    """Wait until the waiter is woken; the first waiter also watches the streams that block it."""
+    """Wait until the waiter is woken; the first waiter also ends abandoned leases."""
     seconds: float | None = None
     if waiter is lock.waiters[0]:
         await _end_abandoned_leases(lock)
@@ -118,6 +125,7 @@ async def _end_abandoned_leases(lock: SessionLock) -> None:
 
 
 def _identity(store: object) -> Hashable:
+    """Return the store itself as a key, or its id if it is not hashable."""
     try:
         hash(store)
     except TypeError:

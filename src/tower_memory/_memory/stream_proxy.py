@@ -37,11 +37,11 @@ class StreamProxy:
         await self.__recorder.enter()
         return self
 
-    async def __aexit__(self, *failure: object) -> Any:
-        return await self.__recorder.leave(*failure)
+    async def __aexit__(self, *exc_info: object) -> Any:
+        return await self.__recorder.leave(*exc_info)
 
     async def aclose(self) -> None:
-        """Close the stream; closing twice is closing once."""
+        """Close the stream. A second call does nothing."""
         await self.__recorder.close(close_stream(self.__recorder.stream))
 
     def __getattr__(self, name: str) -> Any:
@@ -51,7 +51,7 @@ class StreamProxy:
         stream = self.__recorder.stream
         value = getattr(stream, name)
         if name == "close":
-            return self.__recorder.closing(value)
+            return self.__recorder.wrap_close(value)
         if ismethod(value) and value.__self__ is stream:
             return MethodType(value.__func__, self)
 

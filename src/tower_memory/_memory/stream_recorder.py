@@ -1,19 +1,19 @@
 """The stream recorder: passes a stream on chunk by chunk, and saves its turn at the end.
 
-1. Each chunk is passed on at once, as the very object. The dialect reads the chunks only after the
+1. Each chunk is passed on at once and unchanged. The dialect reads the chunks only after the
    stream has ended.
 2. The turn is saved before the iterator ends, so a reader that has seen the end knows that the
-   turn is saved.
+   turn is saved. If the save fails, its error is raised in place of the end.
 3. A stream that fails, is closed or is left before its end saves nothing. With *keep_interrupted*
-   it saves the items that were received, marked as interrupted. In both cases the session lock is
-   released.
+   it saves the items that were received, marked as interrupted. The session lock is released in
+   any case.
 4. If a stream is garbage-collected without being closed, nothing can be saved, since a finalizer
    cannot await. With *keep_interrupted* this is a warning.
 
 | state | next state |
 |---|---|
 | open | ending, when the stream ends, fails or is closed; detached, when it is garbage-collected |
-| ending | ended, after the save or its failure |
+| ending | ended, after the save, if there is one, has succeeded or failed |
 | ended, detached | none |
 """
 
@@ -38,13 +38,13 @@ from tower_memory.dialects import Streamed
 
 @final
 class StreamRecorder:
-    """Records one stream.
+    """Passes on the chunks of one stream, and saves its turn when the stream ends.
 
     Args:
         stream: An async iterable of chunks, or an async context manager of one.
         session_id: The session of the turn.
         save: Saves the recorded reply.
-        turn: The turn whose session lock the stream owns; None if no lock was acquired.
+        holder: The holder of the session lock that the stream owns; None if there is no lock.
         keep_interrupted: Whether to save a stream that did not reach its end.
     """
 
@@ -53,25 +53,25 @@ class StreamRecorder:
         stream: Any,
         session_id: str,
         save: Callable[[Streamed], Awaitable[None]],
-        turn: LockHolder | None,
+        holder: LockHolder | None,
         *,
         keep_interrupted: bool,
     ) -> None:
         self._source = StreamSource(stream)
         self._session_id = session_id
         self._save = save
-        self._turn = turn
+        self._holder = holder
         self._keep_interrupted = keep_interrupted
 
         self._chunks: list[Any] = []
         self._is_closing = False
         self._is_detached = False
         self._has_failed = False
-        self._ended: Event | None = None  # exists from the state "ending" on, set in "ended"
+        self._ended: Event | None = None  # None while open; set in the state "ended"
         self._loop = current_token()
 
-        if turn is not None:
-            turn.lease_to_reader()
+        if holder is not None:
+            holder.lease_to_reader()
 
     @property
     def stream(self) -> Any:
@@ -79,7 +79,7 @@ class StreamRecorder:
         return self._source.stream
 
     async def next(self) -> Any:
-        """Return the next chunk; raise `StopAsyncIteration` once the turn is saved."""
+        """Return the next chunk; raise `StopAsyncIteration` at the end, after the save."""
         if self._ended or self._is_detached:
             await self._wait_until_ended()
             raise StopAsyncIteration
@@ -107,75 +107,79 @@ class StreamRecorder:
                 await self._source.enter()
                 if not has_method(self.stream, "__aiter__"):
                     await self._source.leave(None, None, None)
-                    self._refuse()
+                    self._raise_not_iterable()
         except BaseException:
             await self._end(interrupted=True)
             raise
 
-    async def leave(self, *failure: Any) -> Any:
+    async def leave(self, *exc_info: Any) -> Any:
         """Leave the stream's own context manager, or close the stream."""
-        return await self.close(self._source.leave(*failure))
+        return await self.close(self._source.leave(*exc_info))
 
     async def close(self, closing: Awaitable[Any]) -> Any:
         """Await *closing*, which closes the stream, and end the turn."""
-        self._is_closing = True  # a concurrent reader may see a regular end; it is interrupted
+        # A reader in another task may now see StopAsyncIteration, though the stream is interrupted.
+        self._is_closing = True
         try:
             with self._inside_turn():
                 return await closing
         finally:
             await self._end(interrupted=True)
 
-    def closing(self, close: Callable[[], Any]) -> Callable[[], Any]:
+    def wrap_close(self, close: Callable[[], Any]) -> Callable[[], Any]:
         """Return a function that calls the stream's own *close*, and ends the turn as well."""
 
         def close_and_end() -> Any:
             self._is_closing = True
-            closed = close()
-            if isawaitable(closed):
-                return self.close(closed)
+            result = close()
+            if isawaitable(result):
+                return self.close(result)
             self.detach()
-            return closed
+            return result
 
         return close_and_end
 
     def detach(self) -> None:
-        """Release the session lock soon, without awaiting. Finalizers may call this anywhere."""
+        """Release the session lock soon, without awaiting. Finalizers may call it in any thread."""
         if self._ended or self._is_detached:
             return
         self._is_detached = True
 
-        if self._turn is not None:
-            lease: Any = self._turn.lease  # exists since the recorder was made
+        if self._holder is not None:
+            lease: Any = self._holder.lease  # exists since the recorder was made
             lease.is_collected = True
-            call_soon(self._loop, self._turn.release)
+            call_soon(self._loop, self._holder.release)
         if self._keep_interrupted and self._chunks:
             msg = f"{self.stream!r} was not closed; to keep what came of it, use 'async with'"
             warnings.warn(msg, ResourceWarning, stacklevel=3)
 
-    def _refuse(self) -> None:
+    def _raise_not_iterable(self) -> None:
         msg = f"{self._source.manager!r} must give an async iterator, got {self.stream!r}"
         raise TypeError(msg)
 
     def _inside_turn(self) -> AbstractContextManager[None]:
-        if self._turn is None:
+        if self._holder is None:
             return nullcontext()
-        self._turn.lease_to_reader()
-        return inside(self._turn)
+        self._holder.lease_to_reader()
+        return inside(self._holder)
 
     async def _wait_until_ended(self) -> None:
-        """Wait until the turn is saved.
+        """Wait until the stream has ended; return at once if it is detached.
 
         Raises:
-            SessionError: The stream failed before its end.
+            SessionError: The stream failed, or its turn could not be saved.
         """
         if self._ended is not None and not self._ended.is_set():
             await self._ended.wait()
         if self._has_failed and not self._is_closing:
-            msg = "this stream failed before its end; keep_interrupted=True saves its beginning"
+            msg = (
+                "this stream failed before its end, or its turn could not be saved; see the error "
+                "that was raised then"
+            )
             raise SessionError(msg, session_id=self._session_id)
 
     async def _end(self, *, interrupted: bool) -> None:
-        """Save the reply and release the session lock. Ending twice is ending once."""
+        """Save the reply and release the session lock. A second call does not save again."""
         if self._ended or self._is_detached:
             await self._wait_until_ended()
             return
@@ -188,6 +192,6 @@ class StreamRecorder:
             self._has_failed = True
             raise
         finally:
-            if self._turn is not None:
-                self._turn.release()
+            if self._holder is not None:
+                self._holder.release()
             self._ended.set()

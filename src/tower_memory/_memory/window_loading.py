@@ -21,25 +21,25 @@ from tower_memory.windows import BoundedWindow, Window
 
 
 async def load_history(
-    bounds: BoundedWindow | None,
+    window: BoundedWindow | None,
     load: Service[str, History[Any]],
     session_id: str,
     links: GetLinks,
 ) -> History[Any]:
-    """Load the session's history, as far back as *bounds* needs it; None needs all of it.
+    """Load the session's history, as far back as *window* needs it; None needs all of it.
 
     Raises:
         TypeError: *load* did not return a `History`.
     """
-    if bounds is None:
+    if window is None:
         return await _load(None, load, session_id)
 
-    limit = bounds.needs(None)
+    limit = window.needs(None)
     while True:
         history = (await _load(limit, load, session_id)).with_links(links)
         if limit is None or len(history) < limit:
             return history
-        limit = bounds.needs(history)
+        limit = window.needs(history)
         if limit is not None and limit <= len(history):
             return history
 
@@ -63,7 +63,7 @@ async def apply_window(
         TypeError: The window returned no awaitable, or no sequence of items.
         ValueError: The window separated a tool call from its result.
     """
-    if history.links is not links:  # it was loaded without bounds
+    if history.links is not links:  # it was loaded without a bounded window
         history = history.with_links(links)
     result: Any = window(history)
     if not isawaitable(result):
