@@ -6,6 +6,7 @@ import pytest
 
 from helpers.messages import INTERRUPTED_REPLY
 from helpers.stream_chunks import (
+    MESSAGE_START,
     MESSAGE_STOP,
     assemble_blocks,
     block_delta,
@@ -15,8 +16,13 @@ from helpers.stream_chunks import (
 )
 
 
-def test_citations_and_compactions_are_assembled():
+def test_thinking_citations_and_compactions_are_assembled():
     assert assemble_blocks(
+        block_start(2, type="thinking", thinking=""),
+        block_delta(2, "thinking", thinking="H"),
+        block_delta(2, "thinking", thinking="m"),
+        block_delta(2, "signature", signature="x"),
+        block_stop(2),
         block_start(0, type="text", text="", citations=None),
         block_delta(0, "citations", citation={"n": 1}),
         block_delta(0, "citations", citation={"n": 2}),
@@ -27,6 +33,7 @@ def test_citations_and_compactions_are_assembled():
         block_stop(1),
         MESSAGE_STOP,
     ) == [
+        {"type": "thinking", "thinking": "Hm", "signature": "x"},
         {"type": "text", "text": "a", "citations": [{"n": 1}, {"n": 2}]},
         {"type": "compaction", "content": "b", "encrypted_content": "c"},
     ]
@@ -55,15 +62,6 @@ def test_events_that_cannot_be_assembled_are_refused():
     with pytest.raises(ValueError, match="ended without message_stop"):
         assemble_blocks(block_start(0, type="text", text="a"), block_stop(0))
 
-    with pytest.raises(ValueError, match="the input of the tool call '1' is no JSON"):
-        assemble_blocks(
-            block_start(0, type="tool_use", id="1", input={}),
-            block_delta(0, "input_json", partial_json="{"),
-            block_stop(0),
-            stop_reason("tool_use"),
-            MESSAGE_STOP,
-        )
-
     with pytest.raises(ValueError, match="block 1 goes on that was not begun"):
         assemble_blocks(block_delta(1, "text", text="a"), MESSAGE_STOP)
 
@@ -78,6 +76,87 @@ def test_a_call_that_a_token_limit_cut_off_is_left_out():
         stop_reason("max_tokens"),
         MESSAGE_STOP,
     ) == [{"type": "text", "text": "a"}]
+
+
+@pytest.mark.parametrize("text", ['{"x": "lon', '"text"', "[1]", "[" * 100_000, "\ud83d"])
+def test_invalid_input_of_a_complete_call_is_kept_as_text(text):
+    """Fine-grained tool streaming does not check the input."""
+    half = len(text) // 2
+    (block,) = assemble_blocks(
+        block_start(0, type="tool_use", id="1", name="f", input={}),
+        block_delta(0, "input_json", partial_json=text[:half]),
+        block_delta(0, "input_json", partial_json=text[half:]),
+        block_stop(0),
+        stop_reason("tool_use"),
+        MESSAGE_STOP,
+    )
+    assert block == {"type": "tool_use", "id": "1", "name": "f", "input": {"INVALID_JSON": text}}
+
+
+def test_a_second_message_start_restarts_the_reply():
+    """A proxy may retry within one stream."""
+    begun = [
+        block_start(0, type="text", text=""),
+        block_delta(0, "text", text="a"),
+        block_stop(0),
+        block_start(1, type="tool_use", id="1", name="f", input={}),
+        block_delta(1, "input_json", partial_json='{"x'),
+    ]
+    whole = [block_start(0, type="text", text="b"), block_stop(0), MESSAGE_STOP]
+    error = {"type": "error", "error": {"type": "overloaded_error"}}
+
+    assert assemble_blocks(*begun, MESSAGE_START, *whole) == [{"type": "text", "text": "b"}]
+    assert assemble_blocks(*begun, error, MESSAGE_START, *whole) == [{"type": "text", "text": "b"}]
+    assert assemble_blocks(MESSAGE_START, *whole) == [{"type": "text", "text": "b"}]
+    assert assemble_blocks(*whole, MESSAGE_START, begun[0], begun[1], interrupted=True) == [
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": INTERRUPTED_REPLY},
+    ]
+
+
+def test_an_error_event_ends_the_reply_without_a_message():
+    text = [block_start(0, type="text", text="secret"), block_stop(0)]
+    error = {"type": "error", "error": {"type": "api_error", "message": "secret"}}
+    for events in ([*text, error], [*text, error, MESSAGE_STOP]):
+        with pytest.raises(ValueError, match="reported the reply as failed") as caught:
+            assemble_blocks(*events)
+        assert "secret" not in str(caught.value)
+        assert len(assemble_blocks(*events, interrupted=True)) == 2
+
+
+def test_blocks_of_the_message_start_are_kept():
+    """Anthropic sends the call of a running program so."""
+    call = {"type": "tool_use", "id": "1", "name": "f", "input": {"x": 1}}
+    start = {"type": "message_start", "message": {"role": "assistant", "content": [call]}}
+    text = [block_start(0, type="text", text="a"), block_stop(0)]
+
+    assert assemble_blocks(start, MESSAGE_STOP) == [call]
+    assert assemble_blocks(start, *text, MESSAGE_STOP) == [call, {"type": "text", "text": "a"}]
+    assert assemble_blocks(start, interrupted=True)[-1] == call
+
+
+def test_a_surrogate_pair_split_over_two_deltas_is_one_character():
+    start, first, second = (
+        block_start(0, type="text", text=""),
+        block_delta(0, "text", text="a\ud83d"),
+        block_delta(0, "text", text="\ude00b"),
+    )
+    call = [
+        block_start(1, type="tool_use", id="1", name="f", input={}),
+        block_delta(1, "input_json", partial_json='{"x":"\ud83d'),
+        block_delta(1, "input_json", partial_json='\ude00"}'),
+        block_stop(1),
+    ]
+    text, used = assemble_blocks(start, first, second, block_stop(0), *call, MESSAGE_STOP)
+    assert (text["text"], used["input"]) == ("a\U0001f600b", {"x": "\U0001f600"})
+    assert assemble_blocks(start, first, interrupted=True)[0]["text"] == "a"
+
+
+def test_text_for_a_block_of_another_type_is_refused():
+    with pytest.raises(ValueError, match="'tool_use' came with a 'text_delta'"):
+        assemble_blocks(
+            block_start(0, type="tool_use", id="1"), block_delta(0, "text", text="a"), MESSAGE_STOP
+        )
 
 
 def test_a_message_without_content_is_not_stored():

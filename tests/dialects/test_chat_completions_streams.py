@@ -215,6 +215,203 @@ def test_calls_of_one_index_and_different_ids_are_different_calls():
     assert [each["id"] for each in message["tool_calls"]] == ["1", "2"]
 
 
+def piece(arguments, name=None, **fields):
+    """Return a piece of a tool call."""
+    function = {"arguments": arguments} if name is None else {"arguments": arguments, "name": name}
+    return {**fields, "function": function}
+
+
+def calls_of(*pieces, per_chunk=1):
+    """Return the (id, name, arguments) of the calls that *pieces* make, some in each chunk."""
+    starts = range(0, len(pieces), per_chunk)
+    chunks = [chat_chunk(tool_calls=list(pieces[start : start + per_chunk])) for start in starts]
+    return [
+        (call.get("id"), call["function"].get("name"), call["function"]["arguments"])
+        for call in assemble_chat(*chunks, chat_chunk("tool_calls"))["tool_calls"]
+    ]
+
+
+@pytest.mark.parametrize("per_chunk", [1, 2, 9])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param(
+            [piece('{"x":', "f", id="a"), piece("1}"), piece('{"y":', "g", id="b"), piece("2}")],
+            id="no index",
+        ),
+        pytest.param(
+            [
+                piece('{"x":', "f", id="a"),
+                piece("1}", "f", id="a"),
+                piece('{"y":', "g", id="b"),
+                piece("2}", id="b"),
+            ],
+            id="no index, and ids repeated",
+        ),
+        pytest.param(
+            [
+                piece('{"x":', "f", id="a"),
+                piece("1}", "f"),
+                piece('{"y":', "g", id="b"),
+                piece("2}", "g"),
+            ],
+            id="no index, and names repeated",
+        ),
+        pytest.param(
+            [
+                piece('{"x":', "f", index=0, id="a"),
+                piece('{"y":', "g", index=1, id="b"),
+                piece("1}", id="a"),
+                piece("2}", id="b"),
+            ],
+            id="the index only at first, and interleaved",
+        ),
+        pytest.param(
+            [
+                piece("", "f", index=0, id="a"),
+                piece('{"x":1}', index=0, id=""),
+                piece("", "g", index=0, id="b"),
+                piece('{"y":2}', index=0, id=""),
+            ],
+            id="one index for all calls",
+        ),
+        pytest.param(
+            [
+                piece('{"x":1}', "f", index=0, id="a"),
+                piece("", "g", index=0, id="b"),
+                piece('{"y":2}', index=1),
+            ],
+            id="a wrong index at first",
+        ),
+        pytest.param(
+            [
+                piece('{"x":', "f", index=0, id="a"),
+                piece("1}", "f", index=0, id="c"),
+                piece('{"y":', "g", index=1, id="b"),
+                piece("2}", index=1, id="d"),
+            ],
+            id="an id for each chunk",
+        ),
+    ],
+)
+def test_pieces_of_a_call_are_joined_by_identity(pieces, per_chunk):
+    assert calls_of(*pieces, per_chunk=per_chunk) == [("a", "f", '{"x":1}'), ("b", "g", '{"y":2}')]
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"index": 0}, {"index": 0, "id": ""}, {"id": "f"}, {"index": 0, "id": "f"}]
+)
+@pytest.mark.parametrize("arguments", ['{"x":1}', {"x": 1}])
+def test_a_named_piece_after_complete_arguments_is_another_call(fields, arguments):
+    pieces = [piece(arguments, "f", **fields), piece(arguments, "f", **fields)]
+    assert [call[1:] for call in calls_of(*pieces)] == [("f", arguments)] * 2
+
+
+def test_calls_that_share_an_id_are_told_apart_by_their_index():
+    pieces = [piece("", "f", index=0, id="a"), piece("", "f", index=1, id="a")]
+    assert len(calls_of(*pieces, piece("{}", index=0), piece("[]", index=1))) == 2
+    assert calls_of(*pieces, piece("{}", index=0))[0] == ("a", "f", "{}")
+
+
+def test_a_piece_without_name_of_an_unknown_id_is_a_call_of_its_own():
+    assert calls_of(piece("{}", "f", id="a"), piece("[]", id="b"))[1] == ("b", None, "[]")
+    assert calls_of(piece("{}"), piece("[]", "f"))[1] == (None, "f", "[]")
+
+
+def test_a_custom_call_in_pieces_is_joined():
+    first = {"index": 0, "id": "a", "type": "custom", "custom": {"name": "g", "input": "x"}}
+    second = {"index": 0, "custom": {"input": "y"}}
+    function = piece("{}", "f", index=0, type="function")
+    message = assemble_chat(chat_chunk(tool_calls=[first, second, function]), chat_chunk("stop"))
+
+    assert message["tool_calls"] == [
+        {"id": "a", "type": "custom", "custom": {"name": "g", "input": "xy"}},
+        {"type": "function", "function": {"name": "f", "arguments": "{}"}},
+    ]
+
+
+def test_parts_of_other_lists_are_joined_by_id_if_they_have_no_index():
+    details = [{"type": "reasoning.text", "id": each, "text": each} for each in "abab"]
+    message = assemble_chat(*(chat_chunk(reasoning_details=[detail]) for detail in details))
+    assert [each["text"] for each in message["reasoning_details"]] == ["aa", "bb"]
+
+
+def test_fields_of_the_chunk_are_not_stored():
+    delta = {"id": "chunk", "index": 3, "logprobs": [1], "content": "a", "tool_calls": ["odd"]}
+    message = assemble_chat(chat_chunk(**delta), chat_chunk("stop", id="other"))
+    assert message == {"role": "assistant", "content": "a", "tool_calls": ["odd"]}
+
+
+def test_a_surrogate_pair_split_over_two_chunks_is_one_character():
+    message = assemble_chat(
+        chat_chunk(content="a\ud83d", reasoning="\ud83d"),
+        chat_chunk(content="\ude00b", reasoning="\ude00"),
+        chat_chunk(tool_calls=[piece('{"x":"\ud83d', "f", id="a")]),
+        chat_chunk(tool_calls=[piece('\ude00"}')]),
+    )
+    assert (message["content"], message["reasoning"]) == ("a\U0001f600b", "\U0001f600")
+    assert message["tool_calls"][0]["function"]["arguments"] == '{"x":"\U0001f600"}'
+
+    half = chat_chunk(content="a\ud83d", reasoning=[{"type": "text", "text": "b\ud83d", "n": 1}])
+    cut = assemble_chat(half, interrupted=True)
+    assert cut["content"] == f"a\n\n{INTERRUPTED_REPLY}"
+    assert cut["reasoning"] == [{"type": "text", "text": "b", "n": 1}]
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        chat_chunk("error"),
+        {"choices": [], "error": {"code": 502, "message": "secret"}},
+        {"choices": [{"index": 0, "delta": {}, "error": {"code": 502}}]},
+        {"error": "secret"},
+        SimpleNamespace(error={"message": "secret"}),
+    ],
+)
+def test_a_reply_that_its_provider_reports_as_failed_is_refused(end):
+    with pytest.raises(ValueError, match="reported the reply as failed") as caught:
+        assemble_chat(chat_chunk(content="secret"), end)
+    assert "secret" not in str(caught.value)
+
+    cut = assemble_chat(chat_chunk(content="a"), end, interrupted=True)
+    assert cut["content"] == f"a\n\n{INTERRUPTED_REPLY}"
+
+
+def test_a_stream_without_a_finish_reason_is_whole_unless_a_call_is_cut_off():
+    whole = [chat_chunk(content="a"), {**chat_chunk(content="b"), "error": None}]
+    assert assemble_chat(*whole)["content"] == "ab"
+
+
+@pytest.mark.parametrize("reason", ["", None, 0, {}])
+def test_only_a_text_that_is_not_empty_is_a_finish_reason(reason):
+    cut = assemble_chat(chat_chunk(content="a"), chat_chunk(reason), interrupted=True)
+    assert cut["content"] == f"a\n\n{INTERRUPTED_REPLY}"
+
+
+def choice(index, text, finish_reason=None):
+    return {"index": index, "delta": {"content": text}, "finish_reason": finish_reason}
+
+
+@pytest.mark.parametrize("indexes", [(0, 1, 2, 3), (1, 2, 3, 4), (0, 1, 2, 0), (7, 7, 7, 7)])
+def test_a_server_that_counts_chunks_in_the_index_of_the_choice_is_understood(indexes):
+    ends = (None, None, None, "stop")
+    choices = map(choice, indexes, "abcd", ends)
+    message = assemble_chat(*({"choices": [each]} for each in choices), {"choices": []})
+    assert message["content"] == "abcd"
+
+
+def test_of_several_choices_the_first_counts():
+    """OpenAI sends each choice in chunks of its own; other servers send them together."""
+    choices = [choice(1, "x"), choice(0, "a"), choice(1, "y", "stop"), choice(0, "b", "stop")]
+    assert assemble_chat(*({"choices": [each]} for each in choices))["content"] == "ab"
+    assert assemble_chat({"choices": choices[:2]}, {"choices": choices[2:]})["content"] == "ab"
+    assert assemble_chat({"choices": choices[2:]})["content"] == "b"
+    assert assemble_chat(*({"choices": [each]} for each in choices[2:]))["content"] == "b"
+
+    cut = assemble_chat(*({"choices": [each]} for each in choices[:3]), interrupted=True)
+    assert cut["content"] == f"a\n\n{INTERRUPTED_REPLY}"
+
+
 @given(st.text(min_size=1), st.data())
 def test_text_in_any_pieces_is_joined(text, data):
     places = st.lists(st.integers(0, len(text)), max_size=5).map(sorted)

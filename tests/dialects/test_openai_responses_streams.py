@@ -44,3 +44,28 @@ def test_an_interrupted_response_keeps_its_finished_items_and_its_unfinished_tex
 
     finished = [*begun, response_end("completed", [THOUGHT, SPOKEN])]
     assert assemble_items(*finished, interrupted=True) == [THOUGHT, SPOKEN]
+
+
+def test_the_texts_of_unfinished_messages_are_joined_in_their_order():
+    deltas = [
+        output_text_delta(2, "e"),
+        output_text_delta(1, "c", content_index=1),
+        output_text_delta(1, "a", content_index=0),
+        output_text_delta(1, "d", content_index=1),
+        output_text_delta(1, "b", content_index=0),
+    ]
+    assert assemble_items(*deltas, interrupted=True) == [assistant(f"abcde\n\n{INTERRUPTED_REPLY}")]
+
+
+def test_a_surrogate_pair_split_over_two_deltas_is_one_character():
+    first, second = output_text_delta(0, "a\ud83d"), output_text_delta(0, "\ude00b")
+    cut = [assistant(f"a\U0001f600b\n\n{INTERRUPTED_REPLY}")]
+    assert assemble_items(first, second, interrupted=True) == cut
+    assert assemble_items(first, interrupted=True) == [assistant(f"a\n\n{INTERRUPTED_REPLY}")]
+
+
+def test_a_stream_with_an_error_event_is_refused_without_its_message():
+    error = {"type": "error", "message": "secret"}
+    with pytest.raises(ValueError, match="with an error event") as caught:
+        assemble_items(output_text_delta(0, "secret"), error)
+    assert "secret" not in str(caught.value)

@@ -27,6 +27,9 @@ def test_text_is_text_in_every_dialect(dialect):
     cut = [assistant(f"He\n\n{INTERRUPTED_REPLY}")]
     assert assemble(dialect, ["He"], interrupted=True) == cut
 
+    assert assemble(dialect, ["\ud83d", "\ude00"]) == [assistant("\U0001f600")]
+    assert assemble(dialect, ["He", "\ud83d"], interrupted=True) == cut
+
 
 @pytest.mark.parametrize("dialect", [ChatCompletions(), AnthropicMessages(), OpenAIResponses()])
 @pytest.mark.parametrize(

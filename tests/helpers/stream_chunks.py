@@ -75,9 +75,10 @@ def item_done(index, **item):
     return {"type": "response.output_item.done", "output_index": index, "item": item}
 
 
-def output_text_delta(index, text):
+def output_text_delta(index, text, **fields):
     """Return the event that continues the text of the output item at *index*."""
-    return {"type": "response.output_text.delta", "output_index": index, "delta": text}
+    kind = "response.output_text.delta"
+    return {"type": kind, "output_index": index, "delta": text, **fields}
 
 
 def response_end(kind, output, status=None):

@@ -1,22 +1,51 @@
 """Assembling the content of a message from the events of an Anthropic stream.
 
-The rules are those of Anthropic's documentation of its events and of its own client
+The rules are those of Anthropic's documentation of its events
+(https://platform.claude.com/docs/en/build-with-claude/streaming) and of its own client
 (``anthropic.lib.streaming``). Unknown combinations are refused, not guessed, because the provider
 would refuse a wrongly assembled block in every later request.
+
+1. A block belongs to its ``index``, and its deltas continue it. Blocks that ``message_start``
+   already holds are complete and come first.
+2. A further ``message_start`` restarts the reply, because a proxy may retry within one stream
+   (vercel/ai#18331). All earlier events are ignored. If no block had begun, the repeated event
+   changes nothing.
+3. A message is complete with ``message_stop``. A stream without it is refused with `ValueError`,
+   unless it was interrupted.
+4. An ``error`` event says that the reply failed. Such a stream is refused with `ValueError`; if it
+   was interrupted, the message counts as interrupted.
+5. The input of a tool call arrives as pieces of JSON. With fine-grained tool streaming, the model
+   may send invalid JSON. If the reply ended with ``stop_reason`` ``tool_use``, the call is complete
+   and its input becomes ``{"INVALID_JSON": "<the text>"}``, as Anthropic suggests
+   (https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming). So
+   does JSON that is no object, because the provider accepts only objects. With any other
+   ``stop_reason``, such as ``max_tokens``, the input was cut off, and the call is left out.
+6. A surrogate pair that was split over two deltas is one character (see ``_text``).
+7. Of an interrupted message, the complete blocks and the text stay, and a text block marks the
+   interruption.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
-from tower_memory._fields import field
+from tower_memory._fields import field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._messages import OTHER_DIALECTS
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._text import type_names
+from tower_memory.dialects._text import join_text, type_names, without_half_character
+
+_TEXT_DELTAS: Final = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+}
+"""Name of the field that arrives in pieces, by the type of the delta."""
 
 
 def assemble_content(streamed: Streamed) -> list[Any]:
@@ -24,45 +53,68 @@ def assemble_content(streamed: Streamed) -> list[Any]:
 
     Raises:
         TypeError: The chunks are not events of a message.
-        ValueError: Events are missing, or do not fit together.
+        ValueError: The reply failed, or events are missing or do not fit together.
     """
-    kinds = {field(event, "type") for event in streamed.chunks}
-    if "message_start" not in kinds:
-        types = type_names(streamed.chunks)
-        msg = f"a stream must give a message's events or text, got {types}; {OTHER_DIALECTS}"
-        raise TypeError(msg)
+    events = _last_message(streamed.chunks)
+    kinds = {field(event, "type") for event in events}
+    if not streamed.interrupted:
+        _check_ended(kinds)
 
-    is_complete = "message_stop" in kinds
-    if not is_complete and not streamed.interrupted:
-        msg = "the stream ended without message_stop: its message is not complete"
-        raise ValueError(msg)
+    is_complete = "message_stop" in kinds and "error" not in kinds
+    blocks, inputs, done = _collect_blocks(events)
+    reasons = [field(field(event, "delta"), "stop_reason") for event in events]
 
-    blocks, inputs, done = _collect_blocks(streamed)
-    for index in done & {index for index, text in inputs.items() if text}:
-        try:
-            blocks[index]["input"] = msgspec.json.decode(inputs[index])
-        except (ValueError, RecursionError) as error:
-            if "tool_use" in _stop_reasons(streamed):
-                msg = f"the input of the tool call {blocks[index].get('id')!r} is no JSON: {error}"
-                raise ValueError(msg) from error
-            # A token limit cut the input off, so the model made no call.
+    for index, text in inputs.items():
+        if not text or not (is_complete or index in done):
+            continue
+        tool_input = _decode_object(text)
+        if tool_input is not None:
+            blocks[index]["input"] = tool_input
+        elif "tool_use" in reasons:
+            blocks[index]["input"] = {"INVALID_JSON": text}
+        else:
             del blocks[index]
 
     return list(blocks.values()) if is_complete else _interrupted_content(blocks, done)
 
 
+def _last_message(chunks: Sequence[Any]) -> Sequence[Any]:
+    """Return the events of the last message that *chunks* began."""
+    starts = [
+        number for number, event in enumerate(chunks) if field(event, "type") == "message_start"
+    ]
+    if not starts:
+        types = type_names(chunks)
+        msg = f"a stream must give a message's events or text, got {types}; {OTHER_DIALECTS}"
+        raise TypeError(msg)
+    return chunks[starts[-1] :]
+
+
+def _check_ended(kinds: set[Any]) -> None:
+    """Refuse a message that failed or is not complete."""
+    if "error" in kinds:
+        msg = "the provider reported the reply as failed (an error event): it is not a reply"
+        raise ValueError(msg)
+    if "message_stop" not in kinds:
+        msg = "the stream ended without message_stop: its message is not complete"
+        raise ValueError(msg)
+
+
 def _collect_blocks(
-    streamed: Streamed,
+    events: Sequence[Any],
 ) -> tuple[dict[Any, dict[str, Any]], dict[Any, str], set[Any]]:
     """Return the blocks, the JSON texts of their tool inputs, and the indexes of complete blocks.
 
     Blocks and input texts are keyed by the block's index.
     """
-    blocks: dict[Any, dict[str, Any]] = {}
-    inputs: dict[Any, str] = {}
-    done: set[Any] = set()
+    begun = list_field(field(events[0], "message"), "content")
+    blocks: dict[Any, dict[str, Any]] = {
+        ("message_start", number): to_builtins(block) for number, block in enumerate(begun)
+    }
+    done: set[Any] = set(blocks)
+    pieces: dict[tuple[Any, str], list[str]] = defaultdict(list)
 
-    for event in streamed.chunks:
+    for event in events:
         kind, index = field(event, "type"), field(event, "index")
 
         if kind == "content_block_start":
@@ -75,25 +127,28 @@ def _collect_blocks(
                 msg = f"block {index!r} goes on that was not begun"
                 raise ValueError(msg)
 
-            if delta.get("type") == "input_json_delta":
-                inputs[index] = inputs.get(index, "") + delta["partial_json"]
+            name = _TEXT_DELTAS.get(delta.get("type"))
+            if name is not None and (name == "partial_json" or _may_have(blocks[index], name)):
+                pieces[index, name].append(delta[name])
             else:
                 _apply_delta(blocks[index], delta)
 
+    inputs: dict[Any, str] = {}
+    for (index, name), texts in pieces.items():
+        if name == "partial_json":
+            inputs[index] = join_text(texts)
+        else:
+            blocks[index][name] = join_text([blocks[index].get(name) or "", *texts])
     return blocks, inputs, done
 
 
-def _stop_reasons(streamed: Streamed) -> list[Any]:
-    deltas = [field(event, "delta") for event in streamed.chunks]
-    return [field(delta, "stop_reason") for delta in deltas]
+def _may_have(block: dict[str, Any], name: str) -> bool:
+    """Return True if text for the field *name* fits *block*; the first event may omit the field."""
+    return name in block or block["type"] == name
 
 
 def _apply_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
     match delta:
-        case {"type": "text_delta", "text": text}:
-            block["text"] += text
-        case {"type": "thinking_delta", "thinking": thinking}:
-            block["thinking"] += thinking
         case {"type": "signature_delta", "signature": signature}:
             block["signature"] = signature
         case {"type": "citations_delta", "citation": citation}:
@@ -106,6 +161,15 @@ def _apply_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
             raise ValueError(msg)
 
 
+def _decode_object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object in *text*, or None if *text* is anything else."""
+    try:
+        value = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def _interrupted_content(blocks: dict[Any, dict[str, Any]], done: set[Any]) -> list[Any]:
     """Return the *blocks* that the provider accepts, and a text that marks the interruption."""
     answered = {blocks[index].get("tool_use_id") for index in done & blocks.keys()}
@@ -113,6 +177,7 @@ def _interrupted_content(blocks: dict[Any, dict[str, Any]], done: set[Any]) -> l
 
     for index, block in blocks.items():
         if block["type"] == "text":
+            block["text"] = without_half_character(block["text"])
             is_accepted = bool(block["text"])
         elif block["type"].endswith("_tool_use"):  # a tool that the provider runs itself
             is_accepted = index in done and block["id"] in answered

@@ -1,33 +1,44 @@
 """Assembling the message of a chat completion from the chunks of its stream.
 
-1. Text that arrives in fragments is joined. Of a value that arrives whole, such as an id, the
-   latest one counts.
-2. List elements with an ``index`` are fragments of the element with that index.
-3. From an interrupted message, incomplete tool calls are removed, and its text is marked as
-   interrupted.
+``_chat_pieces`` joins the deltas. This module finds them, and decides if the reply is whole.
 
-The rules are those of OpenAI's own client (``openai.lib.streaming``), with one difference: some
-servers repeat values such as an id in each chunk, and a repeated value is not joined.
+1. If a chunk has several choices, the first counts, which is the choice with the lowest index. With
+   ``n`` above 1, OpenAI sends each choice in chunks of its own, and the same rule holds. A server
+   may count chunks in ``choices[].index`` (microsoft/foundry-local#263). Then no chunk has several
+   choices, at most one choice ends, and the index rises with each chunk, except perhaps the last.
+   Such indexes are ignored.
+2. Only a ``finish_reason`` that is a text with at least one character ends a message, or ``done``
+   in Ollama's own API.
+3. A chunk with an ``error``, or with the ``finish_reason`` ``"error"``, says that the reply failed:
+   after HTTP 200, a provider cannot report it otherwise
+   (https://openrouter.ai/docs/api_reference/errors-and-debugging#mid-stream-errors). Such a stream
+   is refused with `ValueError`. If it was interrupted, its message is interrupted.
+4. A stream that ends regularly without a ``finish_reason`` is a whole reply, because some servers
+   never send one (anomalyco/opencode#43379, databricks/unity-gateway#215): to refuse it would lose
+   each of their replies. It is refused with `ValueError` only if it ends inside a tool call, since
+   such a call cannot be sent back. Text that a gateway cut off without an error (pi#8460) cannot be
+   told from whole text.
+5. From an interrupted message, incomplete tool calls are removed, and its text is marked as
+    interrupted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
 
 from tower_memory._fields import MISSING, field, list_field
 from tower_memory.dialects._builtins import to_builtins
+from tower_memory.dialects._chat_pieces import join_deltas, map_values
 from tower_memory.dialects._messages import OTHER_DIALECTS
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._text import is_json, mark_interrupted, type_names
-
-_WHOLE_FIELDS: Final = frozenset({"role", "type", "id", "index"})
-"""Fields of a message that arrive whole. All other texts of a message arrive in fragments."""
-
-_FRAGMENTED_FIELDS: Final = frozenset(
-    {"arguments", "data", "summary", "text", "thinking", "transcript"}
+from tower_memory.dialects._text import (
+    is_json,
+    mark_interrupted,
+    type_names,
+    without_half_character,
 )
-"""Fields inside a message's parts that arrive in fragments. Other texts there arrive whole."""
 
 
 def assemble_message(streamed: Streamed) -> dict[str, Any] | None:
@@ -35,14 +46,18 @@ def assemble_message(streamed: Streamed) -> dict[str, Any] | None:
 
     Raises:
         TypeError: The chunks are not those of a chat completion.
-        ValueError: The stream ended inside a tool call.
+        ValueError: The reply failed, or the stream ended inside a tool call.
     """
-    message: dict[str, Any] = {"role": "assistant", "content": None}
     chunks = list(map(_unwrap, streamed.chunks))
-    deltas = [delta for chunk in chunks for delta in _deltas(chunk)]
-    for delta in deltas:
-        _add(message, delta, inside=False)
+    choices = _first_choice(chunks)
+    if not streamed.interrupted and any(map(_is_failure, (*chunks, *choices))):
+        msg = (
+            "the provider reported the reply as failed (an error, or the finish_reason 'error'): "
+            "it is not a reply"
+        )
+        raise ValueError(msg)
 
+    deltas = _deltas(chunks, choices)
     if not deltas and not streamed.interrupted:
         msg = (
             "a stream must give a chat completion's chunks or text, "
@@ -50,7 +65,8 @@ def assemble_message(streamed: Streamed) -> dict[str, Any] | None:
         )
         raise TypeError(msg)
 
-    if any(map(_is_last, chunks)):
+    message = join_deltas(deltas)
+    if any(map(_is_last, (*chunks, *choices))):
         return message
     if streamed.interrupted:
         return _interrupted_message(message)
@@ -60,88 +76,63 @@ def assemble_message(streamed: Streamed) -> dict[str, Any] | None:
     return message
 
 
+# Chunks and choices
+
+
 def _unwrap(chunk: Any) -> Any:
     """Return *chunk*, or the chunk inside an event of the client's own stream helper."""
     return field(chunk, "chunk") if field(chunk, "type") == "chunk" else chunk
 
 
-def _is_last(chunk: Any) -> bool:
-    """Return True if *chunk* is the last chunk of its message."""
-    reasons = [field(choice, "finish_reason") for choice in list_field(chunk, "choices")]
-    return field(chunk, "done") is True or any(reason not in (None, MISSING) for reason in reasons)
-
-
-def _deltas(chunk: Any) -> Iterator[dict[str, Any]]:
-    """Yield the mappings that *chunk* adds to the message of the first choice."""
-    deltas = [
-        to_builtins(field(choice, "delta")) or {}
-        for choice in list_field(chunk, "choices")
-        if field(choice, "index") in (0, None, MISSING)
+def _first_choice(chunks: Iterable[Any]) -> list[Any]:
+    """Return the pieces of the first choice, in order (rule 1)."""
+    rows = [list_field(chunk, "choices") for chunk in chunks]
+    choices = [choice for row in rows for choice in row]
+    indexes = [
+        index if isinstance(index := field(choice, "index"), int) else 0 for choice in choices
     ]
-    if field(chunk, "done") is not MISSING:  # a chunk of Ollama's own API
-        deltas.append(to_builtins(field(chunk, "message")))
-    yield from (delta for delta in deltas if isinstance(delta, dict))
+
+    counts_chunks = (
+        all(len(row) <= 1 for row in rows)
+        and sum(bool(_finish_reason(choice)) for choice in choices) <= 1
+        and all(before < after for before, after in pairwise(indexes[:-1]))
+    )
+    if counts_chunks:
+        return choices
+
+    first = min(indexes, default=0)
+    return [choice for choice, index in zip(choices, indexes, strict=True) if index == first]
 
 
-def _add(target: dict[str, Any], delta: dict[str, Any], *, inside: bool) -> None:
-    """Add *delta* to *target*: the message, or with *inside* a value inside the message."""
-    for key, value in delta.items():
-        present = target.get(key)
-        if isinstance(value, list) or (isinstance(present, list) and isinstance(value, str)):
-            target[key] = _add_parts(_as_parts(present), _as_parts(value))
-        elif isinstance(present, dict) and isinstance(value, dict):
-            _add(present, value, inside=True)
-        elif isinstance(present, str) and isinstance(value, str):
-            target[key] = _join(key, present, value, inside=inside)
-        elif value is not None or present is None:
-            target[key] = value
+def _finish_reason(choice: Any) -> str:
+    """Return the finish_reason of *choice*, or an empty text if it has none."""
+    reason = field(choice, "finish_reason")
+    return reason if isinstance(reason, str) else ""
 
 
-def _join(key: str, present: str, value: str, *, inside: bool) -> str:
-    # Some servers repeat a name in each chunk, and some send it in fragments.
-    if key == "name" and value != present:
-        return present + value
-
-    is_whole = key not in _FRAGMENTED_FIELDS if inside else key in _WHOLE_FIELDS
-    return (value or present) if is_whole else present + value
+def _is_failure(part: Any) -> bool:
+    """Return True if *part*, a chunk or a choice, says that the reply failed."""
+    error = field(part, "error")
+    return _finish_reason(part) == "error" or (error is not MISSING and bool(error))
 
 
-def _as_parts(content: Any) -> list[Any]:
-    """Return *content* as a list of parts, as some reasoning models send it."""
-    if isinstance(content, list):
-        parts: list[Any] = content
-        return parts
-    return [{"type": "text", "text": content}] if content else []
+def _is_last(part: Any) -> bool:
+    """Return True if *part*, a chunk or a choice, is the last of its message."""
+    return field(part, "done") is True or _finish_reason(part) not in ("", "error")
 
 
-def _add_parts(parts: list[Any], fragments: list[Any]) -> list[Any]:
-    for fragment in fragments:
-        started = next(
-            (part for part in parts if _continues(part, fragment, is_last=part is parts[-1])), None
-        )
-        if started is None:
-            parts.append(fragment)
-        else:
-            _add(started, fragment, inside=True)
-    return parts
+def _deltas(chunks: Iterable[Any], choices: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the mappings that *choices*, or chunks of Ollama's own API, add to the message."""
+    values = [to_builtins(field(choice, "delta")) or {} for choice in choices]
+    values += [
+        to_builtins(field(chunk, "message"))
+        for chunk in chunks
+        if field(chunk, "done") is not MISSING
+    ]
+    return [value for value in values if isinstance(value, dict)]
 
 
-def _continues(part: Any, fragment: Any, *, is_last: bool) -> bool:
-    """Return True if *fragment* continues *part*.
-
-    A fragment with an index continues the part with the same index, type and id. A fragment
-    without an index continues the last part, if that is text or thinking without a signature.
-    """
-    if not isinstance(part, dict) or not isinstance(fragment, dict):
-        return False
-
-    for name in ("type", "id"):
-        if part.get(name) and fragment.get(name) and part[name] != fragment[name]:
-            return False
-
-    if fragment.get("index") is not None:
-        return bool(part.get("index") == fragment["index"])
-    return is_last and part.get("type") in ("text", "thinking") and not part.get("signature")
+# Interrupted messages
 
 
 def _interrupted_message(message: dict[str, Any]) -> dict[str, Any] | None:
@@ -152,7 +143,7 @@ def _interrupted_message(message: dict[str, Any]) -> dict[str, Any] | None:
     rest = {key: value for key, value in message.items() if key not in ("function_call", "audio")}
     rest["tool_calls"] = list(filter(_is_complete, list_field(rest, "tool_calls")))
     rest["thinking_blocks"] = list(filter(_is_signed, list_field(rest, "thinking_blocks")))
-    rest = {key: value for key, value in rest.items() if value != []}
+    rest = {key: map_values(_without_half, value) for key, value in rest.items() if value != []}
     if not any(value for key, value in rest.items() if key != "role"):
         return None
 
@@ -160,6 +151,10 @@ def _interrupted_message(message: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(content, list):
         return {**rest, "content": [*content, {"type": "text", "text": mark_interrupted("")}]}
     return {**rest, "content": mark_interrupted(content)}
+
+
+def _without_half(value: Any) -> Any:
+    return without_half_character(value) if isinstance(value, str) else value
 
 
 def _is_signed(block: Any) -> bool:

@@ -1,18 +1,31 @@
 """Assembling the output items of a response from the events of an OpenAI stream.
 
-The last event of a stream carries the whole response. If a stream ended before it, the output is
-the items that were complete, and the text of the message that was not.
+The source of rules 1, 2 and 4 is OpenAI's reference of its streaming events
+(https://platform.openai.com/docs/api-reference/responses-streaming).
+
+1. The last event of a stream carries the whole response, so its output counts. If its output is
+   empty, the items that were reported as complete count.
+2. A response that failed, was cancelled or has not ended is not a reply. It is refused with
+   `ValueError`, and so is a stream with an ``error`` event and without a last event.
+3. A stream without a last event is refused with `ValueError`. If it was interrupted, the output is
+   the items that were complete, without reasoning that led to no item, and a message with the text
+   of all incomplete messages.
+4. The deltas of several texts may be interleaved. The text of incomplete messages is joined in the
+   order of ``(output_index, content_index)``, and within one text in the order of arrival.
+5. A surrogate pair that was split over two deltas is one character (see ``_text``).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Container
 from typing import Any, Final
 
 from tower_memory._fields import field, list_field
 from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._messages import OTHER_DIALECTS
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._text import mark_interrupted, type_names
+from tower_memory.dialects._text import join_text, mark_interrupted, type_names
 
 _END_EVENTS: Final = ("response.completed", "response.incomplete", "response.failed")
 
@@ -33,7 +46,8 @@ def assemble_output(streamed: Streamed) -> list[Any]:
         ValueError: The response failed, or the stream ended before the response was complete.
     """
     events = [(field(event, "type"), event) for event in streamed.chunks]
-    if not any(str(kind).startswith("response.") for kind, _ in events):
+    kinds = {str(kind) for kind, _ in events}
+    if not any(kind.startswith("response.") for kind in kinds):
         types = type_names(streamed.chunks)
         msg = f"a stream must give a response's events or text, got {types}; {OTHER_DIALECTS}"
         raise TypeError(msg)
@@ -50,18 +64,32 @@ def assemble_output(streamed: Streamed) -> list[Any]:
         check_status(ends[-1])
         return [to_builtins(item) for item in list_field(ends[-1], "output")] or items
     if not streamed.interrupted:
-        msg = "the stream ended without response.completed: its response is not complete"
+        failure = "with an error event, " if "error" in kinds else ""
+        msg = f"the stream ended {failure}without response.completed: its response is not complete"
         raise ValueError(msg)
 
     # The provider refuses reasoning without the item that it led to.
     while items and field(items[-1], "type") == "reasoning":
         items.pop()
 
-    text = "".join(
-        field(event, "delta")
-        for kind, event in events
-        if kind == "response.output_text.delta" and field(event, "output_index") not in done
-    )
+    text = _unfinished_text(events, done)
     if not items and not text:
         return []
     return [*items, {"role": "assistant", "content": mark_interrupted(text)}]
+
+
+def _unfinished_text(events: list[tuple[Any, Any]], done: Container[Any]) -> str:
+    """Return the text of the messages whose output index is not in *done*."""
+    texts: dict[tuple[Any, Any], list[str]] = defaultdict(list)
+    for kind, event in events:
+        if kind == "response.output_text.delta" and field(event, "output_index") not in done:
+            place = (field(event, "output_index"), field(event, "content_index"))
+            texts[place].append(field(event, "delta"))
+
+    return join_text(piece for place in sorted(texts, key=_in_order) for piece in texts[place])
+
+
+def _in_order(place: tuple[Any, Any]) -> tuple[int, int]:
+    """Return *place* as a sort key; an absent index counts as 0."""
+    output_index, content_index = (part if isinstance(part, int) else 0 for part in place)
+    return output_index, content_index

@@ -1,13 +1,25 @@
-"""Text helpers that every dialect needs for streams."""
+"""Text helpers that every dialect needs for streams.
+
+1. A character outside the Basic Multilingual Plane may arrive as two JSON escapes in two chunks,
+   such as U+D83D and U+DE00. Each chunk then holds half of a surrogate pair, which
+   UTF-8 cannot hold, and the joined text is valid. So pieces are joined as UTF-16 joins them
+   (elie222/rakazo#416, elizaOS/eliza#30904).
+2. If a stream is interrupted between the halves, the first half is left out.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgspec
 
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory.dialects._protocol import Streamed
+
+_SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_FIRST_HALF: Final = re.compile("[\ud800-\udbff]\\Z")
 
 
 def streamed_text(streamed: Streamed) -> str | None:
@@ -25,7 +37,7 @@ def streamed_text(streamed: Streamed) -> str | None:
     if not chunks or not all(isinstance(chunk, str) for chunk in chunks):
         return None
 
-    text = "".join(chunks)
+    text = join_text(chunks)
     return mark_interrupted(text) if streamed.interrupted and text else text
 
 
@@ -35,7 +47,25 @@ def mark_interrupted(text: str | None) -> str:
     Use it for every text that a dialect stores of an interrupted stream. Reconcile knows the mark
     and accepts a conversation that shows such a reply in part or without the mark.
     """
+    text = without_half_character(text or "")
     return f"{text}\n\n{INTERRUPTED_REPLY}" if text else INTERRUPTED_REPLY
+
+
+def join_text(pieces: Iterable[str]) -> str:
+    """Return the joined *pieces*; a surrogate pair that was split over two pieces is one character.
+
+    A surrogate without its other half stays, so the store can refuse it.
+    """
+    return _SURROGATE_PAIR.sub(_as_character, "".join(pieces))
+
+
+def _as_character(pair: re.Match[str]) -> str:
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+def without_half_character(text: str) -> str:
+    """Return *text* without the first half of a surrogate pair at its end."""
+    return _FIRST_HALF.sub("", text)
 
 
 def is_json(text: str) -> bool:
