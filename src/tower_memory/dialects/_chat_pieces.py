@@ -149,11 +149,13 @@ def _find_part(parts: list[dict[str, Any]], piece: dict[str, Any]) -> dict[str, 
 def _find_call(calls: list[dict[str, Any]], piece: dict[str, Any]) -> dict[str, Any] | None:
     """Return the call of *calls* that *piece* continues, or None (rules 2 to 4)."""
     index, call_id, name = piece.get("index"), piece.get("id"), _name(piece)
+    candidates: list[dict[str, Any]]
     candidates = [call for call in reversed(calls) if _may_continue(call, piece)]
     if index is not None:
-        of_index = (call for call in candidates if call.get("index") == index)
-        if found := next(of_index, None):
-            return found
+        of_index: list[dict[str, Any]]
+        of_index = [call for call in candidates if call.get("index") == index]
+        if of_index:
+            return of_index[0]
 
     if call_id:
         of_id = [call for call in candidates if call.get("id") == call_id]
