@@ -55,12 +55,13 @@ def test_the_public_names_are_exactly_these():
         *("Dialect", "ItemLinks", "LinkedDialect", "Streamed", "WholeRequests"),
     }
     assert set(toolkit.__all__) == {
-        *("INTERRUPTED", "INTERRUPTED_REPLY", "MISSING", "check_chat_messages", "check_list"),
-        *("check_roles", "describe_shape", "field", "holds_no_result", "is_instruction"),
-        *("is_json", "is_plain", "item_links", "list_field", "mark_interrupted"),
-        *("messages_field", "new_in_response", "nothing_left", "partition", "plain_links"),
-        *("repair", "replace_messages", "request_messages", "starts_exchange"),
-        *("streamed_text", "to_builtins", "to_class"),
+        *("EMPTY_MESSAGE", "INTERRUPTED", "INTERRUPTED_REPLY", "MISSING", "UNNAMED_TOOL"),
+        *("Call", "Place", "ProviderRules", "Rule", "apply_rules", "check_chat_messages"),
+        *("check_list", "check_roles", "describe_shape", "field", "is_blank", "is_instruction"),
+        *("is_json", "is_json_object", "is_plain", "is_valid", "item_links", "join_text"),
+        *("list_field", "mark_interrupted", "mend_arguments", "messages_field"),
+        *("new_in_response", "partition", "plain_links", "repair", "replace_messages"),
+        *("request_messages", "streamed_text", "to_builtins", "to_class"),
     }
     assert set(bridges.__all__) == {"AsyncioLayer"}
     assert set(streams.__all__) == {"Stream"}

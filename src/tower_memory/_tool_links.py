@@ -4,13 +4,18 @@
    are the ids of the calls that it makes and answers, and whether an exchange starts with it.
 2. Each dialect spells calls and results in its own way, so each dialect returns the links of its
    items (`LinkedDialect`). Windows, repair and reconcile read links and know no provider.
-3. This module knows only the items that several dialects share: plain messages and run items.
+3. Ids need not be unique: some servers number the calls of each reply from 0. Some servers give no
+   ids at all. Therefore calls and results are paired by position (`OpenCalls`): a result answers
+   the latest item with an open call of its id, and the first such call of that item. A result
+   without an id answers the latest open calls in their order. So does a result whose id no open
+   call has, if these calls have no ids.
+4. This module knows only the items that several dialects share: plain messages and run items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, final
 
 from tower_memory._fields import field
 from tower_memory._items import ToolCallItem, ToolOutputItem
@@ -24,14 +29,15 @@ class ItemLinks(NamedTuple):
     ItemLinks(calls=('call_1',), results=(), starts_exchange=False)
 
     Attributes:
-        calls: Ids of the tool calls that the item makes, in order.
-        results: Ids of the tool calls that the item answers, in order.
+        calls: Ids of the tool calls that the item makes, in order; None for a call without an id.
+        results: Ids of the tool calls that the item answers, in order; None for a result that
+            names no call.
         starts_exchange: Whether an exchange starts with this item: it is a message of the user
             and answers no tool call.
     """
 
-    calls: Sequence[str] = ()
-    results: Sequence[str] = ()
+    calls: Sequence[str | None] = ()
+    results: Sequence[str | None] = ()
     starts_exchange: bool = False
 
 
@@ -72,15 +78,15 @@ def plain_links(item: dict[str, Any]) -> ItemLinks:
 def item_links(
     calls: Iterable[Any], results: Iterable[Any], *, starts_exchange: bool = False
 ) -> ItemLinks:
-    """Return the links of an item, without the ids that are no strings.
+    """Return the links of an item; an id that is empty or no string becomes None.
 
     >>> from tower_memory.dialects.toolkit import item_links
-    >>> item_links(["call_1", None], ())
-    ItemLinks(calls=('call_1',), results=(), starts_exchange=False)
+    >>> item_links(["call_1", ""], ())
+    ItemLinks(calls=('call_1', None), results=(), starts_exchange=False)
 
     Args:
-        calls: Ids of the tool calls that the item makes, in order.
-        results: Ids of the tool calls that the item answers, in order.
+        calls: Ids of the tool calls that the item makes, in order, one for each call.
+        results: Ids of the tool calls that the item answers, in order, one for each result.
         starts_exchange: Whether the item is a message of the user. An item that answers a tool
             call starts no exchange in any case.
     """
@@ -98,5 +104,88 @@ def run_item_links(item: Any) -> ItemLinks:
     return NO_LINKS
 
 
-def _ids(found: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(call for call in found if isinstance(call, str))
+def _ids(found: Iterable[Any]) -> tuple[str | None, ...]:
+    return tuple(call if isinstance(call, str) and call else None for call in found)
+
+
+class Call(NamedTuple):
+    """A tool call in a list of items.
+
+    Attributes:
+        position: Index of the item that makes the call.
+        number: Index of the call among the calls of that item.
+        id: Id of the call, or None.
+    """
+
+    position: int
+    number: int
+    id: str | None
+
+
+@final
+class OpenCalls:
+    """The tool calls that no result has answered yet, while items are read in order (rule 3)."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []  # oldest first
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls)
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def add(self, position: int, calls: Iterable[str | None]) -> None:
+        """Add the *calls* of the item at *position*, which follows all earlier items."""
+        self._calls += [Call(position, number, call) for number, call in enumerate(calls)]
+
+    def answer(self, result: str | None) -> Call | None:
+        """Remove and return the call that *result* answers; return None if there is none."""
+        matching = [call for call in self._calls if call.id == result]
+        if not matching or result is None:
+            matching = [call for call in self._calls if result is None or call.id is None]
+        if not matching:
+            return None
+
+        last = matching[-1].position
+        answered = next(call for call in matching if call.position == last)
+        self._calls.remove(answered)
+        return answered
+
+
+class Pairing(NamedTuple):
+    """The tool calls and tool results of a list of items, paired by position (rule 3).
+
+    Attributes:
+        callers: For the position of each item with results: one `Call` for each result; None for
+            a result that answers no open call.
+        unanswered: The calls without a result, oldest first.
+    """
+
+    callers: dict[int, list[Call | None]]
+    unanswered: list[Call]
+
+    def unanswered_at(self) -> dict[int, list[Call]]:
+        """Return the calls without a result by the position of their item."""
+        found: dict[int, list[Call]] = {}
+        for call in self.unanswered:
+            found.setdefault(call.position, []).append(call)
+        return found
+
+
+def pair_calls(items: Sequence[Any], links: GetLinks) -> Pairing:
+    """Pair the tool calls of *items* with their tool results."""
+    callers: dict[int, list[Call | None]] = {}
+    open_calls = OpenCalls()
+
+    for position, item in enumerate(items):
+        if is_plain(item):
+            continue
+        calls, results, _ = links(item)
+        if results:
+            callers[position] = [open_calls.answer(result) for result in results]
+        open_calls.add(position, calls)
+
+    return Pairing(callers, list(open_calls))

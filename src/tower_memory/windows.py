@@ -52,6 +52,7 @@ the model is called. This window calls a model for each summary, and reads the w
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import accumulate
@@ -61,7 +62,7 @@ from msgspec import json
 
 from tower_memory._arguments import check_int
 from tower_memory._history import History
-from tower_memory._tool_links import GetLinks
+from tower_memory._tool_links import GetLinks, pair_calls
 from tower_memory.dialects._known_links import known_links
 
 __all__ = (
@@ -243,22 +244,29 @@ def _links_of(history: Sequence[Any]) -> GetLinks:
 
 
 def _exchange_starts(history: Sequence[Any]) -> list[int]:
-    """Return the positions at which exchanges start."""
+    """Return the positions at which exchanges start.
+
+    The position between a tool call and its late result is no start: a cut there would separate
+    them.
+    """
     links = _links_of(history)
-    return [position for position, item in enumerate(history) if links(item).starts_exchange]
+    starts = [position for position, item in enumerate(history) if links(item).starts_exchange]
+
+    late = [
+        (caller.position, position)
+        for position, callers in pair_calls(history, links).callers.items()
+        for caller in callers
+        if caller and bisect_right(starts, caller.position) < bisect_right(starts, position)
+    ]
+    return [start for start in starts if not any(call < start <= result for call, result in late)]
 
 
 def _last_exchange_is_open(history: Sequence[Any]) -> bool:
     """Return True if the last exchange is open: one of its tool calls has no result."""
     links = _links_of(history)
-    waiting: set[str] = set()
-    for item in history:
-        calls, results, starts_exchange = links(item)
-        if starts_exchange:
-            waiting.clear()
-        waiting.update(calls)
-        waiting.difference_update(results)
-    return bool(waiting)
+    starts = (position for position, item in enumerate(history) if links(item).starts_exchange)
+    last = max(starts, default=0)
+    return any(call.position >= last for call in pair_calls(history, links).unanswered)
 
 
 def _cut(history: Sequence[Any], start: int) -> Sequence[Any]:

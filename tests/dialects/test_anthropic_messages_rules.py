@@ -23,6 +23,10 @@ def block(kind, **fields):
     return {"type": kind, **fields}
 
 
+def tool_use(call_id):
+    return block("tool_use", id=call_id, name="f", input={})
+
+
 def cut(*items):
     return History(items, is_cut=True)
 
@@ -42,10 +46,10 @@ def test_system_messages_stay_in_front_or_where_they_are():
 
 
 def test_thinking_of_ended_exchanges_is_left_out_if_the_history_is_cut():
-    call, result = block("tool_use", id="1"), block("tool_result", tool_use_id="1", content="c")
-    over = [user("a"), assistant([*THINKING, TEXT]), user("b"), assistant(THINKING), user("c")]
+    call, result = tool_use("1"), block("tool_result", tool_use_id="1", content="c")
+    over = [user("a"), assistant([*THINKING, TEXT]), user("b"), assistant([TEXT]), user("c")]
     under_way = [user("d"), assistant([*THINKING, call])]
-    bare = [user("a"), assistant([TEXT]), user("b"), user("c")]
+    bare = [user("a"), assistant([TEXT]), user("b"), assistant([TEXT]), user("c")]
     assert anthropic(cut(*over)) == bare
     assert anthropic(over) == anthropic(History(over)) == over
     assert anthropic(cut(*over, *under_way), [user([result])]) == [*bare, *under_way]
@@ -80,7 +84,7 @@ async def test_a_history_that_a_window_cut_is_marked_as_cut(store):
 def test_a_server_side_call_without_a_result_is_left_out():
     search = block("server_tool_use", id="s", name="web_search", input={})
     found = block("web_search_tool_result", tool_use_id="s", content=[])
-    call, result = block("tool_use", id="1"), block("tool_result", tool_use_id="1", content="c")
+    call, result = tool_use("1"), block("tool_result", tool_use_id="1", content="c")
     whole = [user("a"), assistant([search, found, TEXT])]
 
     assert anthropic(whole) == whole
@@ -127,7 +131,7 @@ def test_cache_control_is_not_stored_at_any_depth():
 
 
 def test_results_in_several_messages_are_joined_in_one_before_other_content():
-    calls = assistant([block("tool_use", id=each) for each in "123"])
+    calls = assistant([tool_use(each) for each in "123"])
     one, two = (block("tool_result", tool_use_id=each, content="c") for each in "12")
     more = block("text", text="and")
     missing = block("tool_result", tool_use_id="3", content=INTERRUPTED_CALL, is_error=True)
@@ -136,7 +140,7 @@ def test_results_in_several_messages_are_joined_in_one_before_other_content():
 
 
 def test_results_without_a_call_are_left_out_of_their_message():
-    call = block("tool_use", id="1")
+    call = tool_use("1")
     known, unknown = (block("tool_result", tool_use_id=each, content="c") for each in "12")
     past = [user("a"), assistant([call]), user([unknown, known, TEXT])]
     assert anthropic(past) == [*past[:2], user([known, TEXT])]

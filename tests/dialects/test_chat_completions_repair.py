@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.messages import INTERRUPTED_CALL, assistant, calling, result, user
 from tower_memory.dialects import ChatCompletions
+from tower_memory.dialects.toolkit import INTERRUPTED_REPLY
 
 CHAT = ChatCompletions()
 
@@ -34,9 +35,11 @@ def test_a_call_without_a_result_is_answered_as_interrupted_after_the_results_it
         calling("1", "2"),
         result("2"),
         result("1", INTERRUPTED_CALL),
+        assistant(INTERRUPTED_REPLY),
         user("go on"),
         calling("3"),
         result("3", INTERRUPTED_CALL),
+        assistant(INTERRUPTED_REPLY),
     ]
 
 
@@ -69,6 +72,7 @@ def test_results_anywhere_in_the_request_are_moved_to_their_calls():
         *history,
         result("2"),
         result("1", INTERRUPTED_CALL),
+        assistant(INTERRUPTED_REPLY),
         user("by the way"),
         calling("3"),  # a call of the request, which is not changed
     ]
@@ -81,11 +85,36 @@ def test_a_request_that_answers_a_call_that_was_not_loaded_is_an_error():
         CHAT.with_history([result("1")], [])
 
 
-def test_calls_without_ids_are_not_changed():
-    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}
+def test_calls_without_ids_are_paired_with_results_in_their_order():
+    function = {"name": "f", "arguments": {}}
+    calls = [{"type": "function", "function": function}] * 2
+    call = {"role": "assistant", "content": None, "tool_calls": calls}
     answer = {"role": "tool", "tool_name": "f", "content": "done"}
-    assert past([call, answer], user("new")) == [call, answer]
-    assert past([call], answer) == [call]
+    interrupted = {**answer, "content": INTERRUPTED_CALL}
+    assert past([call, answer, answer], user("new")) == [call, answer, answer]
+    assert CHAT.with_history([answer], [call, answer]) == [call, answer, answer]
+    assert CHAT.with_history([answer], [call]) == [call, answer, interrupted]
+    assert past([answer, call], user("new")) == [
+        *(call, interrupted, interrupted, assistant(INTERRUPTED_REPLY)),
+    ]
+    with pytest.raises(ValueError, match="a result of a tool call without an id, for which no"):
+        CHAT.with_history([answer], [])
+
+
+def test_ids_that_repeat_from_turn_to_turn_are_paired_with_the_latest_call():
+    turn = [user("a"), calling("0"), result("0"), assistant("b")]
+    again = [user("c"), calling("0")]
+    assert CHAT.with_history([result("0", "2")], [*turn, *again]) == [
+        *(*turn, *again, result("0", "2")),
+    ]
+    assert past([*again, *turn], user("new"))[:4] == [
+        *(*again, result("0", INTERRUPTED_CALL), assistant(INTERRUPTED_REPLY)),
+    ]
+
+
+def test_a_second_result_of_a_call_in_the_request_has_its_own_error():
+    with pytest.raises(ValueError, match="a second result of the tool call '1', which is answered"):
+        CHAT.with_history([result("1")], [calling("1"), result("1")])
 
 
 IDS = st.sampled_from("123")
@@ -130,7 +159,8 @@ def test_a_valid_history_cut_anywhere_is_repaired_and_loses_no_more_than_needed(
     assert cut == before
     assert past(repaired, user("new")) == repaired  # a second repair changes nothing
 
-    kept = [message for message in repaired if message.get("content") != INTERRUPTED_CALL]
+    added = (INTERRUPTED_CALL, INTERRUPTED_REPLY)
+    kept = [message for message in repaired if message.get("content") not in added]
     lost = [message for message in cut if message not in kept]
 
     assert all(message["role"] == "tool" for message in lost)

@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletionMessage
 
 from helpers.messages import NEW, assistant, user
 from tower_memory.dialects import ChatCompletions
+from tower_memory.dialects.toolkit import EMPTY_MESSAGE
 
 
 def chat(history, new=NEW):
@@ -24,9 +25,9 @@ def test_audio_of_a_provider_is_sent_back_by_its_id():
     assert ChatCompletions().reply_items(NEW, spoken) == [spoken]
 
 
-def test_an_empty_reply_is_sent_back_with_empty_text():
+def test_an_empty_reply_is_sent_back_with_a_text_that_says_so():
     thought = {**assistant(None), "reasoning_content": "Hm"}
-    assert chat([user("a"), thought]) == [user("a"), {**thought, "content": ""}]
+    assert chat([user("a"), thought]) == [user("a"), {**thought, "content": EMPTY_MESSAGE}]
     refused = {**assistant(None), "refusal": "No."}
     assert chat([user("a"), refused]) == [user("a"), refused]
 
@@ -58,6 +59,7 @@ class Function(msgspec.Struct):
 
 class Call(msgspec.Struct):
     id: str
+    type: str
     function: Function
 
 
@@ -68,7 +70,7 @@ class Said(msgspec.Struct):
 
 
 def test_a_nested_field_that_a_class_would_lose_is_an_error():
-    call = {"id": "1", "function": {"name": "f", "arguments": "{}"}}
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     with pytest.raises(TypeError, match=r"it has no 'tool_calls\[0\].function.arguments'"):
         chat([{**assistant(None), "tool_calls": [call]}], [Said("user", "a")])
     with pytest.raises(TypeError, match="it has no 'reasoning_content'"):

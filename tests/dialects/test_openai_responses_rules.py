@@ -22,14 +22,18 @@ def called(kind, **fields):
     return {"type": kind, "id": f"{kind}_id", "call_id": "1", **fields}
 
 
+FUNCTION = {"name": "f", "arguments": "{}"}
 SHELL = {"stdout": "", "stderr": INTERRUPTED_CALL, "outcome": {"type": "exit", "exit_code": 1}}
 
 
 @pytest.mark.parametrize(
     ("call", "answer"),
     [
-        (called("function_call"), {"call_id": "1", "output": INTERRUPTED_CALL}),
-        (called("custom_tool_call"), {"call_id": "1", "output": INTERRUPTED_CALL}),
+        (called("function_call", **FUNCTION), {"call_id": "1", "output": INTERRUPTED_CALL}),
+        (
+            called("custom_tool_call", name="f", input="x"),
+            {"call_id": "1", "output": INTERRUPTED_CALL},
+        ),
         (
             called("apply_patch_call"),
             {"call_id": "1", "status": "failed", "output": INTERRUPTED_CALL},
@@ -37,7 +41,7 @@ SHELL = {"stdout": "", "stderr": INTERRUPTED_CALL, "outcome": {"type": "exit", "
         (called("shell_call"), {"call_id": "1", "output": [SHELL]}),
         (called("local_shell_call"), {"id": "1", "output": f'"{INTERRUPTED_CALL}"'}),
         (
-            called("function_call", caller={"type": "program", "caller_id": "p"}),
+            called("function_call", **FUNCTION, caller={"type": "program", "caller_id": "p"}),
             {
                 "call_id": "1",
                 "output": INTERRUPTED_CALL,
@@ -67,7 +71,8 @@ def test_a_call_whose_result_is_a_picture_is_left_out_with_its_reasoning():
     click = called("computer_call")
     spoken = {"type": "message", "id": "m", **assistant("b")}
     assert responses([user("a"), THOUGHT, click]) == [user("a")]
-    assert responses([user("a"), THOUGHT, click, spoken]) == [user("a"), spoken]
+    without_id = {"type": "message", **assistant("b")}
+    assert responses([user("a"), THOUGHT, click, spoken]) == [user("a"), without_id]
     shot = called("computer_call_output", output={})
     assert responses([user("a"), THOUGHT, click, shot]) == [user("a"), THOUGHT, click, shot]
 
@@ -84,7 +89,7 @@ def test_calls_that_the_server_answers_itself_need_no_result():
 
 
 def test_a_call_that_may_be_answered_at_any_time_is_not_changed():
-    call = called("function_call", **{"async": True})
+    call = called("function_call", **FUNCTION, **{"async": True})
     late = called("function_call_output", output="b")
     assert responses([user("a"), call, user("b")]) == [user("a"), call, user("b")]
     assert OpenAIResponses().with_history([late], [user("a"), call, user("b")]) == [

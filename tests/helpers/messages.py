@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SYSTEM = {"role": "system", "content": "Be brief."}
-THOUGHT = {"type": "reasoning", "id": "rs", "summary": []}
+THOUGHT = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
 INTERRUPTED_REPLY = "(interrupted: this reply is not complete)"
 INTERRUPTED_CALL = "(interrupted: this call has no result)"
 

@@ -117,10 +117,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
     [
         (MessageItem("1", Role.USER, "a", NOW), ItemLinks(starts_exchange=True)),
         (HandoffItem("1", "one", "two", None, NOW), ItemLinks()),
-        ({"role": "tool", "content": "a server that gives no ids"}, ItemLinks()),
+        ({"role": "tool", "content": "a server that gives no ids"}, ItemLinks(results=(None,))),
         (
             {"role": "assistant", "tool_calls": [{"id": "1"}, {"id": None}, {"id": "2"}]},
-            ItemLinks(calls=("1", "2")),
+            ItemLinks(calls=("1", None, "2")),
         ),
         (
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1"}]},

@@ -31,7 +31,7 @@ from tower_memory._memory.save import TurnSaver, save_error
 from tower_memory._memory.session_lock import acquire
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._memory.stream_recorder import StreamRecorder
-from tower_memory._memory.window_loading import apply_window, load_history
+from tower_memory._memory.window_loading import apply_window, from_start, load_history
 from tower_memory._reconcile import may_be_whole, new_in_request
 from tower_memory._service import Req, Res, Service, stack
 from tower_memory._stream_source import is_stream
@@ -130,6 +130,7 @@ class Memory(Generic[Req, Res]):
         if layer.whole_requests:
             new = new_in_request(session_id, history, new, parts.links)
             request = cast("WholeRequests", layer.dialect).newest(request, len(new))
+        history = from_start(history, new, parts.links)
         given: Sequence[Any] = history
         if layer.window is not None:
             given = await apply_window(layer.window, history, new, parts.links)

@@ -2,21 +2,26 @@
 
 1. A bounded window tells how many items it needs. It is asked again after each load, until the
    loaded history is long enough, so no more is read from the store than necessary.
-2. The result of a window is checked: a tool call and its result stay together. Items that were
-   never in the history are allowed, such as a summary.
+2. A limit may cut the history inside an exchange. The rest of that exchange is left out, since
+   Anthropic's messages, Gemini's contents and Mistral's chat templates must start with a message of
+   the user. It stays from a tool call on that the request answers.
+3. The result of a window is checked: a tool call and its result stay together. Items that were
+   never in the history are allowed, such as a summary. Calls and results are paired by position, as
+   ids may repeat and may be missing (see `_tool_links`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from inspect import isawaitable
 from operator import is_
 from typing import Any
 
-from tower_memory._history import History
+from tower_memory._history import History, TurnInfo
 from tower_memory._service import Service, describe
 from tower_memory._session_services import load_with_limit
-from tower_memory._tool_links import GetLinks
+from tower_memory._tool_links import GetLinks, pair_calls
 from tower_memory.windows import BoundedWindow, Window
 
 
@@ -54,6 +59,41 @@ async def _load(
     return history
 
 
+def from_start(history: History[Any], new: Sequence[Any], links: GetLinks) -> History[Any]:
+    """Return *history* without the rest of an exchange whose start was cut off (rule 2).
+
+    A history that was not cut stays whole. *new* are the new items of the request.
+    """
+    if not history.is_cut or not history or links(history[0]).starts_exchange:
+        return history
+
+    callers = pair_calls([*history, *new], links).callers
+    answered = {
+        caller.position
+        for position, found in callers.items()
+        if position >= len(history)
+        for caller in found
+        if caller
+    }
+    starts = (
+        position
+        for position, item in enumerate(history)
+        if position in answered or links(item).starts_exchange
+    )
+    start = next(starts, len(history))
+    return History(
+        history[start:],
+        revision=history.revision,
+        turns=[
+            TurnInfo(turn.turn_id, turn.position - start)
+            for turn in history.turns
+            if turn.position >= start
+        ],
+        is_cut=True,
+        links=history.links,
+    )
+
+
 async def apply_window(
     window: Window, history: History[Any], new: Sequence[Any], links: GetLinks
 ) -> History[Any]:
@@ -86,13 +126,12 @@ def check_window(
         msg = f"a window must give a sequence of items, got {type(items).__name__}"
         raise TypeError(msg)
 
-    calls, results = _link_ids(history, links)
-    kept_calls, kept_results = _link_ids([*items, *new], links)
-    torn = (kept_calls - kept_results) & results | (kept_results - kept_calls) & calls
+    whole, kept = (_unpaired([*each, *new], links) for each in (history, items))
+    torn = kept - whole
     if torn:
         msg = (
             "a window must give a call of a tool and its result together, or neither; it tore "
-            f"apart the call {min(torn)!r}"
+            f"apart {_describe_call(next(iter(torn)))}"
         )
         raise ValueError(msg)
 
@@ -101,12 +140,23 @@ def check_window(
     return History(items, revision=history.revision, is_cut=True)
 
 
-def _link_ids(items: Iterable[Any], links: GetLinks) -> tuple[set[str], set[str]]:
-    """Return the ids of the calls that *items* make, and of the calls that they answer."""
-    calls: set[str] = set()
-    results: set[str] = set()
-    for item in items:
-        made, answered, _ = links(item)
-        calls.update(made)
-        results.update(answered)
-    return calls, results
+def _unpaired(items: Sequence[Any], links: GetLinks) -> Counter[tuple[bool, str | None]]:
+    """Count the calls without a result and the results without a call, by their kind and id."""
+    pairing = pair_calls(items, links)
+    results = (
+        result
+        for position, callers in pairing.callers.items()
+        for result, caller in zip(links(items[position]).results, callers, strict=True)
+        if caller is None
+    )
+    return Counter(
+        [
+            *((True, call.id) for call in pairing.unanswered),
+            *((False, result) for result in results),
+        ]
+    )
+
+
+def _describe_call(torn: tuple[bool, str | None]) -> str:
+    _, call_id = torn
+    return "a call without an id" if call_id is None else f"the call {call_id!r}"

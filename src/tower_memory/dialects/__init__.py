@@ -89,6 +89,7 @@ This is rule 6:
 user: Do I need a coat?
 assistant: None
 tool: (interrupted: this call has no result)
+assistant: (interrupted: this reply is not complete)
 user: Are you there?
 
 Front ends that send the whole conversation

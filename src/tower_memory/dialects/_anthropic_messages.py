@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import dropwhile, takewhile
+from itertools import takewhile
 from typing import Any, Final, final
 
-from tower_memory._fields import MISSING, field, list_field
+from tower_memory._fields import MISSING, field
 from tower_memory._history import History
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import ItemLinks, is_plain, item_links, plain_links
-from tower_memory.dialects._anthropic_stream import assemble_content
+from tower_memory._tool_links import ItemLinks
+from tower_memory.dialects._anthropic_rules import (
+    NOTED_REASONS,
+    RULES,
+    AnthropicRules,
+    from_user,
+    is_paused,
+    without_old_thinking,
+    without_refused_exchanges,
+    without_unfinished_server_calls,
+)
+from tower_memory.dialects._anthropic_stream import assemble_message
 from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._messages import (
     OTHER_DIALECTS,
     check_chat_messages,
+    check_list,
     check_roles,
     describe_shape,
     is_instruction,
-    partition,
+    messages_field,
     replace_messages,
     request_messages,
 )
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._repair import INTERRUPTED, holds_no_result, repair
+from tower_memory.dialects._provider_rules import apply_rules
+from tower_memory.dialects._repair import is_valid, repair
 from tower_memory.dialects._text import streamed_text
-
-_INTERRUPTED_FIELDS: Final = {"content": INTERRUPTED, "is_error": True}
 
 
 @final
@@ -72,40 +81,47 @@ class AnthropicMessages:
 
     def new_items(self, request: Any, /) -> list[Any]:
         """See `Dialect.new_items`."""
-        return _items(request_messages(request))
+        return _items(_messages(request))
 
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
-        instructions, new = _partition(request_messages(request))
+        # The store's cache remembers for how many items this check holds already.
+        known = history.known(_is_valid) if isinstance(history, History) else 0
+        instructions, new = _partition(_messages(request))
+        if not new and not (history and is_paused(history[-1])):
+            check_list(new, "request.messages")
 
-        past = list(dropwhile(_has_no_user_content, check_roles(history, "history")))
-        if isinstance(history, History) and history.is_cut:
-            past = _without_old_thinking(past, new)
+        is_cut = isinstance(history, History) and history.is_cut
+        conversation = [*history, *new]
+        starts_with_user = not history or self.links(history[0]).starts_exchange
+        if starts_with_user and not is_cut and _is_valid(conversation[known:]):
+            return replace_messages(request, "messages", [*instructions, *conversation])
 
-        conversation = repair(
-            _without_refused_blocks(past, new),
-            new,
-            links=self.links,
-            separates=holds_no_result,
-            add_results=_add_results,
-            drop_results=_drop_results,
-            results_together=True,
-        )
+        past = from_user(without_refused_exchanges(check_roles(history, "history")))
+        if is_cut:
+            past = without_old_thinking(past, new)
+        past = without_unfinished_server_calls(past, new)
+        past = from_user(apply_rules(RULES, past, new, _RULES, now=0))
+        conversation = repair(past, new, _RULES)
         return replace_messages(request, "messages", [*instructions, *conversation])
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
         """See `Dialect.reply_items`."""
         content: Any
+        reason: Any = None
         if isinstance(response, Streamed):
             text = streamed_text(response)
-            content = assemble_content(response) if text is None else text
+            content, reason = assemble_message(response) if text is None else (text, None)
         elif isinstance(response, str):
             content = str(response)
         elif (messages := field(response, "messages")) is not MISSING:
             items = _items(check_chat_messages(messages, "response.messages"))
             return list(new_in_response(self.new_items(request), items, self.links))
         elif field(response, "role") == "assistant":
-            content = to_builtins(field(response, "content"))
+            content, reason = (
+                to_builtins(field(response, "content")),
+                field(response, "stop_reason"),
+            )
         else:
             msg = (
                 "response must be a message of the assistant, a string or have messages, "
@@ -116,32 +132,32 @@ class AnthropicMessages:
         if not isinstance(content, (list, str)):
             msg = f"response.content must be a list of blocks or text, got {type(content).__name__}"
             raise TypeError(msg)
-        return [{"role": "assistant", "content": content}] if content else []
+        noted = {"stop_reason": reason} if reason in NOTED_REASONS else {}
+        return [{"role": "assistant", "content": content, **noted}] if content or noted else []
 
     def links(self, item: Any, /) -> ItemLinks:
         """See `LinkedDialect.links`."""
-        return _links(item)
+        return _RULES.links(item)
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
         instructions, conversation = _partition(request_messages(request))
-        return replace_messages(request, "messages", [*instructions, *conversation[-count:]])
+        newest = conversation[len(conversation) - count :]
+        return replace_messages(request, "messages", [*instructions, *newest])
 
 
-def _links(message: Any) -> ItemLinks:
-    if is_plain(message):
-        return plain_links(message)
-
-    blocks = list_field(message, "content")
-    return item_links(
-        [field(block, "id") for block in blocks if field(block, "type") == "tool_use"],
-        [field(block, "tool_use_id") for block in blocks if _is_result(block)],
-        starts_exchange=field(message, "role") == "user",
-    )
+_RULES: Final = AnthropicRules()
 
 
-def _is_result(block: Any) -> bool:
-    return bool(field(block, "type") == "tool_result")
+def _is_valid(messages: Sequence[Any]) -> bool:
+    """Return True if *messages* can be sent as they are."""
+    return is_valid(messages, _RULES)
+
+
+def _messages(request: Any) -> Sequence[Any]:
+    """Return the messages of *request*; there may be none, if a paused reply is to go on."""
+    messages = messages_field(request)
+    return request_messages(request) if messages else check_list(messages, "request.messages", 0)
 
 
 def _partition(messages: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -174,89 +190,3 @@ def _without_cache_control(content: Any) -> Any:
         for key, value in content.items()
         if key != "cache_control"
     }
-
-
-def _without_old_thinking(past: list[Any], new: list[Any]) -> list[Any]:
-    """Return *past* without the thinking of completed exchanges."""
-    starts = [
-        number for number, message in enumerate([*past, *new]) if _links(message).starts_exchange
-    ]
-    last = max(starts, default=0)
-
-    old = [_with_blocks(message, _is_not_thinking) for message in past[:last]]
-    return [message for message in [*old, *past[last:]] if message is not None]
-
-
-def _is_not_thinking(block: Any) -> bool:
-    return bool(field(block, "type") not in ("thinking", "redacted_thinking"))
-
-
-def _without_refused_blocks(past: list[Any], new: list[Any]) -> list[Any]:
-    """Return *past* without the blocks that the provider would refuse.
-
-    These are empty texts, and calls of the provider's own tools without a result. Such a call stays
-    if its result may still come: it is in the last message of *past*, and *new* holds only results
-    of other tools.
-    """
-    conversation = [*past, *new]
-    brings_results_only = bool(new) and all(map(_has_no_user_content, new))
-
-    messages: list[Any] = []
-    for number, message in enumerate(past):
-        nearby = conversation[number : number + 3]  # results of other tools may come first
-        blocks = (block for each in nearby for block in list_field(each, "content"))
-        answered = {field(block, "tool_use_id") for block in blocks}
-        may_wait = brings_results_only and message is past[-1]
-        is_accepted = partial(_is_accepted, answered=answered, may_wait=may_wait)
-        messages.append(_with_blocks(message, is_accepted))
-
-    return [message for message in messages if message is not None]
-
-
-def _is_accepted(block: Any, answered: set[Any], *, may_wait: bool) -> bool:
-    if str(field(block, "type")).endswith("_tool_use"):  # a tool that the provider runs itself
-        return may_wait or field(block, "id") in answered
-    return bool(field(block, "type") != "text" or field(block, "text") != "")
-
-
-def _with_blocks(message: Any, select: Callable[[Any], bool]) -> Any | None:
-    """Return *message* with the blocks for which *select* returns True; None if none remains.
-
-    A message whose content is no list stays as it is.
-    """
-    content = field(message, "content")
-    if not isinstance(content, list) or all(map(select, content)):
-        return message
-
-    blocks = list(filter(select, content))
-    return {**message, "content": blocks} if blocks else None
-
-
-def _has_no_user_content(message: Any) -> bool:
-    """Return True if *message* is not from the user, or holds only tool results."""
-    content = field(message, "content")
-    results = [_is_result(block) for block in list_field(message, "content")]
-    return field(message, "role") != "user" or (isinstance(content, list) and all(results))
-
-
-def _add_results(run: list[Any], calls: list[str]) -> list[Any]:
-    """Return *run* with all results in one message after the calls, before the user's other blocks.
-
-    Each call of *calls* gets a result that says it was interrupted.
-    """
-    calling, *answers = run
-    if len(answers) <= 1 and not calls:
-        return run
-
-    missing = [
-        {"type": "tool_result", "tool_use_id": call, **_INTERRUPTED_FIELDS} for call in calls
-    ]
-    blocks = (block for answer in answers for block in list_field(answer, "content"))
-    results, others = partition(blocks, _is_result)
-    return [calling, {"role": "user", "content": [*missing, *results, *others]}]
-
-
-def _drop_results(message: Any, calls: set[str]) -> Any | None:
-    return _with_blocks(
-        message, lambda block: not _is_result(block) or field(block, "tool_use_id") not in calls
-    )

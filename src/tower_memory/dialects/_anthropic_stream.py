@@ -31,14 +31,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
 from tower_memory._fields import field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._messages import OTHER_DIALECTS
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._text import join_text, type_names, without_half_character
+from tower_memory.dialects._text import (
+    INVALID_JSON,
+    decode_object,
+    join_text,
+    type_names,
+    without_half_character,
+)
 
 _TEXT_DELTAS: Final = {
     "text_delta": "text",
@@ -48,8 +52,10 @@ _TEXT_DELTAS: Final = {
 """Name of the field that arrives in pieces, by the type of the delta."""
 
 
-def assemble_content(streamed: Streamed) -> list[Any]:
-    """Return the content blocks of the message that *streamed* carried, ready to be sent back.
+def assemble_message(streamed: Streamed) -> tuple[list[Any], Any]:
+    """Return the content blocks of the message that *streamed* carried, and its stop_reason.
+
+    The stop_reason is None if the message was interrupted.
 
     Raises:
         TypeError: The chunks are not events of a message.
@@ -63,19 +69,22 @@ def assemble_content(streamed: Streamed) -> list[Any]:
     is_complete = "message_stop" in kinds and "error" not in kinds
     blocks, inputs, done = _collect_blocks(events)
     reasons = [field(field(event, "delta"), "stop_reason") for event in events]
+    reason = next((each for each in reversed(reasons) if isinstance(each, str)), None)
 
     for index, text in inputs.items():
         if not text or not (is_complete or index in done):
             continue
-        tool_input = _decode_object(text)
+        tool_input = decode_object(text)
         if tool_input is not None:
             blocks[index]["input"] = tool_input
-        elif "tool_use" in reasons:
-            blocks[index]["input"] = {"INVALID_JSON": text}
+        elif reason == "tool_use":
+            blocks[index]["input"] = {INVALID_JSON: text}
         else:
             del blocks[index]
 
-    return list(blocks.values()) if is_complete else _interrupted_content(blocks, done)
+    if is_complete:
+        return list(blocks.values()), reason
+    return _interrupted_content(blocks, done), None
 
 
 def _last_message(chunks: Sequence[Any]) -> Sequence[Any]:
@@ -159,15 +168,6 @@ def _apply_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
             kinds = f"{block['type']!r} came with a {delta.get('type')!r}"
             msg = f"a block of the type {kinds}, which is not known"
             raise ValueError(msg)
-
-
-def _decode_object(text: str) -> dict[str, Any] | None:
-    """Return the JSON object in *text*, or None if *text* is anything else."""
-    try:
-        value = msgspec.json.decode(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _interrupted_content(blocks: dict[Any, dict[str, Any]], done: set[Any]) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import time
 from typing import Any, Final, final
 
 import msgspec
@@ -13,15 +14,9 @@ from tower_memory._fields import MISSING, field, list_field
 from tower_memory._history import History
 from tower_memory._items import as_chat
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import (
-    NO_LINKS,
-    ItemLinks,
-    is_plain,
-    item_links,
-    plain_links,
-    run_item_links,
-)
+from tower_memory._tool_links import NO_LINKS, ItemLinks, run_item_links
 from tower_memory.dialects._builtins import to_builtins, to_class
+from tower_memory.dialects._chat_rules import RULES, ChatRules, with_missing_replies
 from tower_memory.dialects._chat_stream import assemble_message
 from tower_memory.dialects._messages import (
     OTHER_DIALECTS,
@@ -34,7 +29,8 @@ from tower_memory.dialects._messages import (
     request_messages,
 )
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._repair import INTERRUPTED, holds_no_result, nothing_left, repair
+from tower_memory.dialects._provider_rules import apply_rules
+from tower_memory.dialects._repair import is_valid, repair
 from tower_memory.dialects._text import streamed_text
 
 _DROPPED_IF_NULL: Final = (
@@ -45,18 +41,6 @@ _DROPPED_IF_NULL: Final = (
     "tool_calls",
 )
 """Fields that client libraries set to None in a reply if the provider did not send them."""
-
-_INTERRUPTED_FIELDS: Final = {"content": INTERRUPTED}
-"""Fields of the result of an interrupted call, except its role and the call's id."""
-
-# The roles and fields of the most frequent messages, for `_are_in_order`.
-_TEXT_ROLES: Final = ("user", "assistant")
-_TEXT_FIELDS: Final = frozenset({"role", "content"})
-_CALL_FIELDS: Final = frozenset({"role", "content", "tool_calls"})
-_RESULT_FIELDS: Final = frozenset({"role", "content", "tool_call_id", "name"})
-
-_CONTENT_SUBSTITUTES: Final = ("tool_calls", "function_call", "refusal", "audio")
-"""Fields that a message of the assistant may have instead of content."""
 
 
 @final
@@ -111,27 +95,16 @@ class ChatCompletions:
         instructions, new = partition(messages, is_instruction)
 
         # The store's cache remembers for how many items this check holds already.
-        known = history.known(_are_in_order) if isinstance(history, History) else 0
+        known = history.known(_is_valid) if isinstance(history, History) else 0
         conversation = [*history, *new]
-        if _are_in_order(conversation[known:]):
+        if _is_valid(conversation[known:]):
             return replace_messages(request, "messages", [*instructions, *conversation])
 
         convert = _converter(messages)
-
-        def add_results(run: list[Any], calls: list[str]) -> list[Any]:
-            results = (
-                {"role": "tool", "tool_call_id": call, **_INTERRUPTED_FIELDS} for call in calls
-            )
-            return [*run, *map(convert, results)]
-
-        conversation = repair(
-            [convert(_sendable(message)) for message in check_roles(as_chat(history), "history")],
-            new,
-            links=self.links,
-            separates=holds_no_result,
-            add_results=add_results,
-            drop_results=nothing_left,
-        )
+        stored = check_roles(as_chat(history), "history")
+        sendable = apply_rules(RULES, stored, new, _RULES, time())
+        conversation = repair(list(map(convert, sendable)), new, ChatRules(convert))
+        conversation = with_missing_replies(conversation, convert)
         return replace_messages(request, "messages", [*instructions, *conversation])
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
@@ -172,87 +145,23 @@ class ChatCompletions:
 
     def links(self, item: Any, /) -> ItemLinks:
         """See `LinkedDialect.links`."""
-        if is_plain(item):
-            return plain_links(item)
         if (links := run_item_links(item)) is not NO_LINKS:
             return links
-
-        role = field(item, "role")
-        return item_links(
-            [field(call, "id") for call in list_field(item, "tool_calls")],
-            [field(item, "tool_call_id")] if role == "tool" else (),
-            starts_exchange=role == "user",
-        )
+        return _RULES.links(item)
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
         instructions, conversation = partition(request_messages(request), is_instruction)
-        return replace_messages(request, "messages", [*instructions, *conversation[-count:]])
+        newest = conversation[len(conversation) - count :]
+        return replace_messages(request, "messages", [*instructions, *newest])
 
 
-def _are_in_order(messages: Sequence[Any]) -> bool:
-    """Return True if *messages* are texts, and tool calls directly followed by their results.
-
-    They can then be sent unchanged. False only means that they need a closer look. This is a
-    `Check`: if it holds for two consecutive lists, it holds for both together.
-
-    Each request carries a whole conversation, which may be long and is nearly always in order.
-    Therefore the first pass skips plain texts, and the second pass reads only the other messages.
-    """
-    try:
-        others = [
-            place
-            for place, message in enumerate(messages)
-            if type(message) is not dict
-            or len(message) != len(_TEXT_FIELDS)
-            or message["role"] not in _TEXT_ROLES
-            or type(message["content"]) is not str
-        ]
-    except KeyError:
-        return False
-
-    waiting: set[str] = set()
-    last = -1
-    for place in others:
-        message = messages[place]
-        if type(message) is not dict or (waiting and place != last + 1):
-            return False
-        last = place
-
-        if message.get("role") == "tool":
-            call = _answered_call(message)
-            if call is None or call not in waiting:
-                return False
-            waiting.remove(call)
-        elif waiting or (calls := _made_calls(message)) is None:
-            return False
-        else:
-            waiting = calls
-
-    return not waiting
+_RULES: Final = ChatRules()
 
 
-def _answered_call(message: dict[str, Any]) -> str | None:
-    """Return the id of the call that *message* answers with text only; None if there is none."""
-    call = message.get("tool_call_id")
-    is_text = type(message.get("content")) is str and message.keys() <= _RESULT_FIELDS
-    return call if is_text and type(call) is str else None
-
-
-def _made_calls(message: dict[str, Any]) -> set[str] | None:
-    """Return the ids of the calls of *message*, or None if the message needs a closer look."""
-    if type(message.get("role")) is str and is_plain(message):
-        return set()
-
-    calls, content = message.get("tool_calls"), message.get("content")
-    is_calling = message.keys() == _CALL_FIELDS and message["role"] == "assistant"
-    if not is_calling or type(calls) is not list or not (content is None or type(content) is str):
-        return None
-
-    ids = [call.get("id") if type(call) is dict else None for call in calls]
-    made = {call for call in ids if type(call) is str and call}
-    are_distinct_ids = len(made) == len(ids)
-    return made if made and are_distinct_ids else None
+def _is_valid(messages: Sequence[Any]) -> bool:
+    """Return True if *messages* can be sent as they are."""
+    return is_valid(messages, _RULES)
 
 
 def _converter(messages: Sequence[Any]) -> Callable[[Any], Any]:
@@ -267,23 +176,6 @@ def _converter(messages: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 def _unchanged(message: Any) -> Any:
-    return message
-
-
-def _sendable(message: Any) -> Any:
-    """Return *message* as a provider accepts it in a later request.
-
-    Of the assistant's audio, only the id is kept. If a message of the assistant has no content at
-    all, its content becomes an empty string.
-    """
-    if not isinstance(message, dict) or message.get("role") != "assistant":
-        return message
-
-    audio = message.get("audio")
-    if isinstance(audio, dict) and "id" in audio:
-        return {**message, "audio": {"id": audio["id"]}}
-    if message.get("content", "") is None and not any(map(message.get, _CONTENT_SUBSTITUTES)):
-        return {**message, "content": ""}
     return message
 
 

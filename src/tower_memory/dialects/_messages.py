@@ -12,21 +12,21 @@ import msgspec
 from tower_memory._fields import MISSING, field
 
 
-def messages_field(request: Any) -> Any:
-    """Return *request* if it is a list or a tuple, otherwise its field ``messages``, unchecked.
+def messages_field(request: Any, name: str = "messages") -> Any:
+    """Return *request* if it is a list or a tuple, otherwise its field *name*, unchecked.
 
     Raises:
-        TypeError: *request* is no list and has no field ``messages``.
+        TypeError: *request* is no list and has no field *name*.
     """
-    messages = request if isinstance(request, (list, tuple)) else field(request, "messages")
+    messages = request if isinstance(request, (list, tuple)) else field(request, name)
     if messages is MISSING:
-        msg = f"request must be a list of messages or have messages, got {describe_shape(request)}"
+        msg = f"request must be a list of messages or have {name}, got {describe_shape(request)}"
         raise TypeError(msg)
     return messages
 
 
-def request_messages(request: Any) -> Sequence[Any]:
-    """Return the messages of *request*: the list itself, or its field ``messages``.
+def request_messages(request: Any, name: str = "messages") -> Sequence[Any]:
+    """Return the messages of *request*: the list itself, or its field *name*.
 
     >>> from tower_memory.dialects.toolkit import request_messages
     >>> request_messages({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
@@ -36,7 +36,7 @@ def request_messages(request: Any) -> Sequence[Any]:
         TypeError: *request* has no list of messages, or a message has no role.
         ValueError: The list is empty.
     """
-    return check_chat_messages(messages_field(request), "request.messages")
+    return check_chat_messages(messages_field(request, name), f"request.{name}")
 
 
 def check_chat_messages(messages: Any, where: str) -> Sequence[Any]:
@@ -70,21 +70,22 @@ OTHER_DIALECTS: Final = (
 """Remedy in the error message for a request or a response of another dialect."""
 
 
-def check_list(messages: Any, where: str) -> Sequence[Any]:
-    """Return *messages* if it is a list or a tuple with at least one element.
+def check_list(messages: Any, where: str, least: int = 1) -> Sequence[Any]:
+    """Return *messages* if it is a list or a tuple with at least *least* elements.
 
     Args:
         messages: The value to check.
         where: Place of *messages*, for the error message, such as ``"response.messages"``.
+        least: Smallest number of elements; 0 or 1.
 
     Raises:
         TypeError: *messages* is neither a list nor a tuple.
-        ValueError: *messages* is empty.
+        ValueError: *messages* has fewer elements.
     """
     if not isinstance(messages, (list, tuple)):
         msg = f"{where} must be a list of messages, got {reprlib.repr(messages)}"
         raise TypeError(msg)
-    if not messages:
+    if len(messages) < least:
         msg = f"{where} must have at least one message, got none"
         raise ValueError(msg)
     return messages

@@ -6,13 +6,12 @@ import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import dropwhile
 from typing import Any, Final, final
 
 from tower_memory._fields import MISSING, field
 from tower_memory._history import History
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import ItemLinks, is_plain, item_links, plain_links
+from tower_memory._tool_links import ItemLinks
 from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._messages import (
     OTHER_DIALECTS,
@@ -22,54 +21,16 @@ from tower_memory.dialects._messages import (
     replace_messages,
 )
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._repair import INTERRUPTED, nothing_left, repair, starts_exchange
+from tower_memory.dialects._provider_rules import apply_rules
+from tower_memory.dialects._repair import is_valid, repair
+from tower_memory.dialects._responses_rules import (
+    RULES,
+    ResponsesRules,
+    has_unused_reasoning,
+    without_refused_items,
+)
 from tower_memory.dialects._responses_stream import assemble_output, check_status
 from tower_memory.dialects._text import streamed_text
-
-_SHELL_OUTPUT: Final = {
-    "stdout": "",
-    "stderr": INTERRUPTED,
-    "outcome": {"type": "exit", "exit_code": 1},
-}
-
-_INTERRUPTED_FIELDS: Final[dict[str, dict[str, Any]]] = {
-    "apply_patch_call": {"status": "failed", "output": INTERRUPTED},
-    "custom_tool_call": {"output": INTERRUPTED},
-    "function_call": {"output": INTERRUPTED},
-    "local_shell_call": {"output": f'"{INTERRUPTED}"'},
-    "mcp_approval_request": {"approve": False, "reason": INTERRUPTED},
-    "shell_call": {"output": [_SHELL_OUTPUT]},
-}
-"""Fields of an interrupted result, by the type of the call.
-
-Calls of other types, such as one that asks for a screenshot, cannot have such a result.
-"""
-
-_RESULT_TYPES: Final = {
-    "apply_patch_call": "apply_patch_call_output",
-    "computer_call": "computer_call_output",
-    "custom_tool_call": "custom_tool_call_output",
-    "function_call": "function_call_output",
-    "local_shell_call": "local_shell_call_output",
-    "shell_call": "shell_call_output",
-    "tool_search_call": "tool_search_output",
-}
-"""Type of the tool result for each type of tool call; both name the call in ``call_id``."""
-
-_CALL_ID_FIELDS: Final = {
-    **dict.fromkeys(_RESULT_TYPES, "call_id"),
-    "mcp_approval_request": "id",
-}
-"""Name of the field that holds the id of a call, by the type of the item."""
-
-_RESULT_ID_FIELDS: Final = {
-    **dict.fromkeys(_RESULT_TYPES.values(), "call_id"),
-    "mcp_approval_response": "approval_request_id",
-}
-"""Name of the field that holds the id of the answered call, by the type of the item."""
-
-_DROPPED: Final = object()
-"""Stands for a call that is left out, until `_without_unused_reasoning` removes it."""
 
 
 @final
@@ -117,18 +78,15 @@ class OpenAIResponses:
             return request
 
         _check_each(history, "history")
-        conversation = repair(
-            _from_exchange_start(history),
-            new,
-            links=self.links,
-            separates=starts_exchange,
-            add_results=_add_results,
-            drop_results=nothing_left,
-        )
+        conversation = [*history, *new]
+        if not is_valid(conversation, _RULES) or has_unused_reasoning(conversation):
+            is_stored = field(request, "store") is not False
+            is_cut = isinstance(history, History) and history.is_cut
+            past = without_refused_items(history, new, is_stored=is_stored, is_cut=is_cut)
+            past = apply_rules(RULES, past, new, _RULES, now=0)
+            conversation = repair(past, new, _RULES)
         if not history:
             return request
-
-        conversation = _without_unused_reasoning(conversation, new)
         return replace_messages(request, "input", [*instructions, *conversation])
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
@@ -159,35 +117,16 @@ class OpenAIResponses:
 
     def links(self, item: Any, /) -> ItemLinks:
         """See `LinkedDialect.links`."""
-        return _links(item)
+        return _RULES.links(item)
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
         instructions, conversation = _partition(_input(request))
-        return replace_messages(request, "input", [*instructions, *conversation[-count:]])
+        newest = conversation[len(conversation) - count :]
+        return replace_messages(request, "input", [*instructions, *newest])
 
 
-def _links(item: Any) -> ItemLinks:
-    if is_plain(item):
-        return plain_links(item)
-
-    calls: list[Any] = []
-    results: list[Any] = []
-    kind = field(item, "type")
-    if isinstance(kind, str) and field(item, "role") is MISSING:
-        if kind in _CALL_ID_FIELDS and not _is_server_search(item):
-            calls.append(field(item, _CALL_ID_FIELDS[kind]))
-        if kind in _RESULT_ID_FIELDS:
-            result = field(item, _RESULT_ID_FIELDS[kind])
-            # The result of a local shell names its call in the field id.
-            results.append(field(item, "id") if result is MISSING else result)
-
-    return item_links(calls, results, starts_exchange=field(item, "role") == "user")
-
-
-def _is_server_search(item: Any) -> bool:
-    """Return True if *item* is a tool search that the server answers itself."""
-    return bool(field(item, "type") == "tool_search_call" and field(item, "execution") != "client")
+_RULES: Final = ResponsesRules()
 
 
 def _input(request: Any) -> list[Any]:
@@ -253,68 +192,3 @@ def _items(items: Sequence[Any]) -> list[Any]:
     """Return *items* as they are stored, without instructions."""
     _, conversation = _partition(items)
     return [to_builtins(item) for item in conversation]
-
-
-def _from_exchange_start(history: Sequence[Any]) -> Sequence[Any]:
-    """Return *history* without the rest of a turn whose start was cut off.
-
-    The provider refuses an item of a response without the reasoning that led to it.
-    """
-    if not isinstance(history, History) or not history.is_cut:
-        return history
-
-    start = history.turns[0].position if history.turns else len(history)
-    return [*dropwhile(_starts_no_exchange, history[:start]), *history[start:]]
-
-
-def _starts_no_exchange(item: Any) -> bool:
-    return not _links(item).starts_exchange
-
-
-def _add_results(run: list[Any], calls: list[str]) -> list[Any]:
-    """Return *run* with an interrupted result for each call of *calls*.
-
-    A call that cannot have such a result is replaced by `_DROPPED`.
-    """
-    items: list[Any] = []
-    results: list[Any] = []
-
-    for item in run:
-        unanswered = [call for call in _links(item).calls if call in calls]
-        if not unanswered or field(item, "async") is True:  # its result may come at any time
-            items.append(item)
-        elif (kind := field(item, "type")) in _INTERRUPTED_FIELDS:
-            items.append(item)
-            results.append(_interrupted_result(item, kind, unanswered[0]))
-        else:
-            items.append(_DROPPED)
-
-    return [*items, *results]
-
-
-def _interrupted_result(item: Any, kind: str, call: str) -> dict[str, Any]:
-    value = field(item, "caller")
-    caller = {} if value in (MISSING, None) else {"caller": value}
-
-    if kind == "mcp_approval_request":
-        head = {"type": "mcp_approval_response", "approval_request_id": call}
-    else:
-        key = "id" if kind == "local_shell_call" else "call_id"
-        head = {"type": f"{kind}_output", key: call}
-    return {**head, **_INTERRUPTED_FIELDS[kind], **caller}
-
-
-def _without_unused_reasoning(conversation: list[Any], new: list[Any]) -> list[Any]:
-    """Return *conversation* without dropped calls, and without old reasoning that led to no item.
-
-    The provider refuses reasoning without the item that followed from it.
-    """
-    items: list[Any] = []
-    led_to_nothing = True
-    for item in reversed(conversation):
-        is_old_reasoning = field(item, "type") == "reasoning" and item not in new
-        if item is not _DROPPED and not (is_old_reasoning and led_to_nothing):
-            items.append(item)
-        if not is_old_reasoning:
-            led_to_nothing = item is _DROPPED or _links(item).starts_exchange
-    return items[::-1]

@@ -8,19 +8,26 @@ so pydantic-ai is not imported here.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 from tower_memory._fields import field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import ItemLinks, is_plain, item_links, plain_links
-from tower_memory.dialects._messages import check_list, messages_field, partition, replace_messages
+from tower_memory._tool_links import ItemLinks
+from tower_memory.dialects._messages import check_list, messages_field, replace_messages
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._repair import INTERRUPTED, holds_no_result, repair
-from tower_memory.dialects._text import is_json
+from tower_memory.dialects._provider_rules import apply_rules
+from tower_memory.dialects._pydantic_ai_rules import (
+    RULES,
+    PydanticAIRules,
+    adapter_of,
+    dump,
+    is_cut_off,
+    is_item,
+)
+from tower_memory.dialects._repair import is_valid, repair
 
 
 @final
@@ -62,20 +69,16 @@ class PydanticAI:
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
         messages = _messages(request)
-        conversation = repair(
-            history,
-            _without_system_prompts(messages),
-            links=self.links,
-            separates=holds_no_result,
-            add_results=_add_results,
-            drop_results=_drop_results,
-            results_together=True,
-        )
+        new = _without_system_prompts(messages)
+        conversation = [*history, *new]
+        if not is_valid(conversation, _RULES):
+            past = apply_rules(RULES, history, new, _RULES, now=0)
+            conversation = repair(past, new, _RULES)
 
-        adapter = _adapter(messages[0])
-        items = [item for item in conversation if _is_item(item)]
+        adapter = adapter_of(messages[0])
+        items = [item for item in conversation if is_item(item)]
         validated = iter(adapter.validate_python(items))
-        conversation = [next(validated) if _is_item(item) else item for item in conversation]
+        conversation = [next(validated) if is_item(item) else item for item in conversation]
         return replace_messages(request, "messages", [*_system_prompts(messages), *conversation])
 
     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
@@ -89,21 +92,17 @@ class PydanticAI:
 
     def links(self, item: Any, /) -> ItemLinks:
         """See `LinkedDialect.links`."""
-        if is_plain(item):  # a message that a window added
-            return plain_links(item)
-
-        parts = list_field(item, "parts")
-        return item_links(
-            [field(part, "tool_call_id") for part in parts if _is_call(part)],
-            [field(part, "tool_call_id") for part in parts if _is_result(part)],
-            starts_exchange=any(field(part, "part_kind") == "user-prompt" for part in parts),
-        )
+        return _RULES.links(item)
 
     def newest(self, request: Any, count: int, /) -> Any:
         """See `WholeRequests.newest`."""
         messages = _messages(request)
-        new = _without_system_prompts(messages)[-count:]
-        return replace_messages(request, "messages", [*_system_prompts(messages), *new])
+        items = _without_system_prompts(messages)
+        newest = items[len(items) - count :]
+        return replace_messages(request, "messages", [*_system_prompts(messages), *newest])
+
+
+_RULES: Final = PydanticAIRules()
 
 
 def _messages(request: Any) -> Sequence[Any]:
@@ -114,16 +113,10 @@ def _check_messages(messages: Any, where: str) -> Sequence[Any]:
     """Return *messages* if it is a list of at least one message of pydantic-ai."""
     checked = check_list(messages, where)
     for index, message in enumerate(checked):
-        if field(message, "kind") not in ("request", "response") or _adapter(message) is None:
+        if field(message, "kind") not in ("request", "response") or adapter_of(message) is None:
             msg = f"{where}[{index}] must be a pydantic-ai message, got {type(message).__name__}"
             raise TypeError(msg)
     return checked
-
-
-def _adapter(message: Any) -> Any:
-    """Return pydantic-ai's type adapter for lists of messages, or None for other objects."""
-    module = sys.modules.get(type(message).__module__)
-    return getattr(module, "ModelMessagesTypeAdapter", None)
 
 
 def _system_prompts(messages: Iterable[Any]) -> list[Any]:
@@ -148,17 +141,6 @@ def _without_system_prompts(messages: Iterable[Any]) -> list[Any]:
     return others
 
 
-def _is_call(part: Any) -> bool:
-    return bool(field(part, "part_kind") == "tool-call")
-
-
-def _is_result(part: Any) -> bool:
-    kind = field(part, "part_kind")
-    if kind == "retry-prompt":  # answers a call if it names a tool, otherwise the model's text
-        return isinstance(field(part, "tool_name"), str)
-    return bool(kind == "tool-return")
-
-
 def _is_system(part: Any) -> bool:
     return bool(field(part, "part_kind") == "system-prompt")
 
@@ -167,12 +149,8 @@ def _items(messages: Sequence[Any]) -> list[Any]:
     """Return *messages* as JSON values, without instructions."""
     return [
         {**item, "instructions": None} if item.get("instructions") else item
-        for item in _dump(messages)
+        for item in dump(messages)
     ]
-
-
-def _dump(messages: Sequence[Any]) -> list[Any]:
-    return _adapter(messages[0]).dump_python(list(messages), mode="json") if messages else []
 
 
 def _streamed_response(streamed: Streamed) -> Any:
@@ -191,58 +169,6 @@ def _streamed_response(streamed: Streamed) -> Any:
         msg = f"the stream ended before its response was complete (its state is {item['state']!r})"
         raise ValueError(msg)
 
-    parts = [part for part in item["parts"] if _is_complete(part)]
+    parts = [part for part in item["parts"] if not is_cut_off(part)]
     mark = {"part_kind": "text", "content": INTERRUPTED_REPLY}
     return {**item, "state": "interrupted", "parts": [*parts, mark]}
-
-
-def _is_complete(part: Any) -> bool:
-    """Return True unless *part* is a tool call whose arguments were cut off."""
-    arguments = part.get("args")
-    return not isinstance(arguments, str) or is_json(arguments)
-
-
-def _is_item(item: Any) -> bool:
-    """Return True if *item* is an item of the history, not a message object of the request."""
-    return isinstance(item, dict)
-
-
-def _add_results(run: list[Any], calls: list[str]) -> list[Any]:
-    """Return *run* with all results in one message after the calls, before its other parts.
-
-    Each call of *calls* gets a result that says it was interrupted.
-    """
-    calling, *answers = run
-    if len(answers) <= 1 and not calls:
-        return run
-
-    missing = [
-        {
-            "part_kind": "tool-return",
-            "tool_name": field(part, "tool_name"),
-            "tool_call_id": field(part, "tool_call_id"),
-            "content": INTERRUPTED,
-            "outcome": "interrupted",
-            # A repaired message must be the same in each request, so it takes the call's time.
-            "timestamp": field(calling, "timestamp"),
-        }
-        for part in list_field(calling, "parts")
-        if field(part, "tool_call_id") in calls
-    ]
-
-    items = [answer if _is_item(answer) else _dump([answer])[0] for answer in answers]
-    parts = (part for item in items for part in list_field(item, "parts"))
-    results, others = partition(parts, _is_result)
-    merged = {
-        **{key: value for item in items for key, value in item.items()},
-        "kind": "request",
-        "parts": [*missing, *results, *others],
-    }
-    return [calling, merged]
-
-
-def _drop_results(message: Any, calls: set[str]) -> Any | None:
-    parts = [
-        part for part in list_field(message, "parts") if field(part, "tool_call_id") not in calls
-    ]
-    return {**message, "parts": parts} if parts else None

@@ -9,176 +9,251 @@ The history may have been cut, or a turn may have been interrupted.
    are.
 3. A tool result moves to its call if an item that the provider refuses there lies between them.
 4. A valid conversation stays as it is, in its order, and a repaired conversation is valid.
+
+Repair has three steps. Linking pairs the calls with their results (`pair_calls`). Placing puts each
+result into the segment of its call. Emitting adds the interrupted results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
-from tower_memory._tool_links import GetLinks, ItemLinks, is_plain
+from tower_memory._tool_links import (
+    Call,
+    ItemLinks,
+    OpenCalls,
+    Pairing,
+    pair_calls,
+    plain_links,
+)
 
 INTERRUPTED: Final = "(interrupted: this call has no result)"
 """Text of the tool result that repair adds for a tool call without one."""
 
 
-@dataclass(slots=True)
-class _Entry:
-    """An item, and the ids of its tool calls that no result has answered yet."""
+class ProviderRules(Protocol):
+    """The rules of one provider for a conversation, as `is_valid` and `repair` need them.
+
+    Subclass it. `links` and `add_results` have no default. The defaults of the others are for a
+    provider that wants each tool result as an item of its own, directly after the item with its
+    call. The module `tower_memory.dialects.toolkit` has an example.
+
+    Attributes:
+        results_together: True if the provider wants all results of one item's calls in one item.
+            `add_results` must then join the results of a run, also if it gets no calls.
+    """
+
+    results_together: bool = False
+
+    def links(self, item: Any, /) -> ItemLinks:
+        """Return the links of *item*, as `LinkedDialect.links` does."""
+        ...
+
+    def add_results(self, run: list[Any], calls: Sequence[Call], /) -> Sequence[Any]:
+        """Return *run* with an interrupted result for each of *calls*.
+
+        Args:
+            run: One or more consecutive items with tool calls or tool results. If no other item may
+                lie between a call and its result, the item with the calls comes first, and the
+                items with their results follow. Items of the request may be objects of the client.
+            calls: The calls without a result; `Call.position` is the index of the calling item in
+                *run*. There may be none, since the method is called for each run.
+        """
+        ...
+
+    def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:  # noqa: ARG002
+        """Return *item* without the results at the indexes *dropped*; None if nothing remains.
+
+        The indexes count the results in the order of `links`. The default is for items that hold
+        one result and nothing else.
+        """
+        return None
+
+    def separates(self, links: ItemLinks, /) -> bool:
+        """Return True if the provider refuses an item with *links* between a call and its result.
+
+        By default, these are all items without results.
+        """
+        return not links.results
+
+    def is_clean(self, item: Any, /) -> bool:  # noqa: ARG002
+        """Return True if the provider accepts *item* as it is, apart from its links.
+
+        The default accepts every item.
+        """
+        return True
+
+
+# Validity
+
+
+def is_valid(items: Sequence[Any], rules: ProviderRules) -> bool:
+    """Return True if the provider accepts *items* unchanged.
+
+    Each item is clean, and each tool call has its result in the right place. The function is a
+    `Check`: if it holds for two consecutive lists, it holds for both together. It returns False as
+    well if a call of the request has no result; `repair` adds none for this call.
+    """
+    open_calls = OpenCalls()
+    last = -1
+
+    for position in _other_than_texts(items):
+        item = items[position]
+        if not rules.is_clean(item):
+            return False
+
+        between = items[last + 1 : position] if open_calls else ()
+        if any(rules.separates(plain_links(text)) for text in between):
+            return False
+        last = position
+
+        calls, results, _ = links = rules.links(item)
+        if open_calls and rules.separates(links):
+            return False
+        if results and not all(map(open_calls.answer, results)):
+            return False
+        if results and open_calls and rules.results_together:
+            return False
+        open_calls.add(position, calls)
+
+    return not open_calls
+
+
+_TEXT_ROLES: Final = ("user", "assistant")
+_TEXT_FIELDS: Final = 2
+
+
+def _other_than_texts(items: Sequence[Any]) -> list[int]:
+    """Return the positions of all *items*, except texts that every chat-like provider accepts.
+
+    Most items are such texts, and this filter is much faster than looking at each item closely.
+    """
+    return [
+        position
+        for position, item in enumerate(items)
+        if type(item) is not dict
+        or len(item) != _TEXT_FIELDS
+        or item.get("role") not in _TEXT_ROLES
+        or type(text := item.get("content")) is not str
+        or not text
+        or text.isspace()
+    ]
+
+
+# Repair
+
+
+class _Entry(NamedTuple):
+    """An item in its place.
+
+    Attributes:
+        item: The item, without results that answer no call.
+        is_linked: Whether the item has tool calls or tool results.
+        unanswered: Its tool calls that need an interrupted result.
+    """
 
     item: Any
-    is_old: bool  # from the history
-    is_linked: bool  # has tool calls or tool results
-    unanswered: list[str]
+    is_linked: bool
+    unanswered: list[Call]
 
 
 _Segment = list[_Entry]
 """Consecutive entries; a tool call and its results are in one segment."""
 
 
-def repair(
-    history: Sequence[Any],
-    new: Sequence[Any],
-    *,
-    links: GetLinks,
-    separates: Callable[[ItemLinks], bool],
-    add_results: Callable[[list[Any], list[str]], Sequence[Any]],
-    drop_results: Callable[[Any, set[str]], Any | None],
-    results_together: bool = False,
-) -> list[Any]:
-    """Return the items of *history* and *new* as one valid conversation.
+def repair(history: Sequence[Any], new: Sequence[Any], rules: ProviderRules) -> list[Any]:
+    """Return the items of *history* and *new* as one conversation with valid tool calls.
 
     No item is changed in place. The module `tower_memory.dialects.toolkit` has an example.
 
     Args:
-        history: The items of the history.
-        new: The items of the request.
-        links: Function that returns the links of an item, such as the dialect's own method.
-        separates: Function of the links of an item. It returns True if the provider refuses the
-            item between a tool call and its result. `holds_no_result` and `starts_exchange` are
-            two such functions.
-        add_results: Function of a run and a list of call ids; it returns the run with an
-            interrupted result for each of these calls. A run is one or more consecutive items
-            with tool calls or tool results. With `holds_no_result`, the item that makes the
-            calls comes first, and the items with their results follow. Items of *new* may be
-            objects of the client. The function is called for each run, also with no ids.
-        drop_results: Function of an item and a set of call ids. It returns the item without its
-            results of these calls, or None if nothing remains. Use `nothing_left` if each
-            tool result is an item of its own.
-        results_together: True if the provider wants all results of one item's calls in one item.
-            *add_results* must then join the results of a run, also if it gets no ids.
+        history: The items of the history, oldest first.
+        new: The items of the request, in order.
+        rules: The rules of the provider.
 
     Raises:
         ValueError: *new* has a result of a tool call that does not exist or is answered already.
     """
     items = [*history, *new]
-    if _is_valid(items, links, separates, results_together=results_together):
-        return items
+    pairing = pair_calls(items, rules.links)
+    _check_new_results(items, len(history), pairing, rules)
 
+    segments = _place(items, len(history), pairing, rules)
+    return [item for segment in segments for item in _emit(segment, rules)]
+
+
+def _check_new_results(
+    items: Sequence[Any], history: int, pairing: Pairing, rules: ProviderRules
+) -> None:
+    """Refuse a result after the first *history* items that answers no open call."""
+    orphans = [
+        result
+        for position, callers in pairing.callers.items()
+        if position >= history
+        for result, caller in zip(rules.links(items[position]).results, callers, strict=True)
+        if caller is None
+    ]
+    if not orphans:
+        return
+
+    first = orphans[0]
+    if any(first in rules.links(item).calls for item in items):
+        msg = (
+            f"the request has a second result of the tool call {first!r}, which is answered "
+            "already; send each tool result once"
+        )
+    else:
+        name = "a tool call without an id" if first is None else f"the tool call {first!r}"
+        msg = (
+            f"the request has a result of {name}, for which no call in the loaded history waits; "
+            "load more of it, or send the call along"
+        )
+    raise ValueError(msg)
+
+
+def _place(
+    items: Sequence[Any], history: int, pairing: Pairing, rules: ProviderRules
+) -> list[_Segment]:
+    """Return *items* in segments, of which the first *history* items are those of the history."""
     segments: list[_Segment] = []
-    for number, item in enumerate(items):
-        is_old = number < len(history)
-        calls, results, _ = item_links = links(item)
+    placed: dict[int, _Segment] = {}  # the segment of each position
+    unanswered = pairing.unanswered_at()
 
-        callers = {call: _find_caller(segments, call) for call in results}
-        orphans = {call for call, caller in callers.items() if caller is None}
-        if orphans and not is_old:
-            msg = (
-                f"the request has a result of the tool call {min(orphans)!r}, for which no call in "
-                "the loaded history waits; load more of it, or send the call along"
-            )
-            raise ValueError(msg)
-        rest = drop_results(item, orphans) if orphans else item
+    for position, item in enumerate(items):
+        callers = pairing.callers.get(position, [])
+        dropped = [index for index, caller in enumerate(callers) if caller is None]
+        rest = rules.drop_results(item, dropped) if dropped else item
         if rest is None:
             continue
 
-        entry = _Entry(rest, is_old, bool(calls or results), list(calls))
+        links = rules.links(item)
         # An item that answers several calls joins the segment of the last of these calls.
-        segment: _Segment | None = None
-        for call, caller in callers.items():
-            if caller is not None:
-                segment, calling = caller
-                calling.unanswered.remove(call)
-
-        if segment is not None:
-            segment.append(entry)
-        elif segments and not separates(item_links):
-            segments[-1].append(entry)
+        calling = max((caller.position for caller in callers if caller), default=None)
+        if calling is not None:
+            segment = placed[calling]
+        elif segments and not rules.separates(links):
+            segment = segments[-1]
         else:
-            segments.append([entry])
+            segment = []
+            segments.append(segment)
 
-    return [item for segment in segments for item in _with_results(segment, add_results)]
+        open_calls = unanswered.get(position, []) if position < history else []
+        segment.append(_Entry(rest, bool(links.calls or links.results), open_calls))
+        placed[position] = segment
 
-
-def _is_valid(
-    items: list[Any],
-    links: GetLinks,
-    separates: Callable[[ItemLinks], bool],
-    *,
-    results_together: bool,
-) -> bool:
-    """Return True if each tool call of *items* has its result in the right place.
-
-    Return False as well if a call of the request has no result; `repair` adds none for this call.
-    """
-    waiting: set[str] = set()
-    for item in items:
-        if not waiting and is_plain(item):
-            continue
-
-        calls, results, _ = item_links = links(item)
-        if not waiting.issuperset(results) or (waiting and separates(item_links) and not results):
-            return False
-        waiting.difference_update(results)
-        if results and waiting and results_together:
-            return False
-        waiting.update(calls)
-
-    return not waiting
+    return segments
 
 
-def holds_no_result(links: ItemLinks) -> bool:
-    """Return True if an item with these *links* holds no tool result.
-
-    Pass it as *separates* to `repair` for a provider that wants all results directly after their
-    calls, such as chat completions and Anthropic's messages.
-    """
-    return not links.results
-
-
-def starts_exchange(links: ItemLinks) -> bool:
-    """Return True if an exchange starts with an item with these *links*.
-
-    Pass it as *separates* to `repair` for a provider that accepts other items between a call and
-    its result, but no new message of the user, such as OpenAI's responses.
-    """
-    return links.starts_exchange
-
-
-def nothing_left(_item: Any, _calls: set[str]) -> None:
-    """Return None: nothing remains of an item that is one tool result.
-
-    Pass it as *drop_results* to `repair` if each tool result is an item of its own.
-    """
-
-
-def _find_caller(segments: list[_Segment], call: str) -> tuple[_Segment, _Entry] | None:
-    """Return the segment and the newest entry with the unanswered *call*; None if there is none."""
-    for segment in reversed(segments):
-        for entry in reversed(segment):
-            if call in entry.unanswered:
-                return segment, entry
-    return None
-
-
-def _with_results(
-    segment: _Segment, add_results: Callable[[list[Any], list[str]], Sequence[Any]]
-) -> Iterator[Any]:
-    """Yield the items of *segment*, and results for the unanswered calls of the history."""
+def _emit(segment: _Segment, rules: ProviderRules) -> Iterator[Any]:
+    """Yield the items of *segment*, and interrupted results for its unanswered calls."""
     for is_linked, group in groupby(segment, key=lambda entry: entry.is_linked):
         run = list(group)
         items = [entry.item for entry in run]
-        unanswered = [call for entry in run if entry.is_old for call in entry.unanswered]
-        yield from add_results(items, unanswered) if is_linked else items
+        unanswered = [
+            call._replace(position=index)
+            for index, entry in enumerate(run)
+            for call in entry.unanswered
+        ]
+        yield from rules.add_results(items, unanswered) if is_linked else items

@@ -82,6 +82,19 @@ def is_json(text: str) -> bool:
     return True
 
 
+INVALID_JSON: Final = "INVALID_JSON"
+"""Key of an object that quotes the arguments of a tool call which are no JSON object."""
+
+
+def decode_object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object in *text*, or None if *text* is anything else."""
+    try:
+        value = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def type_names(chunks: Any) -> str:
     """Return the names of the types of *chunks*, for an error message."""
     return ", ".join(sorted({type(chunk).__name__ for chunk in chunks})) or "nothing"

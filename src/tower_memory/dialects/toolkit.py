@@ -4,8 +4,10 @@ A dialect has three methods (see `tower_memory.dialects.Dialect`). Most dialects
 
 1. ``new_items``: `request_messages` reads and checks the messages of a request, `partition` with
    `is_instruction` takes out the instructions, and `to_builtins` makes JSON values of the rest.
-2. ``with_history``: `repair` joins the history and the new messages to a conversation that the
-   provider accepts, and `replace_messages` returns a copy of the request with it.
+2. ``with_history``: `repair` joins the history and the new messages to a conversation with valid
+   tool calls; it gets the rules of the provider as a `ProviderRules`. `replace_messages` returns a
+   copy of the request with it. If the provider refuses some items as they are stored, `apply_rules`
+   mends these first, with a table of rules, and `is_valid` tells if there is nothing to do.
 3. ``reply_items``: `streamed_text` returns the text of a stream. `new_in_response` finds the new
    items in a response that carries the whole conversation.
 4. ``links``, optional: `item_links` returns the tool calls and tool results of an item. Windows
@@ -19,6 +21,21 @@ is a message that names its call in ``answers``:
 >>> from tower_memory.dialects import ItemLinks, Streamed
 >>> from tower_memory.dialects import toolkit
 >>>
+>>> class AcmeRules(toolkit.ProviderRules):
+...     def links(self, item: Any, /) -> ItemLinks:
+...         if toolkit.is_plain(item):  # most items are, and this is faster
+...             return toolkit.plain_links(item)
+...         return toolkit.item_links(
+...             [toolkit.field(call, "id") for call in toolkit.list_field(item, "calls")],
+...             [item["answers"]] if "answers" in item else (),
+...             starts_exchange=toolkit.field(item, "role") == "user",
+...         )
+...
+...     def add_results(self, run: list[Any], calls: Sequence[toolkit.Call], /) -> list[Any]:
+...         text = toolkit.INTERRUPTED
+...         results = ({"role": "tool", "answers": call.id, "content": text} for call in calls)
+...         return [*run, *results]
+>>>
 >>> class Acme:
 ...     def new_items(self, request: Any, /) -> list[Any]:
 ...         messages = toolkit.request_messages(request)
@@ -28,14 +45,8 @@ is a message that names its call in ``answers``:
 ...     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
 ...         messages = toolkit.request_messages(request)
 ...         instructions, new = toolkit.partition(messages, toolkit.is_instruction)
-...         conversation = toolkit.repair(
-...             toolkit.check_roles(history, "history"),
-...             new,
-...             links=self.links,
-...             separates=toolkit.holds_no_result,  # results directly follow their calls
-...             add_results=self._add_results,
-...             drop_results=toolkit.nothing_left,  # a message holds one result at most
-...         )
+...         past = toolkit.check_roles(history, "history")
+...         conversation = toolkit.repair(past, new, AcmeRules())
 ...         return toolkit.replace_messages(request, "messages", [*instructions, *conversation])
 ...
 ...     def reply_items(self, request: Any, response: Any, /) -> list[Any]:
@@ -49,17 +60,7 @@ is a message that names its call in ``answers``:
 ...         return list(toolkit.new_in_response(self.new_items(request), items, self.links))
 ...
 ...     def links(self, item: Any, /) -> ItemLinks:
-...         if toolkit.is_plain(item):  # most items are, and this is faster
-...             return toolkit.plain_links(item)
-...         return toolkit.item_links(
-...             [toolkit.field(call, "id") for call in toolkit.list_field(item, "calls")],
-...             [toolkit.field(item, "answers")],
-...             starts_exchange=toolkit.field(item, "role") == "user",
-...         )
-...
-...     def _add_results(self, run: list[Any], calls: list[str]) -> list[Any]:
-...         text = toolkit.INTERRUPTED
-...         return [*run, *({"role": "tool", "answers": call, "content": text} for call in calls)]
+...         return AcmeRules().links(item)
 
 The session ended in a tool call without its result, so the model gets a result that says so:
 
@@ -80,7 +81,7 @@ The session ended in a tool call without its result, so the model gets a result 
 from tower_memory._fields import MISSING, field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import is_plain, item_links, plain_links
+from tower_memory._tool_links import Call, is_plain, item_links, plain_links
 from tower_memory.dialects._builtins import to_builtins, to_class
 from tower_memory.dialects._messages import (
     check_chat_messages,
@@ -93,40 +94,53 @@ from tower_memory.dialects._messages import (
     replace_messages,
     request_messages,
 )
-from tower_memory.dialects._repair import (
-    INTERRUPTED,
-    holds_no_result,
-    nothing_left,
-    repair,
-    starts_exchange,
+from tower_memory.dialects._provider_rules import (
+    EMPTY_MESSAGE,
+    UNNAMED_TOOL,
+    Place,
+    Rule,
+    apply_rules,
+    is_blank,
+    is_json_object,
+    mend_arguments,
 )
-from tower_memory.dialects._text import is_json, mark_interrupted, streamed_text
+from tower_memory.dialects._repair import INTERRUPTED, ProviderRules, is_valid, repair
+from tower_memory.dialects._text import is_json, join_text, mark_interrupted, streamed_text
 
 __all__ = (
+    "EMPTY_MESSAGE",
     "INTERRUPTED",
     "INTERRUPTED_REPLY",
     "MISSING",
+    "UNNAMED_TOOL",
+    "Call",
+    "Place",
+    "ProviderRules",
+    "Rule",
+    "apply_rules",
     "check_chat_messages",
     "check_list",
     "check_roles",
     "describe_shape",
     "field",
-    "holds_no_result",
+    "is_blank",
     "is_instruction",
     "is_json",
+    "is_json_object",
     "is_plain",
+    "is_valid",
     "item_links",
+    "join_text",
     "list_field",
     "mark_interrupted",
+    "mend_arguments",
     "messages_field",
     "new_in_response",
-    "nothing_left",
     "partition",
     "plain_links",
     "repair",
     "replace_messages",
     "request_messages",
-    "starts_exchange",
     "streamed_text",
     "to_builtins",
     "to_class",

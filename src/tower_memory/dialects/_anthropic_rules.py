@@ -1,0 +1,311 @@
+"""The provider rules of Anthropic's messages.
+
+A stored message of the assistant notes its ``stop_reason`` if the reply did not end regularly
+(`NOTED_REASONS`). The rules need it, and never send it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from itertools import dropwhile
+from typing import Any, Final, final
+
+from tower_memory._fields import field, list_field
+from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, plain_links
+from tower_memory.dialects._messages import partition
+from tower_memory.dialects._provider_rules import (
+    UNNAMED_TOOL,
+    Place,
+    Rule,
+    is_blank,
+    is_blank_part,
+)
+from tower_memory.dialects._repair import INTERRUPTED, ProviderRules
+from tower_memory.dialects._text import INVALID_JSON
+
+NOTED_REASONS: Final = frozenset(
+    {"max_tokens", "model_context_window_exceeded", "pause_turn", "refusal"}
+)
+"""Values of ``stop_reason`` that a stored message notes."""
+
+_CUT_REASONS: Final = ("max_tokens", "model_context_window_exceeded")
+"""Values of ``stop_reason`` that say that the reply was cut off."""
+
+_THINKING: Final = ("thinking", "redacted_thinking")
+
+_MESSAGE_FIELDS: Final = frozenset({"role", "content"})
+
+
+# Links and repair
+
+
+@final
+class AnthropicRules(ProviderRules):
+    """The provider rules of Anthropic's messages."""
+
+    results_together = True
+
+    def links(self, item: Any, /) -> ItemLinks:
+        """See `ProviderRules.links`."""
+        if is_plain(item):
+            return plain_links(item)
+
+        blocks = list_field(item, "content")
+        return item_links(
+            [field(block, "id") for block in blocks if _is_call(block)],
+            [field(block, "tool_use_id") for block in blocks if is_result(block)],
+            starts_exchange=field(item, "role") == "user",
+        )
+
+    def add_results(self, run: list[Any], calls: Sequence[Call], /) -> list[Any]:
+        """Return *run* with all results in one message, before the user's other blocks."""
+        calling, *answers = run
+        if len(answers) <= 1 and not calls:
+            return run
+
+        missing = [
+            {
+                "type": "tool_result",
+                "tool_use_id": call.id,
+                "content": INTERRUPTED,
+                "is_error": True,
+            }
+            for call in calls
+        ]
+        blocks = (block for answer in answers for block in list_field(answer, "content"))
+        results, others = partition(blocks, is_result)
+        return [calling, {"role": "user", "content": [*missing, *results, *others]}]
+
+    def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:
+        """See `ProviderRules.drop_results`."""
+        blocks = list_field(item, "content")
+        results = [index for index, block in enumerate(blocks) if is_result(block)]
+        orphans = {results[index] for index in dropped}
+        rest = [block for index, block in enumerate(blocks) if index not in orphans]
+        return {**item, "content": rest} if rest else None
+
+    def is_clean(self, item: Any, /) -> bool:
+        """See `ProviderRules.is_clean`."""
+        if type(item) is not dict or item.keys() != _MESSAGE_FIELDS:
+            return False
+        content = item["content"]
+        if type(content) is not list:
+            return isinstance(content, str) and not is_blank(content)
+
+        is_thinking_last = bool(content) and field(content[-1], "type") in _THINKING
+        return bool(content) and not is_thinking_last and all(map(_is_clean_block, content))
+
+
+def _is_clean_block(block: Any) -> bool:
+    """Return True if the provider accepts *block*, whatever stands around it."""
+    match block:
+        case {"type": "text", "text": text}:
+            return not is_blank(text)
+        case {"type": "thinking", "signature": signature}:
+            return bool(signature)
+        case {"type": "thinking"}:
+            return False
+        case {"type": "tool_use"}:
+            return not _is_broken(block)
+        case {"type": str(kind)}:
+            return not kind.endswith("_tool_use")  # it needs the result of the provider's own tool
+        case _:
+            return False
+
+
+def _is_call(block: Any) -> bool:
+    return bool(field(block, "type") == "tool_use")
+
+
+def is_result(block: Any) -> bool:
+    """Return True if *block* is the result of a tool call."""
+    return bool(field(block, "type") == "tool_result")
+
+
+def has_no_user_content(message: Any) -> bool:
+    """Return True if *message* is not from the user, or holds only tool results."""
+    content = field(message, "content")
+    results = [is_result(block) for block in list_field(message, "content")]
+    return field(message, "role") != "user" or (isinstance(content, list) and all(results))
+
+
+def is_paused(message: Any) -> bool:
+    """Return True if *message* is a reply that the provider continues without a new message."""
+    return bool(field(message, "stop_reason") == "pause_turn")
+
+
+# Rules for the whole history
+
+
+def from_user(history: Sequence[Any]) -> list[Any]:
+    """Return *history* from its first message of the user.
+
+    The first message must be the user's (https://platform.claude.com/docs/en/api/messages/create).
+    """
+    return list(dropwhile(has_no_user_content, history))
+
+
+def without_refused_exchanges(history: Sequence[Any]) -> list[Any]:
+    """Leave out each exchange that ended with the ``stop_reason`` ``refusal``.
+
+    Otherwise the provider goes on refusing
+    (https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals).
+    """
+    messages: list[Any] = []
+    start = 0
+    for message in history:
+        if _LINKS(message).starts_exchange:
+            start = len(messages)
+        messages.append(message)
+        if field(message, "stop_reason") == "refusal":
+            del messages[start:]
+    return messages
+
+
+def without_old_thinking(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """Leave out the thinking of completed exchanges. Use it for a history that was cut.
+
+    Thinking is bound to all items before it
+    (https://platform.claude.com/docs/build-with-claude/preserved-thinking).
+    """
+    starts = [
+        number for number, message in enumerate([*history, *new]) if _LINKS(message).starts_exchange
+    ]
+    last = max(starts, default=0)
+    old = [with_blocks(message, _is_not_thinking) for message in history[:last]]
+    return [message for message in [*old, *history[last:]] if message is not None]
+
+
+def without_unfinished_server_calls(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """Leave out calls of the provider's own tools without a result.
+
+    Such a call stays if its result may still come: it is in the last message of *history*, and
+    *new* has nothing, or only results of other tools
+    (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``pause_turn``).
+    """
+    conversation = [*history, *new]
+    brings_results_only = all(map(has_no_user_content, new))
+
+    messages: list[Any] = []
+    for number, message in enumerate(history):
+        nearby = conversation[number : number + 3]  # results of other tools may come first
+        blocks = (block for each in nearby for block in list_field(each, "content"))
+        answered = {field(block, "tool_use_id") for block in blocks}
+        if not (brings_results_only and number == len(history) - 1):
+            message = with_blocks(message, partial(_is_finished, answered=answered))  # noqa: PLW2901
+        messages.append(message)
+
+    return [message for message in messages if message is not None]
+
+
+def _is_finished(block: Any, answered: set[Any]) -> bool:
+    """Return True unless *block* is a call of the provider's own tool without a result."""
+    is_server_call = str(field(block, "type")).endswith("_tool_use")
+    return not is_server_call or field(block, "id") in answered
+
+
+def _is_not_thinking(block: Any) -> bool:
+    return bool(field(block, "type") not in _THINKING)
+
+
+def with_blocks(message: Any, select: Callable[[Any], bool]) -> Any | None:
+    """Return *message* with the blocks for which *select* returns True; None if none remains.
+
+    A message whose content is no list stays as it is.
+    """
+    content = field(message, "content")
+    if not isinstance(content, list) or all(map(select, content)):
+        return message
+
+    blocks = list(filter(select, content))
+    return {**message, "content": blocks} if blocks else None
+
+
+# Rules for one message
+
+
+def with_sendable_calls(message: Any, place: Place) -> Any | None:
+    """Mend tool calls with broken input or without a name; leave out unanswered ones.
+
+    The input must be an object; of a reply that was cut off, the last call may be incomplete
+    (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``max_tokens``).
+    """
+    content = field(message, "content")
+    if not isinstance(content, list):
+        return message
+
+    was_cut = field(message, "stop_reason") in _CUT_REASONS
+    blocks: list[Any] = []
+    number = 0  # of the tool call
+    for position, block in enumerate(content):
+        if not _is_call(block):
+            blocks.append(block)
+            continue
+        is_broken = _is_broken(block) or (was_cut and position == len(content) - 1)
+        if not (is_broken and number in place.unanswered):
+            blocks.append(_mend(block))
+        number += 1
+    return {**message, "content": blocks}
+
+
+def _is_broken(call: Any) -> bool:
+    """Return True if *call* has no name, or has an input that is no object."""
+    return not field(call, "name") or not isinstance(field(call, "input"), dict)
+
+
+def _mend(call: dict[str, Any]) -> dict[str, Any]:
+    """Return *call* with a name, and with an input that is an object."""
+    if not _is_broken(call):
+        return call
+    given = call.get("input")
+    value = given if isinstance(given, dict) else {INVALID_JSON: given} if given else {}
+    return {**call, "name": call.get("name") or UNNAMED_TOOL, "input": value}
+
+
+def without_blank_text(message: Any, _place: Place) -> Any | None:
+    """Leave out text that is empty or white space, and a message that has nothing else.
+
+    Text blocks must not be blank (anthropics/anthropic-sdk-python#461). The API joins consecutive
+    messages of one role, so a message may be missing.
+    """
+    if is_blank(field(message, "content")):
+        return None
+    return with_blocks(message, lambda block: not is_blank_part(block))
+
+
+def without_unsigned_thinking(message: Any, _place: Place) -> Any | None:
+    """Leave out thinking without a signature, and thinking at the end of a message.
+
+    The API requires the signature, and refuses thinking as the last block of a message
+    (tailcallhq/forgecode#3071).
+    """
+    if not isinstance(field(message, "content"), list):
+        return message
+    signed = with_blocks(message, _is_signed)
+    blocks = list_field(signed, "content")
+    while blocks and field(blocks[-1], "type") in _THINKING:
+        blocks = blocks[:-1]
+    return {**message, "content": blocks} if blocks else None
+
+
+def _is_signed(block: Any) -> bool:
+    return field(block, "type") != "thinking" or bool(block.get("signature"))
+
+
+def without_stop_reason(message: Any, _place: Place) -> Any:
+    """Leave out the noted ``stop_reason``: the API refuses unknown fields of a message."""
+    if not isinstance(message, dict) or "stop_reason" not in message:
+        return message
+    return {key: value for key, value in message.items() if key != "stop_reason"}
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    with_sendable_calls,
+    without_blank_text,
+    without_unsigned_thinking,
+    without_stop_reason,
+)
+"""The rules for one message, in the order in which they are applied."""
+
+_LINKS: Final = AnthropicRules().links

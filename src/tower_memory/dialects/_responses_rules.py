@@ -1,0 +1,343 @@
+"""The provider rules of OpenAI's responses.
+
+Reasoning and the items that followed from it belong together: the API refuses reasoning without
+such an item, and an item that it knows by its id without its reasoning. So if one is left out, the
+other must change too (`without_refused_items`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, final
+
+from tower_memory._fields import MISSING, field
+from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, pair_calls, plain_links
+from tower_memory.dialects._provider_rules import (
+    UNNAMED_TOOL,
+    Place,
+    Rule,
+    is_blank,
+    is_blank_part,
+    is_json_object,
+    mend_arguments,
+)
+from tower_memory.dialects._repair import INTERRUPTED, ProviderRules
+
+_SHELL_OUTPUT: Final = {
+    "stdout": "",
+    "stderr": INTERRUPTED,
+    "outcome": {"type": "exit", "exit_code": 1},
+}
+
+_INTERRUPTED_FIELDS: Final[dict[str, dict[str, Any]]] = {
+    "apply_patch_call": {"status": "failed", "output": INTERRUPTED},
+    "custom_tool_call": {"output": INTERRUPTED},
+    "function_call": {"output": INTERRUPTED},
+    "local_shell_call": {"output": f'"{INTERRUPTED}"'},
+    "mcp_approval_request": {"approve": False, "reason": INTERRUPTED},
+    "shell_call": {"output": [_SHELL_OUTPUT]},
+}
+"""Fields of an interrupted result, by the type of the call.
+
+Calls of other types, such as one that asks for a screenshot, cannot have such a result.
+"""
+
+_RESULT_TYPES: Final = {
+    "apply_patch_call": "apply_patch_call_output",
+    "computer_call": "computer_call_output",
+    "custom_tool_call": "custom_tool_call_output",
+    "function_call": "function_call_output",
+    "local_shell_call": "local_shell_call_output",
+    "shell_call": "shell_call_output",
+    "tool_search_call": "tool_search_output",
+}
+"""Type of the tool result for each type of tool call; both name the call in ``call_id``."""
+
+_CALL_ID_FIELDS: Final = {
+    **dict.fromkeys(_RESULT_TYPES, "call_id"),
+    "mcp_approval_request": "id",
+}
+"""Name of the field that holds the id of a call, by the type of the item."""
+
+_RESULT_ID_FIELDS: Final = {
+    **dict.fromkeys(_RESULT_TYPES.values(), "call_id"),
+    "mcp_approval_response": "approval_request_id",
+}
+"""Name of the field that holds the id of the answered call, by the type of the item."""
+
+_SERVER_CALLS: Final = frozenset(
+    {
+        "code_interpreter_call",
+        "file_search_call",
+        "image_generation_call",
+        "mcp_call",
+        "mcp_list_tools",
+        "web_search_call",
+    }
+)
+"""Types of calls that the server executed itself. Their id is required."""
+
+
+# Links and repair
+
+
+@final
+class ResponsesRules(ProviderRules):
+    """The provider rules of OpenAI's responses."""
+
+    def links(self, item: Any, /) -> ItemLinks:
+        """See `ProviderRules.links`."""
+        if is_plain(item):
+            return plain_links(item)
+
+        calls: list[Any] = []
+        results: list[Any] = []
+        kind = field(item, "type")
+        if isinstance(kind, str) and field(item, "role") is MISSING:
+            if kind in _CALL_ID_FIELDS and not _is_server_search(item):
+                calls.append(field(item, _CALL_ID_FIELDS[kind]))
+            if kind in _RESULT_ID_FIELDS:
+                result = field(item, _RESULT_ID_FIELDS[kind])
+                # The result of a local shell names its call in the field id.
+                results.append(field(item, "id") if result is MISSING else result)
+
+        return item_links(calls, results, starts_exchange=field(item, "role") == "user")
+
+    def separates(self, links: ItemLinks, /) -> bool:
+        """Return True for a message of the user; other items may lie between call and result."""
+        return links.starts_exchange
+
+    def add_results(self, run: list[Any], calls: Sequence[Call], /) -> list[Any]:
+        """See `ProviderRules.add_results`."""
+        calling = [run[call.position] for call in calls]
+        return [*run, *(_interrupted_result(item) for item in calling if not _is_async(item))]
+
+    def is_clean(self, item: Any, /) -> bool:
+        """See `ProviderRules.is_clean`."""
+        if type(item) is not dict:
+            return False
+        kind = item.get("type")
+        if kind == "reasoning":
+            return bool(item.get("encrypted_content"))
+        if kind in ("function_call", "custom_tool_call"):
+            return _has_clean_call(item)
+        return not _is_message(item) or _has_clean_content(item)
+
+
+def _is_server_search(item: Any) -> bool:
+    """Return True if *item* is a tool search that the server answers itself."""
+    return bool(field(item, "type") == "tool_search_call" and field(item, "execution") != "client")
+
+
+def _is_async(item: Any) -> bool:
+    """Return True if *item* is a call whose result may come at any time."""
+    return field(item, "async") is True
+
+
+def _interrupted_result(call: Any) -> dict[str, Any]:
+    kind, value = field(call, "type"), field(call, "caller")
+    caller = {} if value in (MISSING, None) else {"caller": value}
+    call_id = field(call, _CALL_ID_FIELDS[kind])
+
+    if kind == "mcp_approval_request":
+        head = {"type": "mcp_approval_response", "approval_request_id": call_id}
+    else:
+        key = "id" if kind == "local_shell_call" else "call_id"
+        head = {"type": f"{kind}_output", key: call_id}
+    return {**head, **_INTERRUPTED_FIELDS[kind], **caller}
+
+
+def _is_message(item: Any) -> bool:
+    return field(item, "role") is not MISSING and field(item, "type") in (MISSING, "message")
+
+
+def _has_clean_content(message: Any) -> bool:
+    content = field(message, "content")
+    if isinstance(content, list):
+        return bool(content) and not any(map(is_blank_part, content))
+    return isinstance(content, str) and not is_blank(content)
+
+
+def _has_clean_call(call: Any) -> bool:
+    if not field(call, "name"):
+        return False
+    if field(call, "type") == "custom_tool_call":
+        return isinstance(field(call, "input"), str)
+    return is_json_object(field(call, "arguments"))
+
+
+def has_unused_reasoning(items: Sequence[Any]) -> bool:
+    """Return True if reasoning among *items* led to no item."""
+    thoughts = [place for place, item in enumerate(items) if field(item, "type") == "reasoning"]
+    return any(
+        place + 1 == len(items) or _LINKS(items[place + 1]).starts_exchange for place in thoughts
+    )
+
+
+# Rules for the whole history
+
+
+def without_refused_items(
+    history: Sequence[Any], new: Sequence[Any], *, is_stored: bool, is_cut: bool
+) -> list[Any]:
+    """Leave out items that the provider refuses, together with the reasoning that led to them.
+
+    1. Reasoning without ``encrypted_content`` is sent by its id, so the server must have stored it.
+       It has not if the request has ``store=False`` (vercel/ai#7543), and it deletes responses
+       after 30 days (https://platform.openai.com/docs/guides/conversation-state). Therefore such
+       reasoning is sent only in the last exchange, in which the model needs it
+       (https://platform.openai.com/docs/guides/reasoning).
+    2. An item that lost its reasoning loses its id, too: the server cannot then miss the reasoning.
+       A call that the server executed itself needs its id, so it is left out.
+    3. A message without content is left out, and so is a call that cannot be answered
+       (`_unsendable_calls`).
+    4. Reasoning that led to no item is left out.
+
+    Args:
+        history: The items of the history, oldest first.
+        new: The items of the request.
+        is_stored: Whether the server stores the responses.
+        is_cut: Whether older items of the session are missing.
+    """
+    last_start = _last_exchange_start([*history, *new])
+    unsendable = _unsendable_calls(history, new)
+
+    items: list[Any] = []
+    lost_reasoning = is_cut and bool(history) and not _LINKS(history[0]).starts_exchange
+    for position, item in enumerate(history):
+        _, results, starts_exchange = _LINKS(item)
+
+        if position in unsendable or _is_empty(item):
+            lost_reasoning = _remove_last_reasoning(items) or lost_reasoning
+        elif starts_exchange or results:
+            lost_reasoning = False
+            if starts_exchange:
+                _remove_last_reasoning(items)
+            items.append(item)
+        elif field(item, "type") == "reasoning":
+            is_known = is_stored and position >= last_start
+            lost_reasoning = not (is_known or _is_encrypted(item))
+            if not lost_reasoning:
+                items.append(item)
+        elif not lost_reasoning:
+            items.append(item)
+        elif field(item, "type") not in _SERVER_CALLS:
+            items.append(_without_id(item))
+
+    if not new or _LINKS(new[0]).starts_exchange:
+        _remove_last_reasoning(items)
+    return items
+
+
+def _last_exchange_start(items: Sequence[Any]) -> int:
+    starts = (place for place, item in enumerate(items) if _LINKS(item).starts_exchange)
+    return max(starts, default=0)
+
+
+def _is_encrypted(reasoning: Any) -> bool:
+    return field(reasoning, "encrypted_content") not in (MISSING, None, "")
+
+
+def _remove_last_reasoning(items: list[Any]) -> bool:
+    """Remove the reasoning at the end of *items*; return True if there was any."""
+    length = len(items)
+    while items and field(items[-1], "type") == "reasoning":
+        items.pop()
+    return len(items) < length
+
+
+def _without_id(item: Any) -> Any:
+    if not isinstance(item, dict) or "id" not in item or field(item, "type") in _CALLS_BY_ID:
+        return item
+    return {key: value for key, value in item.items() if key != "id"}
+
+
+def _is_empty(item: Any) -> bool:
+    """Return True if *item* is a message without any content."""
+    if not _is_message(item):
+        return False
+    content = field(item, "content")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    return content in (MISSING, None) or all(map(is_blank_part, parts))
+
+
+def _unsendable_calls(history: Sequence[Any], new: Sequence[Any]) -> set[int]:
+    """Return the positions of the unanswered calls of *history* that cannot get a result.
+
+    These are calls with broken arguments (see `Place`), calls whose result cannot be text, such as
+    a screenshot, and calls that the server has executed: a message of the same reply follows them.
+    xAI reports its own tools so (vercel/ai#10607).
+    """
+    unanswered = pair_calls([*history, *new], _LINKS).unanswered
+    return {
+        position
+        for position, _, _ in unanswered
+        if position < len(history) and _is_unsendable(history, position)
+    }
+
+
+def _is_unsendable(history: Sequence[Any], position: int) -> bool:
+    call = history[position]
+    if _is_async(call):
+        return False
+
+    kind = field(call, "type")
+    is_broken = kind in ("function_call", "custom_tool_call") and not (
+        _has_clean_call(call) or is_blank(field(call, "arguments"))
+    )
+    was_cut = field(call, "status") == "incomplete"
+    return (
+        kind not in _INTERRUPTED_FIELDS
+        or is_broken
+        or was_cut
+        or _is_followed_by_reply(history, position)
+    )
+
+
+def _is_followed_by_reply(history: Sequence[Any], position: int) -> bool:
+    """Return True if a message of the assistant follows the call, and no input lies between."""
+    for item in history[position + 1 :]:
+        if field(item, "role") == "assistant":
+            return True
+        _, results, starts_exchange = _LINKS(item)
+        if results or starts_exchange:
+            return False
+    return False
+
+
+# Rules for one item
+
+
+def with_sendable_call(item: Any, _place: Place) -> Any:
+    """Mend the arguments and the name of an answered tool call.
+
+    The API requires a name. Servers with the same API parse the arguments, as those of chat
+    completions do (vllm-project/vllm#48922).
+    """
+    kind = field(item, "type")
+    if kind not in ("function_call", "custom_tool_call") or _has_clean_call(item):
+        return item
+
+    name = field(item, "name")
+    named = {**item, "name": name if isinstance(name, str) and name else UNNAMED_TOOL}
+    if kind == "function_call":
+        return {**named, "arguments": mend_arguments(item.get("arguments"))}
+    text = item.get("input")
+    return {**named, "input": text if isinstance(text, str) else ""}
+
+
+def without_blank_text(item: Any, _place: Place) -> Any:
+    """Leave out the blank text parts of a message."""
+    content = field(item, "content")
+    if not _is_message(item) or not isinstance(content, list):
+        return item
+    return {**item, "content": [part for part in content if not is_blank_part(part)]}
+
+
+RULES: Final[tuple[Rule, ...]] = (with_sendable_call, without_blank_text)
+"""The rules for one item, in the order in which they are applied."""
+
+_CALLS_BY_ID: Final = ("local_shell_call", "mcp_approval_request")
+"""Types of calls whose result names their ``id``."""
+
+_LINKS: Final = ResponsesRules().links
