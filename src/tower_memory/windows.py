@@ -58,10 +58,9 @@ from dataclasses import KW_ONLY, dataclass
 from itertools import accumulate
 from typing import Any, Protocol, final, runtime_checkable
 
-from msgspec import json
-
 from tower_memory._arguments import check_int
 from tower_memory._history import History
+from tower_memory._token_estimate import estimated_tokens
 from tower_memory._tool_links import GetLinks, pair_calls
 from tower_memory.dialects._known_links import known_links
 
@@ -77,9 +76,6 @@ __all__ = (
 
 _FIRST_LOAD = 64
 """Number of items to load at first, if the items decide how many are needed."""
-
-_BYTES_PER_TOKEN = 4
-"""For English text and the tokenisers of most providers."""
 
 
 class Window(Protocol):
@@ -104,14 +100,6 @@ class BoundedWindow(Protocol):
         items as the window needs, or all items, are loaded.
         """
         ...
-
-
-def estimated_tokens(item: Any) -> int:
-    """Return an estimate of the tokens of *item*: a quarter of its JSON's bytes, plus 4.
-
-    This is a heuristic for use without the provider's tokeniser. The estimate is usually too high.
-    """
-    return len(json.encode(item)) // _BYTES_PER_TOKEN + 4
 
 
 @final
