@@ -5,7 +5,7 @@
 2. Content is found by the shape of its mapping: a field for content, beside a media type or within
    a part of a known type. Only fields that can lead to content are followed, so the arguments of a
    tool call are text. A data URL within a text is text for the model too.
-3. Only the first bytes of content are decoded, so their number decides nothing but a length.
+3. Only the first bytes of content are decoded. Its length comes from the length of its base64 text.
 4. Most items are text alone. A search that reads no strings finds these quickly.
 """
 
