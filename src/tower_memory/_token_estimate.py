@@ -90,7 +90,8 @@ def estimated_tokens(item: Any) -> int:
       Claude 4.7.
     - [2] https://developers.openai.com/api/docs/guides/images-vision: GPT-4o counts 85 at low
       detail, otherwise 85 and 170 for each of at most 8 tiles. Other models count 1 for each 32x32
-      pixels, times a factor of the model; most count at most 1,536 before the factor.
+      pixels, up to a maximum of 1,536 or more, times a factor of the model; the estimate can be too
+      low for these.
     - [3] https://ai.google.dev/gemini-api/docs/tokens: Gemini 2 counts 258 for each tile of 768x768
       pixels, and for each page. https://ai.google.dev/gemini-api/docs/media-resolution: Gemini 3
       counts 1,120 for a picture and 560 for a page.
