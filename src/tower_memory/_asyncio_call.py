@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, TypeAlias, final
 from anyio import CancelScope
 from anyio.lowlevel import current_token
 
+from tower_memory._calls import call_service
 from tower_memory._portal import call_soon, remote_task
 from tower_memory._service import Service
 from tower_memory._stream_source import StreamSource, close_stream, is_stream
@@ -119,7 +120,7 @@ class BridgedCall:
         return step.outcome.result()
 
     async def _call_service(self, inner: Service[Any, Any], request: Any) -> Any:
-        response = await inner(request)
+        response = await call_service(inner, request)
         if is_stream(response):
             self._source = StreamSource(response)
             self._must_close = True

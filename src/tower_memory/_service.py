@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import (
     getattr_static,
-    isasyncgenfunction,
     iscoroutinefunction,
     isfunction,
     ismethod,
@@ -167,24 +166,6 @@ def _check_callable(name: str, value: T) -> T:
         msg = f"{name} must be callable, got {value!r}"
         raise TypeError(msg)
     return value
-
-
-def check_inner(inner: object) -> None:
-    """Refuse *inner* unless it can be a service. Each layer calls this on its inner service.
-
-    Raises:
-        TypeError: *inner* is not callable, or is an async generator function.
-    """
-    if not callable(inner):
-        msg = f"service must be callable, got {inner!r}"
-        raise TypeError(msg)
-    if isasyncgenfunction(inner):
-        name = describe(inner)
-        msg = (
-            f"service must return its response, and {name} yields; to stream, define the generator"
-            " inside the service and return it"
-        )
-        raise TypeError(msg)
 
 
 def _as_function(service: Service[Req, Res]) -> Service[Req, Res]:

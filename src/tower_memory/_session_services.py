@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, final
 
 from tower_memory._arguments import check_int
+from tower_memory._calls import call_service
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._service import Service
@@ -25,10 +26,10 @@ async def load_with_limit(limit: int | None, load: Service[str, T], session_id: 
     The limit passes through all layers around the `LoadSession`, since it is a context variable.
     """
     if _limit.get() == limit:
-        return await load(session_id)
+        return await call_service(load, session_id)
     token = _limit.set(limit)
     try:
-        return await load(session_id)
+        return await call_service(load, session_id)
     finally:
         with suppress(ValueError):  # the coroutine was closed in another context
             _limit.reset(token)

@@ -64,8 +64,9 @@ from typing import Any, Generic, Self, cast, final
 from anyio import get_cancelled_exc_class, get_current_task
 
 from tower_memory._asyncio_call import END, BridgedCall
+from tower_memory._calls import call_service, check_inner
 from tower_memory._portal import PortalCall, is_asyncio, open_portal, remote_task
-from tower_memory._service import Req, Res, Service, check_inner, stack
+from tower_memory._service import Req, Res, Service, stack
 from tower_memory._stream_source import is_stream
 
 __all__ = ("AsyncioLayer",)
@@ -92,6 +93,8 @@ class AsyncioLayer:
     because they would run in the wrong event loop.
 
     Raises:
+        TypeError: When called: the service is not async. The error has its reply in the attribute
+            ``response``.
         RuntimeError: When called or when a stream is read: the bridge was left, or the call was
             cancelled in the asyncio loop, such as by leaving the bridge.
         OSError: When called: the asyncio loop cannot be started.
@@ -147,7 +150,7 @@ class BridgedService(Generic[Req, Res]):
     async def __call__(self, request: Req, /) -> Res:
         portal = self.layer.portal()
         if portal is None:
-            return await self.inner(request)
+            return await call_service(self.inner, request)
         response = await portal.call(_start_call, portal, _current_task(), self.inner, request)
         return cast("Res", response)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tower_memory import _reconcile
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
+from tower_memory._calls import SyncServiceError
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._items import to_messages
 from tower_memory._memory import window_loading
@@ -19,6 +20,7 @@ __all__ = [
     "BridgedCall",
     "ItemCodec",
     "StreamProxy",
+    "SyncServiceError",
     "check_load",
     "check_text",
     "check_window",

@@ -3,7 +3,9 @@
 1. The errors to retry have no default, because only the caller knows which calls are safe to
    repeat.
 2. Only an `Exception` is retried. Cancellation is never retried, regardless of ``on``.
-3. If the last attempt fails, its error is raised unchanged.
+3. A service that is not async is never called again: it has answered, and the error carries the
+   reply.
+4. If the last attempt fails, its error is raised unchanged.
 
 `ServiceBuilder` explains where to put the layer in a stack.
 """
@@ -16,7 +18,8 @@ from types import ModuleType
 from typing import Generic, TypeAlias, final
 
 from tower_memory._arguments import check_int, check_seconds
-from tower_memory._service import Req, Res, Service, check_inner, stack
+from tower_memory._calls import SyncServiceError, call_service, check_inner
+from tower_memory._service import Req, Res, Service, stack
 
 RetryOn: TypeAlias = (
     type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool | float]
@@ -58,7 +61,8 @@ class RetryLayer:
     Raises:
         ImportError: stamina is not installed.
         TypeError: *on* is neither exception classes nor a function, *attempts* is not an integer,
-            or *timeout* is not a number.
+            or *timeout* is not a number. When called: the service is not async; the error has its
+            reply in the attribute ``response``, and is never retried.
         ValueError: *on* is empty, *attempts* is below 1, or *timeout* is negative.
     """
 
@@ -92,7 +96,7 @@ class Retry(Generic[Req, Res]):
         call = _import_stamina().AsyncRetryingCaller(
             attempts=self.layer.attempts, timeout=self.layer.timeout
         )
-        response: Res = await call(_without_cancellation(self.layer.on), self.inner, request)
+        response: Res = await call(_restrict(self.layer.on), call_service, self.inner, request)
         return response
 
     def __repr__(self) -> str:
@@ -123,12 +127,15 @@ def _check_on(on: object) -> None:
         raise ValueError(msg)
 
 
-def _without_cancellation(on: RetryOn) -> RetryOn:
-    """Return *on*, restricted to `Exception`: stamina would pass cancellation to a function too."""
-    if isinstance(on, (type, tuple)):
-        return on
+def _restrict(on: RetryOn) -> RetryOn:
+    """Return *on* without the errors that are never retried (rules 2 and 3).
+
+    stamina would pass cancellation to a function too.
+    """
 
     def should_retry(error: BaseException) -> bool | float:
-        return isinstance(error, Exception) and on(error)
+        if not isinstance(error, Exception) or isinstance(error, SyncServiceError):
+            return False
+        return isinstance(error, on) if isinstance(on, (type, tuple)) else on(error)
 
     return should_retry

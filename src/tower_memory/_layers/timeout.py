@@ -17,7 +17,8 @@ from typing import Generic, final
 import anyio
 
 from tower_memory._arguments import check_seconds
-from tower_memory._service import Req, Res, Service, check_inner, stack
+from tower_memory._calls import call_service, check_inner
+from tower_memory._service import Req, Res, Service, stack
 
 
 @final
@@ -41,7 +42,8 @@ class TimeoutLayer:
             as soon as it waits.
 
     Raises:
-        TypeError: *seconds* is not a number.
+        TypeError: *seconds* is not a number. When called: the service is not async; the error has
+            its reply in the attribute ``response``.
         ValueError: *seconds* is negative, NaN, or finite and above 2**40.
         TimeoutError: A call took longer. The service raises this, not the layer.
     """
@@ -67,7 +69,7 @@ class Timeout(Generic[Req, Res]):
     async def __call__(self, request: Req, /) -> Res:
         seconds = self.layer.seconds
         with anyio.fail_after(seconds, reason=f"the call took longer than {seconds} seconds"):
-            return await self.inner(request)
+            return await call_service(self.inner, request)
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inspect import iscoroutinefunction
 
+from tower_memory._calls import check_async
 from tower_memory._service import attribute
 from tower_memory.dialects import WholeRequests
 
@@ -17,10 +18,11 @@ def check_dialect(value: object) -> None:
 
 
 def check_service(name: str, value: object, example: str) -> None:
-    """Refuse an object that is no service."""
+    """Refuse an object that is no service, or is certainly not async."""
     if not callable(value) or isinstance(value, type):
         msg = f"{name} must be a service, such as {example}, got {value!r}"
         raise TypeError(msg)
+    check_async(name, value)
 
 
 def check_function(name: str, value: object) -> None:

@@ -8,13 +8,14 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, final, get_args, overload
 
 from tower_memory._arguments import check_choice, check_seconds, check_text
+from tower_memory._calls import check_inner
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History
 from tower_memory._memory import checks
 from tower_memory._memory.find_store import find_store
 from tower_memory._memory.save import TurnSaver
 from tower_memory._memory.service import LayerParts, Memory
-from tower_memory._service import Req, Res, Service, attribute, check_inner, describe
+from tower_memory._service import Req, Res, Service, attribute, describe
 from tower_memory._session_services import LoadSession, SaveSession
 from tower_memory._store import SessionStore, check_store
 from tower_memory._turn import Turn
@@ -60,7 +61,8 @@ class MemoryLayer:
        cancellation may drop the reply; the turn is then wholly saved or wholly absent.
     3. **A paid reply is never lost.** Every check that does not need the reply is made before the
        inner service is called. If the save fails later, `SaveError` or `SessionConflict` carries
-       the response and the turn, and `TurnExists` the response and the stored items.
+       the response and the turn, and `TurnExists` the response and the stored items. If the inner
+       service is not async, the `TypeError` carries the response.
     4. **Overlapping turns lose nothing.** They wait for each other, are both kept, or the later
        turn is refused.
     5. **Only the messages change.** The other fields of the request, the response, and all objects
@@ -111,7 +113,9 @@ class MemoryLayer:
     Raises:
         TypeError: A parameter is of the wrong type, or *overlap* needs a store and none is given
             or found. When called: an id that a function returned, the request, the history or
-            the window's result is of the wrong type; the inner service was not called.
+            the window's result is of the wrong type; the inner service was not called. If the
+            inner service turns out not to be async, the error has its reply in the attribute
+            ``response``; the turn is not saved.
         ValueError: A parameter, or a value that a function returned, has the right type but is
             not accepted. The inner service was not called.
         UnencodableItemError: A new item of the request cannot be stored. The inner service was

@@ -19,6 +19,7 @@ from typing import Any, final
 from anyio import CancelScope, current_effective_deadline, current_time
 from msgspec import json
 
+from tower_memory._calls import call_service
 from tower_memory._errors import SaveError, SessionConflict, TurnExists
 from tower_memory._history import History
 from tower_memory._service import Service
@@ -79,7 +80,7 @@ class TurnSaver:
     async def _save_shielded(self, turn: Turn[Any]) -> tuple[int, Sequence[Any] | None]:
         """Return the revision after the save and, for a repeatable turn, its stored items."""
         with CancelScope(deadline=_latest_end(self.grace), shield=True):
-            revision = await self.save(turn)
+            revision = await call_service(self.save, turn)
             needs_held = self.is_repeatable and turn.items
             return revision, await self._held_items(turn) if needs_held else None
         raise TimeoutError  # reached only if the scope's own deadline cancelled the save
@@ -87,7 +88,7 @@ class TurnSaver:
     async def _held_items(self, turn: Turn[Any]) -> Sequence[Any] | None:
         """Return the items stored under the turn's id; None if the load does not show them."""
         if self.store is None:
-            return (await self.load(turn.session_id)).turn(turn.turn_id)
+            return (await call_service(self.load, turn.session_id)).turn(turn.turn_id)
         # Usually this turn is still the newest. Otherwise, load the whole session.
         for limit in (len(turn.items), None):
             history: History[Any] = await self.store.load(turn.session_id, limit=limit)

@@ -23,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast, final
 
 from tower_memory._arguments import check_text
+from tower_memory._calls import call_service
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._errors import TurnExists
 from tower_memory._memory.lock_state import LockHolder
@@ -135,7 +136,7 @@ class Memory(Generic[Req, Res]):
         if layer.window is not None:
             given = await apply_window(layer.window, history, new, parts.links)
 
-        response = await self.inner(layer.dialect.with_history(request, given))
+        response = await call_service(self.inner, layer.dialect.with_history(request, given))
         call = _Call(request, session_id, turn_id, new, history.revision)
         if not is_stream(response):
             turn = self._turn(call, given, response)
