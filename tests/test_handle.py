@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import anyio
 import pytest
@@ -123,6 +124,32 @@ def test_a_bad_session_id_is_refused_by_name(bad, error):
         SqliteSession(bad, "a.db")
     with pytest.raises(error, match="session_id must"):
         SqliteSessionStore("a.db").session(bad)
+
+
+@pytest.mark.parametrize("name", ["chat.db", "data/Chat.DB", "chat.sqlite", ".old/chat.SQLITE3"])
+def test_a_session_id_and_a_path_that_are_swapped_are_refused(name, tmp_path, monkeypatch):
+    """No file is made under the name of the session."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"look swapped, .*path='user_123'; pass the session id"):
+        SqliteSession(name, "user_123")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("session_id", "path"),
+    [
+        ("user_123", "chat"),
+        ("chat.database", "chat"),
+        ("uploaded.db", "chat.db"),
+        ("uploaded.db", ":memory:"),
+        ("uploaded.db", Path("chat")),
+        ("uploaded.db", SqliteSessionStore("chat")),
+    ],
+    ids=repr,
+)
+def test_a_session_id_that_is_clearly_no_path_is_accepted(session_id, path):
+    """A path with a suffix, a path object and a store can only be the path."""
+    assert SqliteSession(session_id, path).session_id == session_id
 
 
 EXAMPLE = """

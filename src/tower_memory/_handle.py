@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from pathlib import PurePath
+from typing import Final, Protocol, TypeVar
+
+from tower_memory._store import check_session_id
 
 SessionItem = TypeVar("SessionItem")
+
+_FILE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3")
 
 
 class Session(Protocol[SessionItem]):
@@ -30,3 +35,24 @@ class Session(Protocol[SessionItem]):
     async def clear_session(self) -> None:
         """Remove all items, as `SessionStore.clear` does."""
         ...
+
+
+def check_handle(session_id: object, path: object) -> None:
+    """Refuse a bad session id, and a session id and a path that look swapped.
+
+    They look swapped if the id has the suffix of a database file and the path is text without a
+    suffix. Otherwise a new file would be made under the name of the session.
+
+    Raises:
+        TypeError: *session_id* is no string.
+        ValueError: *session_id* is empty or contains a lone surrogate, or they look swapped.
+    """
+    check_session_id(session_id)
+    is_file = PurePath(str(session_id)).suffix.lower() in _FILE_SUFFIXES
+    has_path = not isinstance(path, str) or path == ":memory:" or PurePath(path).suffix
+    if is_file and not has_path:
+        msg = (
+            f"session_id and path look swapped, got session_id={session_id!r} and path={path!r}; "
+            "pass the session id first, or a path with a suffix"
+        )
+        raise ValueError(msg)

@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_int, check_seconds, check_text
 from tower_memory._codec import ItemCodec
+from tower_memory._handle import check_handle
 from tower_memory._history import History
 from tower_memory._items import Item, Message, to_messages
 from tower_memory._store import check_load, check_session_id
@@ -216,9 +217,8 @@ class SqliteSession(Generic[Item]):
     """One session in an SQLite file, as a handle.
 
     It satisfies openai-agents' ``Session``: ``Runner.run(agent, "Hi", session=session)`` takes it.
-    Its methods keep the promises of `SessionStore` and raise the same errors. It opens on first
-    use. Use it as an async context manager, or `aclose` it at the end. Handles on one file in one
-    event loop share its connections and threads.
+    Its methods keep the promises of `SessionStore` and raise its errors. It opens on first use.
+    Close it: `aclose` or ``async with``. Handles on a file in one event loop share its threads.
 
     >>> import anyio
     >>> from tower_memory import SqliteSession
@@ -240,7 +240,7 @@ class SqliteSession(Generic[Item]):
 
     Raises:
         TypeError: *session_id* or *path* has the wrong type, or msgspec cannot decode *item_type*.
-        ValueError: *session_id* or *path* is empty or not valid Unicode.
+        ValueError: *session_id* or *path* is empty or not valid Unicode, or they look swapped.
     """
 
     @overload
@@ -264,7 +264,7 @@ class SqliteSession(Generic[Item]):
         *,
         item_type: Any = Any,
     ) -> None:
-        check_session_id(session_id)
+        check_handle(session_id, path)
         self.session_id: str = session_id
         self.session_settings: Any = None
         self._owns_store = not isinstance(path, SqliteSessionStore)
