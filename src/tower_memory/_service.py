@@ -10,7 +10,7 @@ and the order are those of Rust's `tower <https://docs.rs/tower>`_.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import (
     getattr_static,
@@ -197,6 +197,16 @@ def inner_of(service: object) -> object | None:
             return found
 
     return None
+
+
+def service_chain(service: object) -> Iterator[object]:
+    """Yield *service*, the service that it wraps, and so on; each once."""
+    seen: set[int] = set()
+    found: object | None = service
+    while found is not None and id(found) not in seen:
+        yield found
+        seen.add(id(found))
+        found = inner_of(found)
 
 
 def attribute(value: object, name: str) -> object | None:

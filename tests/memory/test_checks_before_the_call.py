@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import wraps
+
 import pytest
 
 from helpers.layers import memory_over
@@ -15,6 +17,7 @@ from tower_memory import (
     MemoryLayer,
     RunItem,
     SaveSession,
+    TimeoutLayer,
     UnencodableItemError,
 )
 from tower_memory.dialects import ChatCompletions
@@ -107,6 +110,27 @@ def test_load_and_save_that_are_no_services_are_refused_by_name():
         MemoryLayer(store, SaveSession(store), session_id="s")
     with pytest.raises(TypeError, match="save must be a service"):
         MemoryLayer(LoadSession(store), store, session_id="s")
+
+
+def delegating(inner):
+    """Wrap *inner* as `functools.wraps` does."""
+
+    @wraps(inner)
+    async def call(argument):
+        return await inner(argument)
+
+    return call
+
+
+@pytest.mark.parametrize("layer", [TimeoutLayer(1), delegating, lambda inner: inner.__call__])
+def test_a_load_and_a_save_that_are_swapped_are_refused(layer):
+    """The error names the parameter that gives them away; layers around it are looked through."""
+    store = InMemorySessionStore()
+    load, save = LoadSession(store), SaveSession(store)
+    with pytest.raises(TypeError, match="load and save are swapped: load is a SaveSession"):
+        MemoryLayer(layer(save), load, session_id="s")
+    with pytest.raises(TypeError, match="load and save are swapped: save is a LoadSession"):
+        MemoryLayer(repeat_last, layer(load), session_id="s")
 
 
 @pytest.mark.parametrize(("bad", "error"), [(None, TypeError), ("", ValueError)])

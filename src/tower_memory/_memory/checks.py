@@ -5,7 +5,8 @@ from __future__ import annotations
 from inspect import iscoroutinefunction
 
 from tower_memory._calls import check_async
-from tower_memory._service import attribute
+from tower_memory._service import attribute, service_chain
+from tower_memory._session_services import LoadSession, SaveSession
 from tower_memory.dialects import WholeRequests
 
 
@@ -23,6 +24,14 @@ def check_service(name: str, value: object, example: str) -> None:
         msg = f"{name} must be a service, such as {example}, got {value!r}"
         raise TypeError(msg)
     check_async(name, value)
+
+
+def check_not_swapped(load: object, save: object) -> None:
+    """Refuse a load around a `SaveSession`, and a save around a `LoadSession`."""
+    for name, service, wrong in (("load", load, SaveSession), ("save", save, LoadSession)):
+        if any(isinstance(each, wrong) for each in service_chain(service)):
+            msg = f"load and save are swapped: {name} is a {wrong.__name__}; pass load first"
+            raise TypeError(msg)
 
 
 def check_function(name: str, value: object) -> None:

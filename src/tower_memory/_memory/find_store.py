@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tower_memory._service import attribute, inner_of
+from tower_memory._service import attribute, service_chain
 from tower_memory._store import SessionStore
 
 
@@ -14,12 +14,8 @@ def find_store(save: object) -> SessionStore[object] | None:
     this library's layers, or the ``__wrapped__`` of `functools.wraps`. Closure variables are not
     searched.
     """
-    seen: set[int] = set()
-    service: object | None = save
-    while service is not None and id(service) not in seen:
-        if isinstance(service, SessionStore):
-            return service
-        seen.add(id(service))
-        store = attribute(service, "store")
-        service = store if isinstance(store, SessionStore) else inner_of(service)
+    for service in service_chain(save):
+        for found in (service, attribute(service, "store")):
+            if isinstance(found, SessionStore):
+                return found
     return None

@@ -111,11 +111,11 @@ class MemoryLayer:
             through an attribute ``inner``, as in this library's layers, and `functools.wraps`.
 
     Raises:
-        TypeError: A parameter is of the wrong type, or *overlap* needs a store and none is given
-            or found. When called: an id that a function returned, the request, the history or
-            the window's result is of the wrong type; the inner service was not called. If the
-            inner service turns out not to be async, the error has its reply in the attribute
-            ``response``; the turn is not saved.
+        TypeError: A parameter is of the wrong type, *load* and *save* are swapped, or *overlap*
+            needs a store and none is given or found. When called: an id that a function
+            returned, the request, the history or the window's result is of the wrong type; the
+            inner service was not called. If the inner service turns out not to be async, the error
+            has its reply in the attribute ``response``; the turn is not saved.
         ValueError: A parameter, or a value that a function returned, has the right type but is
             not accepted. The inner service was not called.
         UnencodableItemError: A new item of the request cannot be stored. The inner service was
@@ -190,6 +190,7 @@ class MemoryLayer:
     def _check_parameters(self) -> None:
         checks.check_service("load", self.load, "LoadSession(store)")
         checks.check_service("save", self.save, "SaveSession(store)")
+        checks.check_not_swapped(self.load, self.save)
         if self.store is not None:
             check_store(self.store)
 
