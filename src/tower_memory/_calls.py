@@ -26,6 +26,7 @@ from inspect import (
 from types import FunctionType, GeneratorType, UnionType
 from typing import Any, Final, Union, final, get_args, get_origin, get_type_hints
 
+from tower_memory._arguments import shown
 from tower_memory._service import Req, Res, Service, describe
 
 _REMEDY: Final = (
@@ -71,7 +72,7 @@ def check_inner(inner: object) -> None:
         TypeError: *inner* is not callable, or is certainly not async.
     """
     if not callable(inner):
-        msg = f"service must be callable, got {inner!r}"
+        msg = f"service must be callable, got {shown(inner)}"
         raise TypeError(msg)
     check_async("service", inner)
 

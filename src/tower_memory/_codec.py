@@ -6,14 +6,14 @@ from the item, the encoding fails and nothing is written.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeAlias, final
+from typing import Any, Final, Generic, TypeAlias, final
 
 from msgspec import Struct, json
 
+from tower_memory._arguments import key_place
 from tower_memory._errors import UnencodableItemError
 from tower_memory._items import Item, RunItem
 
@@ -115,6 +115,8 @@ class ItemCodec(Generic[Item]):
         except RecursionError as error:
             msg = "it is nested too deeply"
             raise ValueError(msg) from error
+        except ValueError as error:
+            raise ValueError(fault_text(error)) from None  # its own text may show content
 
     def _try_encode(self, item: Item) -> _Attempt:
         # A run item among JSON values is compared as a run item, and returned as its mapping.
@@ -196,8 +198,37 @@ def _try_encode(decoder: json.Decoder[Any], value: Any) -> _Attempt:
     except RecursionError:
         return None, "it contains itself, or is nested too deeply"
     except (TypeError, ValueError, OverflowError) as error:
-        return None, f"{reprlib.repr(value)}: {error}"
-    return None, f"{reprlib.repr(value)} would come back as {reprlib.repr(decoded)}"
+        return None, fault_text(error)
+
+    before, after = type(value).__name__, type(decoded).__name__
+    return None, f"{before} would come back {'changed' if before == after else f'as {after}'}"
+
+
+_TEXTS_WITHOUT_VALUES: Final = (
+    "Dict keys ",
+    "Encoding objects of type ",
+    "Expected `",
+    "Input data was truncated",
+    "Integer value out of range",
+    "Invalid RFC3339 ",
+    "JSON is malformed: ",
+    "Number out of range",
+    "Object missing required field ",
+    "Only dicts with ",
+)
+"""Beginnings of msgspec's messages that show no value, only types and the fields of a class."""
+
+
+def fault_text(error: Exception) -> str:
+    """Return the text of an error of msgspec, or another text if its own may show content.
+
+    Messages such as "Invalid enum value 'x'" contain the value, and the checks of a class may raise
+    an error of any text.
+    """
+    text = str(error)
+    if isinstance(error, UnicodeError):
+        return "it is not valid Unicode"
+    return text if text.startswith(_TEXTS_WITHOUT_VALUES) else "it is not valid for its type"
 
 
 _KEY = ", a key"
@@ -218,7 +249,7 @@ def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
 
         for place, part in _parts(value):
             if place == _KEY and not isinstance(part, str):
-                return where + place, part, f"{reprlib.repr(part)} is a key and not a string"
+                return where + place, part, f"{type(part).__name__} is the type of a key, not str"
 
             # The fields of a Struct may be of types that JSON values alone do not have.
             decoder = _decoder_for(part) if isinstance(value, Struct) else _json_decoder
@@ -236,6 +267,7 @@ def _parts(value: Any) -> Iterable[tuple[str, Any]]:
         yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
     elif isinstance(value, Mapping):
         yield from ((_KEY, key) for key in value)
-        yield from ((f".{key}", part) for key, part in value.items())
+        for index, (key, part) in enumerate(value.items()):
+            yield key_place(key, index), part
     elif isinstance(value, list):
         yield from ((f"[{index}]", part) for index, part in enumerate(value))

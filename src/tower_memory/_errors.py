@@ -4,8 +4,8 @@
    Python's own `TypeError`, `ValueError` or `RuntimeError`.
 2. An error that is raised after a paid model call carries the response. The response of a stream
    is a `tower_memory.dialects.Streamed`, which has the chunks.
-3. Error messages name sessions and places. Conversation content is only in the attributes, except
-   that a message shows the start of a value that cannot be stored or read.
+3. Error messages name sessions, turns, tool calls, places and types. Conversation content is only
+   in the attributes. A chained error of another library may show content in its own text.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ class SaveError(SessionError):
     """Raised when the inner service has answered and saving the turn has failed.
 
     The cause is chained. Saving ``turn`` again is safe at any time: if the failed attempt saved
-    the turn after all, a second save changes nothing.
+    the turn after all, a second save changes nothing. The message has the text of the cause only if
+    this library or the operating system raised it, because another text may show content.
 
     Attributes:
         response: Response of the inner service.
@@ -131,7 +132,8 @@ class UnencodableItemError(SessionError):
     """Raised when JSON cannot hold an item, or would change it.
 
     Attributes:
-        where: Place of the fault in the items, such as ``items[0].content[2]``.
+        where: Place of the fault in the items, such as ``items[0].content[2]``. A key that is no
+            short identifier may be content; its part is called ``[key 0]``, by its position.
         value: Value at that place.
     """
 

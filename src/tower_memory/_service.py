@@ -21,6 +21,8 @@ from inspect import (
 from types import FunctionType
 from typing import Any, Protocol, TypeVar, final
 
+from tower_memory._arguments import shown
+
 Req = TypeVar("Req")
 Res = TypeVar("Res")
 Req_contra = TypeVar("Req_contra", contravariant=True)
@@ -163,7 +165,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 def _check_callable(name: str, value: T) -> T:
     """Return *value*; refuse it unless it is callable."""
     if not callable(value):
-        msg = f"{name} must be callable, got {value!r}"
+        msg = f"{name} must be callable, got {shown(value)}"
         raise TypeError(msg)
     return value
 

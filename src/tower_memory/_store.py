@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from tower_memory._arguments import check_int, check_text
+from tower_memory._arguments import check_int, check_text, shown
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._turn import Turn
@@ -134,5 +134,5 @@ def check_store(value: object) -> None:
         TypeError: *value* is a class, or lacks a method of `SessionStore`.
     """
     if isinstance(value, type) or not isinstance(value, SessionStore):
-        msg = f"store must have load, append, pop and clear, got {value!r}"
+        msg = f"store must have load, append, pop and clear, got {shown(value)}"
         raise TypeError(msg)

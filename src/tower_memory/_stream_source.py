@@ -47,7 +47,8 @@ class StreamSource:
         if self._iterator is None:
             stream = self.stream
             if not has_method(stream, "__aiter__"):
-                msg = f"enter {stream!r} first: 'async with await service(request) as stream'"
+                kind = type(stream).__name__
+                msg = f"enter the {kind} first: 'async with await service(request) as stream'"
                 raise TypeError(msg)
             self._iterator = stream if has_method(stream, "__anext__") else aiter(stream)
 

@@ -91,11 +91,11 @@ async def test_a_session_that_cannot_be_loaded_raises_before_the_model_call():
         ({"overlap": "wait"}, ValueError, "overlap must be one of .*, got 'wait'"),
         ({"grace": -1}, ValueError, "grace must be 0 or more seconds, got -1"),
         ({"grace": "1"}, TypeError, "grace must be a number"),
-        ({"turn_id": "t"}, TypeError, "turn_id must be a plain function of the request, got 't'"),
+        ({"turn_id": "t"}, TypeError, "turn_id must be a plain function of the request, got str"),
         ({"turn_id": repeat_last}, TypeError, "turn_id must be a plain function"),
         ({"session_id": repeat_last}, TypeError, "session_id must be a plain function"),
         ({"dialect": ChatCompletions}, TypeError, r"such as ChatCompletions\(\), got <class"),
-        ({"dialect": "chat"}, TypeError, "dialect must have new_items, .*, got 'chat'"),
+        ({"dialect": "chat"}, TypeError, "dialect must have new_items, .*, got str"),
         ({"window": LastTurns}, TypeError, r"such as LastTurns\(20\), got <class"),
     ],
 )

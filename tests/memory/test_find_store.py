@@ -100,7 +100,7 @@ async def test_a_given_store_is_the_one_whose_sessions_are_locked(store):
 
 
 async def test_a_given_store_that_is_none_is_refused(store):
-    with pytest.raises(TypeError, match="store must have load, append, pop and clear, got 'a.db'"):
+    with pytest.raises(TypeError, match="store must have load, append, pop and clear, got str"):
         MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", store="a.db")
 
 

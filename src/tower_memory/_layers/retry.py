@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass
 from types import ModuleType
 from typing import Generic, TypeAlias, final
 
-from tower_memory._arguments import check_int, check_seconds
+from tower_memory._arguments import check_int, check_seconds, shown
 from tower_memory._calls import SyncServiceError, call_service, check_inner
 from tower_memory._service import Req, Res, Service, stack
 
@@ -120,7 +120,7 @@ def _check_on(on: object) -> None:
         return
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, Exception)):
-            msg = f"on must be exceptions to retry or a function of one, got {each!r}"
+            msg = f"on must be exceptions to retry or a function of one, got {shown(each)}"
             raise TypeError(msg)
     if not classes:
         msg = "on must name an exception to retry, got ()"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inspect import iscoroutinefunction
 
+from tower_memory._arguments import shown
 from tower_memory._calls import check_async
 from tower_memory._service import attribute, service_chain
 from tower_memory._session_services import LoadSession, SaveSession
@@ -14,14 +15,14 @@ def check_dialect(value: object) -> None:
     """Refuse an object that is no dialect, such as a dialect's class."""
     names = ("new_items", "with_history", "reply_items")
     if isinstance(value, type) or not all(callable(attribute(value, name)) for name in names):
-        msg = f"dialect must have {', '.join(names)}, such as ChatCompletions(), got {value!r}"
+        msg = f"dialect must have {', '.join(names)}, such as ChatCompletions(), got {shown(value)}"
         raise TypeError(msg)
 
 
 def check_service(name: str, value: object, example: str) -> None:
     """Refuse an object that is no service, or is certainly not async."""
     if not callable(value) or isinstance(value, type):
-        msg = f"{name} must be a service, such as {example}, got {value!r}"
+        msg = f"{name} must be a service, such as {example}, got {shown(value)}"
         raise TypeError(msg)
     check_async(name, value)
 
@@ -37,14 +38,14 @@ def check_not_swapped(load: object, save: object) -> None:
 def check_function(name: str, value: object) -> None:
     """Refuse an object that is no plain function, such as a coroutine function."""
     if not callable(value) or iscoroutinefunction(value):
-        msg = f"{name} must be a plain function of the request, got {value!r}"
+        msg = f"{name} must be a plain function of the request, got {shown(value)}"
         raise TypeError(msg)
 
 
 def check_whole_requests(dialect: object, load: object) -> None:
     """Refuse parameters that do not go together with *whole_requests*."""
     if not isinstance(dialect, WholeRequests):
-        msg = f"whole_requests needs a dialect with a method newest, got {dialect!r}"
+        msg = f"whole_requests needs a dialect with a method newest, got {shown(dialect)}"
         raise TypeError(msg)
     if (limit := attribute(load, "limit")) is not None:
         msg = (

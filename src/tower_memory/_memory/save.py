@@ -19,8 +19,8 @@ from typing import Any, final
 from anyio import CancelScope, current_effective_deadline, current_time
 from msgspec import json
 
-from tower_memory._calls import call_service
-from tower_memory._errors import SaveError, SessionConflict, TurnExists
+from tower_memory._calls import SyncServiceError, call_service
+from tower_memory._errors import SaveError, SessionConflict, SessionError, TurnExists
 from tower_memory._history import History
 from tower_memory._service import Service
 from tower_memory._store import SessionStore
@@ -113,11 +113,23 @@ def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return the text of *error*, or its name if it has no text or fails to give one."""
-    try:
-        return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001 - the error itself is chained
-        return type(error).__name__
+    """Return the text of an error of this library or the system, or the name of another error.
+
+    The text of another error may show content, as pydantic's does. The error itself is chained.
+    """
+    has_no_content = isinstance(error, (SessionError, OSError)) or _is_raised_here(error)
+    return (has_no_content and str(error)) or type(error).__name__
+
+
+def _is_raised_here(error: Exception) -> bool:
+    """Return True if code of this library raised *error*, a mistake in calling the library."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+
+    module = "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
+    is_mistake = type(error) in (TypeError, ValueError, RuntimeError, SyncServiceError)
+    return is_mistake and module.startswith("tower_memory.")
 
 
 def _latest_end(grace: float) -> float:
