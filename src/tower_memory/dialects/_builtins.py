@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tower_memory._codec import struct_to_builtins
+from tower_memory._arguments import key_place
+from tower_memory._codec import fault_text, struct_to_builtins
 
 _CLIENT_FIELDS: Final = ("parsed", "parsed_arguments", "parsed_output")
 """Fields that client libraries add to a provider's message, for parsed replies."""
@@ -125,7 +126,7 @@ def to_class(item: Any, kind: type) -> Any:
         lost = _find_lost(item, to_builtins(converted))
         reason = f"it has no {lost!r}" if lost else ""
     except (TypeError, ValueError) as error:
-        converted, reason = None, str(error)
+        converted, reason = None, fault_text(error)
 
     if reason:
         msg = f"{kind.__name__} cannot hold a message of the history: {reason}; write a dialect"
@@ -138,7 +139,8 @@ def _find_lost(item: Any, converted: Any, where: str = "") -> str | None:
     places: Iterable[tuple[str, Any, Any]]
     if isinstance(item, dict) and isinstance(converted, dict):
         places = (
-            (f"{where}.{key}".lstrip("."), part, converted.get(key)) for key, part in item.items()
+            (f"{where}{key_place(key, index)}".lstrip("."), part, converted.get(key))
+            for index, (key, part) in enumerate(item.items())
         )
     elif isinstance(item, list) and isinstance(converted, list) and len(item) == len(converted):
         pairs = zip(item, converted, strict=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, Final
 
 import msgspec
 
+from tower_memory._arguments import is_short_name
 from tower_memory._fields import MISSING, field
 
 
@@ -56,12 +56,15 @@ def check_chat_messages(messages: Any, where: str) -> Sequence[Any]:
 def describe_shape(value: Any) -> str:
     """Return the type of *value* and the keys of a mapping, without values, for an error message.
 
+    Only keys that are short identifiers are shown, because another key may be content.
+
     >>> from tower_memory.dialects.toolkit import describe_shape
     >>> describe_shape({"id": 1, "text": "Hi"})
     'dict with id, text'
     """
     kind = type(value).__name__
-    return f"{kind} with {', '.join(map(str, value))}" if isinstance(value, Mapping) else kind
+    keys = filter(is_short_name, value) if isinstance(value, Mapping) else ()
+    return f"{kind} with {names}" if (names := ", ".join(keys)) else kind
 
 
 OTHER_DIALECTS: Final = (
@@ -83,7 +86,7 @@ def check_list(messages: Any, where: str, least: int = 1) -> Sequence[Any]:
         ValueError: *messages* has fewer elements.
     """
     if not isinstance(messages, (list, tuple)):
-        msg = f"{where} must be a list of messages, got {reprlib.repr(messages)}"
+        msg = f"{where} must be a list of messages, got {describe_shape(messages)}"
         raise TypeError(msg)
     if len(messages) < least:
         msg = f"{where} must have at least one message, got none"
@@ -110,7 +113,8 @@ def check_roles(messages: Sequence[Any], where: str) -> Sequence[Any]:
     for index in others:
         message = messages[index]
         if not isinstance(field(message, "role"), str):
-            msg = f"{where}[{index}] must be a message with a role, got {reprlib.repr(message)}"
+            got = describe_shape(message)
+            msg = f"{where}[{index}] must be a message with a role, got {got}"
             raise TypeError(msg)
     return messages
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -161,7 +160,7 @@ def _has(request: Any, name: str) -> bool:
 def _check_items(items: Any, where: str, *, least: int = 1) -> list[Any]:
     """Return *items* as a list; refuse a value that is no list of at least *least* items."""
     if not isinstance(items, (list, tuple)):
-        msg = f"{where} must be a list of items or a string, got {reprlib.repr(items)}"
+        msg = f"{where} must be a list of items or a string, got {describe_shape(items)}"
         raise TypeError(msg)
     if len(items) < least:
         msg = f"{where} must have at least one item, got none"
@@ -174,7 +173,7 @@ def _check_each(items: Sequence[Any], where: str) -> None:
     """Refuse an element of *items* without a role, a type or an id."""
     for index, item in enumerate(items):
         if not any(isinstance(field(item, name), str) for name in ("role", "type", "id")):
-            got = reprlib.repr(item)
+            got = describe_shape(item)
             msg = f"{where}[{index}] must be an item with a type or a role, got {got}"
             raise TypeError(msg)
 
