@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from inspect import (
     getattr_static,
     iscoroutinefunction,
@@ -223,6 +224,8 @@ def stack(layer: object, inner: object) -> str:
 
 def describe(service: object) -> str:
     """Return a readable name of *service*: ``RetryLayer(...) > MemoryLayer(...) > ask``."""
+    if type(service) is partial:
+        return describe(service.func)  # the bound arguments may be secret
     if ismethod(service) and service.__name__ == "__call__":
         return describe(service.__self__)
     if isfunction(service) and (inner := _shown_inside(service)) is not None:
