@@ -33,6 +33,11 @@ def is_short_name(value: object) -> bool:
     return isinstance(value, str) and value.isidentifier() and len(value) <= _LONGEST_NAME
 
 
+def shown_name(value: object) -> str:
+    """Return *value* itself if it is a short identifier, such as a role, otherwise `shown`."""
+    return repr(value) if is_short_name(value) else shown(value)
+
+
 def key_place(key: object, index: int) -> str:
     """Return the place of the value under *key*, the *index*-th key of a mapping."""
     return f".{key}" if is_short_name(key) else f"[key {index}]"

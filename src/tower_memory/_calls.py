@@ -59,7 +59,7 @@ def call_service(service: Service[Req, Res], request: Req) -> Awaitable[Res]:
         return result
 
     msg = (
-        f"a service must be async, and {_name(service)} returned {type(result).__name__}, "
+        f"a service must be async, and {name_of(service)} returned {type(result).__name__}, "
         f"which is the response of this error; {_REMEDY}"
     )
     raise SyncServiceError(msg, response=result)
@@ -86,21 +86,21 @@ def check_async(name: str, service: object) -> None:
     function = _function_of(service)
     if function is not None and _yields(function):
         msg = (
-            f"{name} must return its response, and {_name(service)} yields; to stream, define "
+            f"{name} must return its response, and {name_of(service)} yields; to stream, define "
             "the generator inside an async service and return it"
         )
         raise TypeError(msg)
 
     returned = _class_result(service) if function is None else _annotated_result(function)
     if returned is not None:
-        msg = f"{name} must be async, and {_name(service)} returns {returned}; {_REMEDY}"
+        msg = f"{name} must be async, and {name_of(service)} returns {returned}; {_REMEDY}"
         raise TypeError(msg)
 
 
-def _name(service: object) -> str:
+def name_of(service: object) -> str:
     """Return the name of *service* without its arguments and attributes, which may be content."""
     if type(service) is partial:
-        return _name(service.func)
+        return name_of(service.func)
     return getattr(service, "__qualname__", None) or type(service).__name__
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeAlias, final
 
 from msgspec import Struct, json
 
-from tower_memory._arguments import key_place
+from tower_memory._arguments import is_short_name, key_place
 from tower_memory._errors import UnencodableItemError
 from tower_memory._items import Item, RunItem
 
@@ -228,7 +228,17 @@ def fault_text(error: Exception) -> str:
     text = str(error)
     if isinstance(error, UnicodeError):
         return "it is not valid Unicode"
-    return text if text.startswith(_TEXTS_WITHOUT_VALUES) else "it is not valid for its type"
+    if text.startswith(_TEXTS_WITHOUT_VALUES) or _is_unknown_field(text):
+        return text
+    if text.startswith("Invalid value "):
+        return "its tag names no known class"
+    return "it is not valid for its type"
+
+
+def _is_unknown_field(text: str) -> bool:
+    """Return True if *text* says that an object has an unknown field with a short name."""
+    start, _, rest = text.partition("unknown field `")
+    return start == "Object contains " and is_short_name(rest.partition("`")[0])
 
 
 _KEY = ", a key"

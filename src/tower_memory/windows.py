@@ -58,7 +58,7 @@ from dataclasses import KW_ONLY, dataclass
 from itertools import accumulate
 from typing import Any, Protocol, final, runtime_checkable
 
-from tower_memory._arguments import check_int
+from tower_memory._arguments import check_int, shown
 from tower_memory._history import History
 from tower_memory._token_estimate import estimated_tokens
 from tower_memory._tool_links import GetLinks, pair_calls
@@ -175,7 +175,7 @@ class TokenBudget:
     def __post_init__(self) -> None:
         check_int("tokens", self.tokens, least=0)
         if not callable(self.count):
-            msg = f"count must be a function from an item to its tokens, got {self.count!r}"
+            msg = f"count must be a function from an item to its tokens, got {shown(self.count)}"
             raise TypeError(msg)
 
     def needs(self, loaded: History[Any] | None, /) -> int | None:

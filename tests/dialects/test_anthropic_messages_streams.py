@@ -62,7 +62,7 @@ def test_events_that_cannot_be_assembled_are_refused():
     with pytest.raises(ValueError, match="ended without message_stop"):
         assemble_blocks(block_start(0, type="text", text="a"), block_stop(0))
 
-    with pytest.raises(ValueError, match="block 1 goes on that was not begun"):
+    with pytest.raises(ValueError, match="a delta came for block 1, which was not begun"):
         assemble_blocks(block_delta(1, "text", text="a"), MESSAGE_STOP)
 
 

@@ -18,8 +18,9 @@ from inspect import isawaitable
 from operator import is_
 from typing import Any
 
+from tower_memory._calls import name_of
 from tower_memory._history import History, TurnInfo
-from tower_memory._service import Service, describe
+from tower_memory._service import Service
 from tower_memory._session_services import load_with_limit
 from tower_memory._tool_links import GetLinks, pair_calls
 from tower_memory.windows import BoundedWindow, Window
@@ -107,7 +108,7 @@ async def apply_window(
         history = history.with_links(links)
     result: Any = window(history)
     if not isawaitable(result):
-        msg = f"window must be async, and {describe(window)} returned {type(result).__name__}"
+        msg = f"window must be async, and {name_of(window)} returned {type(result).__name__}"
         raise TypeError(msg)
     return check_window(history, await result, new, links)
 

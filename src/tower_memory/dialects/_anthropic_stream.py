@@ -31,6 +31,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tower_memory._arguments import shown, shown_name
 from tower_memory._fields import field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory.dialects._builtins import to_builtins
@@ -133,7 +134,7 @@ def _collect_blocks(
         elif kind == "content_block_delta":
             delta = to_builtins(field(event, "delta"))
             if index not in blocks:
-                msg = f"block {index!r} goes on that was not begun"
+                msg = f"a delta came for block {shown(index)}, which was not begun"
                 raise ValueError(msg)
 
             name = _TEXT_DELTAS.get(delta.get("type"))
@@ -165,7 +166,7 @@ def _apply_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
         case {"type": "compaction_delta", **fields}:
             block.update(fields)
         case _:
-            kinds = f"{block['type']!r} came with a {delta.get('type')!r}"
+            kinds = f"{shown_name(block['type'])} came with a {shown_name(delta.get('type'))}"
             msg = f"a block of the type {kinds}, which is not known"
             raise ValueError(msg)
 

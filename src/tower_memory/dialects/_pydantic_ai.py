@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from tower_memory._arguments import shown_name
 from tower_memory._fields import field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory._reconcile import new_in_response
@@ -166,7 +167,8 @@ def _streamed_response(streamed: Streamed) -> Any:
     if item["state"] in ("complete", "suspended"):
         return item
     if not streamed.interrupted:
-        msg = f"the stream ended before its response was complete (its state is {item['state']!r})"
+        state = shown_name(item["state"])
+        msg = f"the stream ended before its response was complete (its state is {state})"
         raise ValueError(msg)
 
     parts = [part for part in item["parts"] if not is_cut_off(part)]

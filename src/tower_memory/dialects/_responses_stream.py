@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Container
 from typing import Any, Final
 
+from tower_memory._arguments import shown_name
 from tower_memory._fields import field, list_field
 from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._messages import OTHER_DIALECTS
@@ -34,7 +35,7 @@ def check_status(response: Any) -> None:
     """Refuse a response that failed, was cancelled or has not ended."""
     status = field(response, "status")
     if status in ("failed", "cancelled", "queued", "in_progress"):
-        msg = f"response.status must be completed or incomplete, got {status!r}"
+        msg = f"response.status must be completed or incomplete, got {shown_name(status)}"
         raise ValueError(msg)
 
 
