@@ -1,28 +1,31 @@
 """Reconcile: find the new items in a request or response that carries the whole conversation.
 
-1. A request may carry the whole conversation. It must begin with the session's items; tool calls,
-   tool results and reasoning may be missing, since a front end need not show them. The remaining
-   items are new. A request that begins otherwise contradicts the session.
-2. A response may carry the whole conversation. It then begins with the items that the service
+1. A request may carry the whole conversation as a front end shows it (`_shown`). It must begin with
+   the session's items, in their order, except those that the front end hides. The remaining items
+   are new. A request that begins otherwise, or has no new items, contradicts the session.
+2. A shown message is matched with the first stored item that it agrees with. If the rest of the
+   request then contradicts the session, that item is hidden instead and the message is matched with
+   a later one. So as many shown messages as possible count as stored: none is stored a second time.
+   A new item is lost only if the front end hides a stored item, and then sends an equal one, such
+   as an equal result for the same call id. It then looks like the stored one.
+3. A response may carry the whole conversation. It then begins with the items that the service
    received, and the remaining items are new. A response may also repeat only the last received
    items; other items may come before them. If there are several ways to match, the longest match
    counts; of equally long ones, the first. If a response does not begin with a user's message, and
    does not repeat all received items, then all its items are new.
-3. Two spellings of an item may differ in fields that only one of them has, such as an id. Null
-   counts as an absent field, except in ``content``, where it counts as empty text. The fields that
-   both have must agree. Text may be one part or several, and may have other space around it. A
-   front end may show only the beginning of an interrupted reply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from tower_memory._errors import SessionConflict
 from tower_memory._fields import MISSING, field
-from tower_memory._items import INTERRUPTED_REPLY, as_chat
+from tower_memory._items import as_chat
+from tower_memory._shown import may_be_hidden, same_message, text_after
 from tower_memory._tool_links import GetLinks
 
 
@@ -34,53 +37,119 @@ def may_be_whole(response: object) -> bool:
 def new_in_request(
     session_id: str, history: Sequence[Any], conversation: Sequence[Any], links: GetLinks
 ) -> Sequence[Any]:
-    """Return the items of *conversation* that follow the items of *history* (rule 1).
+    """Return the items of *conversation* that follow the items of *history* (rules 1 and 2).
 
     Raises:
         SessionConflict: *conversation* has no new items, or does not begin with *history*.
     """
-    position = 0
-    for item in as_chat(history):
-        if position < len(conversation) and same_message(conversation[position], item):
-            position += 1
-        elif not _may_be_hidden(item, links):
-            reason = _contradiction(conversation, position, item)
-            raise SessionConflict(session_id, reason=reason)
+    comparison = _Comparison(as_chat(history), conversation, links)
+    place = comparison.furthest_place()
 
-    if position == len(conversation):
-        reason = f"the request has no new items; items that the session has too: {position}"
+    if not comparison.is_end(place):
+        raise SessionConflict(session_id, reason=comparison.contradiction(place))
+    if place.shown == len(conversation):
+        reason = f"the request has no new items; items that the session has too: {place.shown}"
         raise SessionConflict(session_id, reason=reason)
-    return conversation[position:]
+    return conversation[place.shown :]
 
 
-def _may_be_hidden(item: Any, links: GetLinks) -> bool:
-    """Return True if a front end need not show *item*: a tool call, a tool result or reasoning.
+class _Place(NamedTuple):
+    """A place in a stored conversation, and the place in the shown one that belongs to it.
 
-    This includes every item that has a type and no role, such as a handoff.
+    Attributes:
+        stored: Number of stored items before this place; each is matched or hidden.
+        shown: Number of shown messages before this place; each is matched.
+        rest: End of the text of the next shown message, if stored items before this place have the
+            text before it; otherwise empty.
     """
-    has_only_type = isinstance(field(item, "type"), str) and field(item, "role") is MISSING
-    if has_only_type:
-        return True
-    calls, results, _ = links(item)
-    return bool(calls or results)
+
+    stored: int
+    shown: int
+    rest: str
 
 
-def _contradiction(conversation: Sequence[Any], position: int, item: Any) -> str:
-    """Return the reason why *conversation* contradicts the stored *item*, for an error message."""
-    if position == len(conversation):
-        return f"the session goes on where the request ends; items in the request: {position}"
+class _Comparison:
+    """The comparison of a stored conversation with a shown one (rule 2).
 
-    where = f"item {position} of the request, instructions not counted,"
-    role, stored_role = field(conversation[position], "role"), field(item, "role")
-    if role != stored_role:
-        return f"{where} has the role {role!r}; the session has {stored_role!r} there"
-    return f"{where} has other content than the session"
+    It is a depth-first search that tries each place once. It takes linear time, except where one
+    shown message joins the texts of many stored ones and the request contradicts the session.
+    """
+
+    def __init__(self, stored: Sequence[Any], shown: Sequence[Any], links: GetLinks) -> None:
+        self._stored = stored
+        self._shown = shown
+        self._links = links
+
+    def furthest_place(self) -> _Place:
+        """Return the place after all stored items; without one, the furthest place found."""
+        furthest = _Place(0, 0, "")
+        tried = {furthest}
+        path = [self._next_places(furthest)]
+
+        while path and not self.is_end(furthest):
+            place = next(path[-1], None)
+            if place is None:
+                path.pop()
+            elif place not in tried:
+                tried.add(place)
+                path.append(self._next_places(place))
+                # An equally far place replaces none, except at the end: there a text may be left.
+                if place.stored > furthest.stored or self.is_end(place):
+                    furthest = place
+
+        return furthest
+
+    def is_end(self, place: _Place) -> bool:
+        """Return True if all stored items, and no part of a shown message, are before *place*."""
+        return place.stored == len(self._stored) and not place.rest
+
+    def _next_places(self, place: _Place) -> Iterator[_Place]:
+        """Yield the places after the next stored item: where it is matched, where it is hidden."""
+        number, position, rest = place
+        if number == len(self._stored):
+            return
+
+        item, after = self._stored[number], None
+        if position < len(self._shown):
+            after = text_after(self._shown[position], item, rest)
+            if after is not None:
+                yield _Place(number + 1, position if after else position + 1, after)
+
+        if may_be_hidden(item, self._links):
+            # If the item agrees with the whole message, no later item that may be hidden needs the
+            # message more; only one that must be shown does.
+            following = self._next_fixed[number] if after == "" else number + 1
+            yield _Place(following, position, rest)
+
+    @cached_property
+    def _next_fixed(self) -> list[int]:
+        """For each stored item: number of the first item from there on that cannot be hidden."""
+        numbers = [len(self._stored)]
+        for number in range(len(self._stored) - 1, -1, -1):
+            is_hideable = may_be_hidden(self._stored[number], self._links)
+            numbers.append(numbers[-1] if is_hideable else number)
+        return numbers[::-1]
+
+    def contradiction(self, place: _Place) -> str:
+        """Return the reason why the request contradicts the session at *place*, for an error."""
+        if place.shown == len(self._shown):
+            return (
+                f"the session goes on where the request ends; items in the request: {place.shown}"
+            )
+
+        where = f"item {place.shown} of the request, instructions not counted,"
+        if not place.rest:
+            role = field(self._shown[place.shown], "role")
+            stored_role = field(self._stored[place.stored], "role")
+            if role != stored_role and MISSING not in (role, stored_role):
+                return f"{where} has the role {role!r}; the session has {stored_role!r} there"
+        return f"{where} has other content than the session"
 
 
 def new_in_response(
     received: Iterable[Any], conversation: Sequence[Any], links: GetLinks
 ) -> Sequence[Any]:
-    """Return the items of *conversation* that follow the repeated *received* items (rule 2).
+    """Return the items of *conversation* that follow the repeated *received* items (rule 3).
 
     >>> from tower_memory.dialects import ChatCompletions
     >>> from tower_memory.dialects.toolkit import new_in_response
@@ -113,50 +182,7 @@ def new_in_response(
     return conversation[repeated.index(max(repeated)) :]
 
 
-def same_message(one: Any, other: Any) -> bool:
-    """Return True if *one* and *other* may be two spellings of the same item (rule 3)."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        common = one.keys() & other.keys()
-        pairs = ([_without_null_content(key, each[key]) for each in (one, other)] for key in common)
-        # Without common fields, only equal mappings agree.
-        return all(same_message(*pair) for pair in pairs) and bool(common or one == other)
-
-    text, other_text = _text(one), _text(other)
-    if text is not None and other_text is not None:
-        return _same_text(text, other_text)
-    if None in (one, other):  # null counts as absent, which agrees with everything
-        return True
-
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same_message, one, other))
-    return bool(one == other)
-
-
-def _without_null_content(key: str, value: Any) -> Any:
-    """Return an empty text for a content of None; otherwise return *value*."""
-    return "" if value is None and key == "content" else value
-
-
-def _same_text(text: str, other: str) -> bool:
-    """Return True if the texts agree without the space around them.
-
-    If a text is marked as interrupted, the shorter text need only begin the longer one.
-    """
-    texts = [each.strip().removesuffix(INTERRUPTED_REPLY).strip() for each in (text, other)]
-    shown = min(map(len, texts))
-    was_interrupted = INTERRUPTED_REPLY in (text + other)
-    return texts[0] == texts[1] or (was_interrupted and texts[0][:shown] == texts[1][:shown])
-
-
 def _common_end(one: Sequence[Any], other: Sequence[Any]) -> int:
     """Return how many items agree, counted from the end."""
     pairs = zip(reversed(one), reversed(other), strict=False)
     return sum(1 for _ in takewhile(lambda pair: same_message(*pair), pairs))
-
-
-def _text(content: Any) -> str | None:
-    """Return the text of *content*, or None if it is neither text nor a list of text parts."""
-    parts = content if isinstance(content, list) else [content]
-    said = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
-    texts = [text for text in said if isinstance(text, str)]
-    return "".join(texts) if len(texts) == len(parts) else None

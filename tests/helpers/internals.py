@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 
-def new_in_request(session_id, history, conversation):
-    """Return the new items of a request, with the links of any dialect."""
-    return _reconcile.new_in_request(session_id, history, conversation, known_links)
+def new_in_request(session_id, history, conversation, links=known_links):
+    """Return the new items of a request; the links are those of any dialect if none are given."""
+    return _reconcile.new_in_request(session_id, history, conversation, links)
 
 
 def new_in_response(received, conversation):
