@@ -176,13 +176,14 @@ def new_in_response(
         return conversation
 
     # The response begins with a user's message, but not with all received items: find the longest
-    # repeated end of these. The search is quadratic in the length of the response.
+    # repeated end of these. This takes quadratic time only if the items repeat each other.
     received = [*start, *rest]
-    repeated = [_common_end(received, conversation[:end]) for end in range(len(conversation) + 1)]
+    repeated = [_common_end(received, conversation, end) for end in range(len(conversation) + 1)]
     return conversation[repeated.index(max(repeated)) :]
 
 
-def _common_end(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Return how many items agree, counted from the end."""
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: same_message(*pair), pairs))
+def _common_end(received: Sequence[Any], conversation: Sequence[Any], end: int) -> int:
+    """Return how many of the last *received* items are the items of *conversation* before *end*."""
+    numbers = range(1, min(len(received), end) + 1)
+    agree = (same_message(received[-number], conversation[end - number]) for number in numbers)
+    return sum(takewhile(bool, agree))
