@@ -62,10 +62,11 @@ class SessionConflict(SessionError):
         response: Any = None,
         turn: Any = None,
         reason: str = "another turn of the session is in progress",
+        remedy: str = "load the session again and decide",
     ) -> None:
         if expected is not None:
             reason = f"revision {expected} was expected, {actual} was found"
-        super().__init__(f"{reason}; load the session again and decide", session_id=session_id)
+        super().__init__(f"{reason}; {remedy}", session_id=session_id)
         self.expected = expected
         self.actual = actual
         self.response = response

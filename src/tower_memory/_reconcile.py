@@ -13,6 +13,9 @@
    items; other items may come before them. If there are several ways to match, the longest match
    counts; of equally long ones, the first. If a response does not begin with a user's message, and
    does not repeat all received items, then all its items are new.
+4. A request without the whole conversation may still repeat the last reply at its start. Anthropic
+   continues a paused reply so, and a program may send a tool call along with its result. Repeated
+   items are not new, if the first of them is an item that the model made.
 """
 
 from __future__ import annotations
@@ -20,13 +23,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from tower_memory._arguments import shown_name
 from tower_memory._errors import SessionConflict
 from tower_memory._fields import MISSING, field
 from tower_memory._items import as_chat
 from tower_memory._shown import may_be_hidden, same_message, text_after
 from tower_memory._tool_links import GetLinks
+
+_EDIT_REMEDY: Final = (
+    "send the conversation as the session has it; to continue from an earlier point, call "
+    "store.pop once for each later item, or use another session"
+)
 
 
 def may_be_whole(response: object) -> bool:
@@ -46,10 +55,14 @@ def new_in_request(
     place = comparison.furthest_place()
 
     if not comparison.is_end(place):
-        raise SessionConflict(session_id, reason=comparison.contradiction(place))
+        raise SessionConflict(
+            session_id, reason=comparison.contradiction(place), remedy=_EDIT_REMEDY
+        )
     if place.shown == len(conversation):
         reason = f"the request has no new items; items that the session has too: {place.shown}"
-        raise SessionConflict(session_id, reason=reason)
+        raise SessionConflict(
+            session_id, reason=reason, remedy="add a message after the stored ones"
+        )
     return conversation[place.shown :]
 
 
@@ -142,8 +155,26 @@ class _Comparison:
             role = field(self._shown[place.shown], "role")
             stored_role = field(self._stored[place.stored], "role")
             if role != stored_role and MISSING not in (role, stored_role):
-                return f"{where} has the role {role!r}; the session has {stored_role!r} there"
+                roles = shown_name(role), shown_name(stored_role)
+                return f"{where} has the role {roles[0]}; the session has {roles[1]} there"
         return f"{where} has other content than the session"
+
+
+def repeated_in_request(history: Sequence[Any], new: Sequence[Any], links: GetLinks) -> int:
+    """Return how many items at the start of *new* repeat the end of *history* (rule 4)."""
+    if not history or not new:
+        return 0
+    _, results, starts_exchange = links(new[0])
+    if results or starts_exchange:
+        return 0
+
+    counts = range(min(len(history), len(new)), 0, -1)
+    repeats = (
+        count
+        for count in counts
+        if all(map(same_message, history[len(history) - count :], new[:count]))
+    )
+    return next(repeats, 0)
 
 
 def new_in_response(

@@ -32,8 +32,13 @@ from tower_memory._memory.save import TurnSaver, save_error
 from tower_memory._memory.session_lock import acquire
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._memory.stream_recorder import StreamRecorder
-from tower_memory._memory.window_loading import apply_window, from_start, load_history
-from tower_memory._reconcile import may_be_whole, new_in_request
+from tower_memory._memory.window_loading import (
+    apply_window,
+    from_start,
+    load_history,
+    without_last,
+)
+from tower_memory._reconcile import may_be_whole, new_in_request, repeated_in_request
 from tower_memory._service import Req, Res, Service, stack
 from tower_memory._stream_source import is_stream
 from tower_memory._tool_links import GetLinks
@@ -131,6 +136,9 @@ class Memory(Generic[Req, Res]):
         if layer.whole_requests:
             new = new_in_request(session_id, history, new, parts.links)
             request = cast("WholeRequests", layer.dialect).newest(request, len(new))
+        else:
+            repeated = repeated_in_request(history, new, parts.links)
+            history, new = without_last(history, repeated), new[repeated:]
         history = from_start(history, new, parts.links)
         given: Sequence[Any] = history
         if layer.window is not None:

@@ -95,6 +95,20 @@ def from_start(history: History[Any], new: Sequence[Any], links: GetLinks) -> Hi
     )
 
 
+def without_last(history: History[Any], count: int) -> History[Any]:
+    """Return *history* without its last *count* items, which the request repeats."""
+    if count == 0:
+        return history
+    end = len(history) - count
+    return History(
+        history[:end],
+        revision=history.revision,
+        turns=[turn for turn in history.turns if turn.position < end],
+        is_cut=history.is_cut,
+        links=history.links,
+    )
+
+
 async def apply_window(
     window: Window, history: History[Any], new: Sequence[Any], links: GetLinks
 ) -> History[Any]:

@@ -127,8 +127,9 @@ I got 3 messages.
 Stored items: 4
 The model was not called.
 
-The conversation must begin with the stored items; the front end need not show tool calls, tool
-results and reasoning. If it begins otherwise, `SessionConflict` is raised before the model is
+The conversation must begin with the stored items. The front end need not show tool calls, tool
+results, reasoning, text in ``<think>`` tags and empty replies, and it may show one message for an
+answer of several messages. If it begins otherwise, `SessionConflict` is raised before the model is
 called. To continue from an earlier point (edit, regenerate), call ``store.pop`` once for each
 later item, also for those that the front end does not show, or use another session.
 
