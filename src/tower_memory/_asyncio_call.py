@@ -57,6 +57,11 @@ class BridgedCall:
         """The stream that the service returned, or, once entered, the object that it gave."""
         return self._source.stream
 
+    @property
+    def is_cut(self) -> bool | None:
+        """Whether the latest read was cancelled and finished the stream; see `StreamSource`."""
+        return self._source.is_cut
+
     async def run(self, caller: object, inner: Service[Any, Any], request: Any) -> Any:
         """Call *inner* and return its response."""
         action = partial(self._call_service, inner, request)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from inspect import isawaitable
+from inspect import isasyncgen, isawaitable
 from typing import Any, final
+
+from anyio import get_cancelled_exc_class
 
 
 def is_stream(response: object) -> bool:
@@ -30,18 +32,21 @@ class StreamSource:
         manager: The response itself, which may be a context manager.
         stream: The object that is iterated: the response, or, once its context manager is entered,
             the object which that returned.
+        is_cut: Whether the latest read was cancelled and this finished the stream; None if it was
+            cancelled and the stream may or may not go on.
     """
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self.manager = stream
+        self.is_cut: bool | None = False
         self._iterator: Any = None
 
     async def next(self) -> Any:
         """Return the next chunk.
 
         Raises:
-            StopAsyncIteration: The stream has ended.
+            StopAsyncIteration: The stream has ended, or it is cut (see `is_cut`).
             TypeError: The stream must be entered first.
         """
         if self._iterator is None:
@@ -52,7 +57,13 @@ class StreamSource:
                 raise TypeError(msg)
             self._iterator = stream if has_method(stream, "__anext__") else aiter(stream)
 
-        return await self._iterator.__anext__()
+        try:
+            chunk = await self._iterator.__anext__()
+        except get_cancelled_exc_class():
+            self.is_cut = _is_cut(self._iterator)
+            raise
+        self.is_cut = False
+        return chunk
 
     async def enter(self) -> None:
         """Enter the stream's own context manager, if it has one, and read the object it returns."""
@@ -71,6 +82,20 @@ class StreamSource:
         if has_method(self.manager, "__aexit__"):
             return await self.manager.__aexit__(*failure)
         return await close_stream(self.stream)
+
+
+def _is_cut(iterator: Any) -> bool | None:
+    """Return True if a cancelled read has finished *iterator*; None if this can't be known.
+
+    A cancellation that leaves an async generator finishes it. Most client libraries read their
+    streams with a generator that is an attribute of the stream.
+    """
+    if has_method(iterator, "is_cut"):  # a bridged stream, which has a source of its own
+        is_cut: bool | None = iterator.is_cut
+        return is_cut
+    attributes = getattr(iterator, "__dict__", {}).values()
+    generators = [each for each in (iterator, *attributes) if isasyncgen(each)]
+    return True if any(each.ag_frame is None for each in generators) else None
 
 
 async def close_stream(stream: object) -> None:

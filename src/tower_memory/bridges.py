@@ -184,6 +184,11 @@ class BridgedStream:
             raise StopAsyncIteration
         return chunk
 
+    @property
+    def is_cut(self) -> bool | None:
+        """Whether the latest read was cancelled and finished the stream; see `StreamSource`."""
+        return self._call.is_cut
+
     async def __aenter__(self) -> Self:
         await self._portal.call(self._call.enter, _current_task())
         return self

@@ -33,7 +33,10 @@ Once upon a time.|Once upon a time.
 3. **A stream that fails, is closed or is left before its end saves nothing.** With
    ``MemoryLayer(keep_interrupted=True)`` the received part is saved, marked as interrupted. If a
    stream is garbage-collected without being closed, nothing is saved; with
-   ``keep_interrupted=True`` and a received chunk, this is a `ResourceWarning`.
+   ``keep_interrupted=True`` and a received chunk, this is a `ResourceWarning`. Cancelling a read is
+   no failure: the stream stays open and may be read again. But most clients read with an async
+   generator, which a cancellation finishes; such a stream is then interrupted. To wait for a chunk
+   with a time limit, leave the read running in a task of its own.
 4. **Turns wait for a stream.** With ``overlap="serialize"``, the next turn of the session waits
    until the stream ends, or until no task reads it any more. A turn does not wait for a stream
    whose reader waits for this turn: the reader starts the turn inside its loop, or two readers

@@ -60,7 +60,7 @@ class StreamProxy:
             if getattr(method, "__code__", None) is value.ag_code:
                 return method(self)
 
-        if isasyncgen(stream):
+        if isasyncgen(stream) and callable(value):
             msg = f"{name}: a generator that is remembered is read by iterating it"
             raise AttributeError(msg)
         return value

@@ -9,6 +9,13 @@
    any case.
 4. If a stream is garbage-collected without being closed, nothing can be saved, since a finalizer
    cannot await. With *keep_interrupted* this is a warning.
+5. A cancelled read is no failure of the stream: a heartbeat cancels one read and repeats it. The
+   stream stays open, and its session stays locked. But a cancellation finishes an async generator:
+   a stream that is one, or keeps one in an attribute, is interrupted at once (rule 3).
+6. Of other streams it can't be known whether a cancelled read has finished them. If such a stream
+   ends at the very next read, it counts as interrupted, and the read raises `SessionError`. A whole
+   reply that is refused is an error that the reader sees; a cut reply that is saved as a whole one
+   would be seen by none.
 
 | state | next state |
 |---|---|
@@ -23,9 +30,9 @@ import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
-from typing import Any, final
+from typing import Any, NoReturn, final
 
-from anyio import Event
+from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import current_token
 
 from tower_memory._errors import SessionError
@@ -88,14 +95,20 @@ class StreamRecorder:
             with self._inside_turn():
                 chunk = await self._source.next()
         except StopAsyncIteration:
+            if self._source.is_cut is not False and not self._is_closing:
+                await self._fail()
+                self._raise_cut()
             await self._end(interrupted=self._is_closing)
             raise
         except GeneratorExit:  # the reader is finalized and cannot await
             self.detach()
             raise
+        except get_cancelled_exc_class():
+            if self._source.is_cut:
+                await self._fail()
+            raise
         except BaseException:
-            self._has_failed = True
-            await self._end(interrupted=True)
+            await self._fail()
             raise
         self._chunks.append(chunk)
         return chunk
@@ -150,12 +163,21 @@ class StreamRecorder:
             lease.is_collected = True
             call_soon(self._loop, self._holder.release)
         if self._keep_interrupted and self._chunks:
-            msg = f"{self.stream!r} was not closed; to keep what came of it, use 'async with'"
+            kind = type(self.stream).__name__
+            msg = f"{kind} was not closed; to keep what came of it, use 'async with'"
             warnings.warn(msg, ResourceWarning, stacklevel=3)
 
     def _raise_not_iterable(self) -> None:
-        msg = f"{self._source.manager!r} must give an async iterator, got {self.stream!r}"
+        manager, given = type(self._source.manager).__name__, type(self.stream).__name__
+        msg = f"{manager} must give an async iterator, got {given}"
         raise TypeError(msg)
+
+    def _raise_cut(self) -> NoReturn:
+        msg = (
+            "this stream ended right after a cancelled read, so its reply may be incomplete; to "
+            "wait for a chunk with a time limit, leave the read running in a task of its own"
+        )
+        raise SessionError(msg, session_id=self._session_id) from None
 
     def _inside_turn(self) -> AbstractContextManager[None]:
         if self._holder is None:
@@ -177,6 +199,11 @@ class StreamRecorder:
                 "that was raised then"
             )
             raise SessionError(msg, session_id=self._session_id)
+
+    async def _fail(self) -> None:
+        """End the turn of a stream that has failed."""
+        self._has_failed = True
+        await self._end(interrupted=True)
 
     async def _end(self, *, interrupted: bool) -> None:
         """Save the reply and release the session lock. A second call does not save again."""

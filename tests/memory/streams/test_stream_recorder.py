@@ -100,6 +100,13 @@ async def cancelled(stream):
             scope.cancel()
 
 
+async def cancelled_in_its_context(stream):
+    with anyio.CancelScope() as scope:
+        async with stream:
+            async for _ in stream:
+                scope.cancel()
+
+
 async def never_read(_stream):
     pass
 
@@ -112,6 +119,7 @@ ENDS = [
     left_by_an_error,
     left_early,
     cancelled,
+    cancelled_in_its_context,
     never_read,
 ]
 
@@ -135,7 +143,7 @@ async def test_a_stream_that_does_not_end_saves_nothing_and_frees_its_session(
 
 
 @pytest.mark.parametrize("overlap", ["serialize", "append", "reject"])
-@pytest.mark.parametrize("end", [*ENDS[:2], *ENDS[3:5], cancelled])
+@pytest.mark.parametrize("end", [*ENDS[:2], *ENDS[3:5], cancelled_in_its_context])
 async def test_an_interrupted_reply_can_be_saved_with_a_mark(store, end, overlap):
     layer = memory_over(store, overlap=overlap, keep_interrupted=True)
     await end(await layer(ScriptedService(TextStream("ab", raise_boom)))([user("a")]))
@@ -163,7 +171,10 @@ async def test_an_abandoned_stream_cannot_be_saved_and_warns(store):
 
     (warning,) = caught
     assert warning.category is ResourceWarning
-    assert "was not closed; to keep what came of it, use 'async with'" in str(warning.message)
+    assert (
+        str(warning.message)
+        == "TextStream was not closed; to keep what came of it, use 'async with'"
+    )
     assert await memory_over(store)(ScriptedService("done"))([user("b")]) == "done"
     assert len(await store.load("s")) == 2
 
