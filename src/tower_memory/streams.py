@@ -38,7 +38,9 @@ Once upon a time.|Once upon a time.
    generator, which a cancellation finishes; such a stream is then interrupted. To wait for a chunk
    with a time limit, leave the read running in a task of its own.
 4. **Turns wait for a stream.** With ``overlap="serialize"``, the next turn of the session waits
-   until the stream ends, or until no task reads it any more. A turn does not wait for a stream
+   until the stream ends, or until no task reads it any more. If the task that made the call has
+   finished before the first read, the turn waits for a reader up to 30 seconds after the reply
+   came. A turn does not wait for a stream
    whose reader waits for this turn: the reader starts the turn inside its loop, or two readers
    wait for each other. Such a turn does not see the streamed reply, and is saved before it.
 5. **Outer layers cover a stream until it is handed over.** After that, their timeouts and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tower_memory._memory import session_lock, stream_lease
 from tower_memory._memory.reentrancy import _turns
 from tower_memory._memory.session_lock import _locks, acquire
 
@@ -11,6 +12,8 @@ __all__ = [
     "count_enclosing_turns",
     "count_locks",
     "count_waiters",
+    "expect_readers_at_once",
+    "wait_beside_no_time",
 ]
 
 
@@ -32,3 +35,13 @@ def count_enclosing_turns():
 def assert_no_lock_is_left():
     """Fail if any session is still locked."""
     assert count_locks() == 0
+
+
+def expect_readers_at_once(monkeypatch):
+    """Give a stream that is handed over unread no time to find its first reader."""
+    monkeypatch.setattr(stream_lease, "_UNREAD_SECONDS", 0.0)
+
+
+def wait_beside_no_time(monkeypatch):
+    """Let no code wait for a turn that it was started in and runs beside."""
+    monkeypatch.setattr(session_lock, "_BESIDE_SECONDS", 0.0)

@@ -67,7 +67,7 @@ def abandoned_blockers(lock: SessionLock) -> list[LockHolder]:
 
 
 def _is_abandoned(turn: LockHolder) -> bool:
-    """Return True if no task will read the rest of the turn's stream.
+    """Return True if no task is expected to read the rest of the turn's stream.
 
     The current task is about to wait, so it does not count as a reader. If it is part of the turn,
     though, the stream itself made this call, and is not abandoned.
@@ -75,8 +75,10 @@ def _is_abandoned(turn: LockHolder) -> bool:
     if turn.lease is None or turn in enclosing_turns():
         return False
     reader = turn.lease.active_reader()
-    if turn.lease.is_collected or reader is None or reader is current_task():
+    if turn.lease.is_collected or reader is current_task():
         return True
+    if reader is None:
+        return not turn.lease.waits_for_first_reader()
     lock = _waits.get(reader)
     return lock is not None and turn in _blockers(lock, with_readers=True)
 

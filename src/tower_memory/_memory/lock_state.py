@@ -79,6 +79,8 @@ class LockHolder:
         if self.lease is None:
             self.lease = StreamLease()
             self.lock.wake_first()  # waiters watch a lease, since it may become abandoned
+        else:
+            self.lease.is_begun = True
         self.lease.add_reader()
 
     def active_reader(self) -> Any | None:

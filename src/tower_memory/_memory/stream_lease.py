@@ -2,9 +2,13 @@
 
 1. The lease records the tasks that read the stream. A stream may be read by several tasks, one
    after another, and is often finished by another task than began it.
-2. A lease without a reader that will go on is abandoned: the stream was garbage-collected, all
-   its readers have finished, or its reader waits for a lock that this lease blocks. `deadlock`
-   decides this, since the last case needs the locks.
+2. The task that made the call counts as a reader. It may hand the stream over unread and finish,
+   as a task of ``asyncio.gather`` does. Its stream then waits for the first reader, at most
+   30 seconds from the reply on. The limit is needed because nothing tells which task holds an
+   unread stream: it may be the task that wants the lock.
+3. A lease without a reader that will go on is abandoned: the stream was garbage-collected, all
+   its readers have finished and rule 2 does not apply, or its reader waits for a lock that this
+   lease blocks. `deadlock` decides this, since the last case needs the locks.
 """
 
 from __future__ import annotations
@@ -12,22 +16,30 @@ from __future__ import annotations
 from typing import Any, final
 from weakref import ref
 
+from anyio import current_time
+
 from tower_memory._memory.tasks import current_task, is_finished
+
+_UNREAD_SECONDS = 30.0
+"""How long a stream that was handed over unread waits for its first reader."""
 
 
 @final
 class StreamLease:
-    """The readers of one open stream.
+    """The readers of one open stream; made by the task that made the call.
 
     Attributes:
         is_collected: Whether the stream was garbage-collected.
+        is_begun: Whether a task has begun to read, enter or close the stream.
     """
 
-    __slots__ = ("_readers", "is_collected")
+    __slots__ = ("_read_by", "_readers", "is_begun", "is_collected")
 
     def __init__(self) -> None:
+        self.is_begun = False
         self.is_collected = False
         self._readers: list[ref[Any]] = []
+        self._read_by = current_time() + _UNREAD_SECONDS
 
     def add_reader(self) -> None:
         """Record that the current task reads the stream."""
@@ -39,3 +51,7 @@ class StreamLease:
         """Return the latest reader that has not finished, or None."""
         readers = (each() for each in reversed(self._readers))
         return next((reader for reader in readers if not is_finished(reader)), None)
+
+    def waits_for_first_reader(self) -> bool:
+        """Return True if no task has begun to read the stream, and the time for it is not over."""
+        return not self.is_begun and current_time() < self._read_by

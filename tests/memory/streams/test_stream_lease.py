@@ -9,12 +9,12 @@ import anyio
 import pytest
 
 from helpers.layers import TwoSessions, memory_over
-from helpers.locks import count_locks, count_waiters
+from helpers.locks import count_locks, count_waiters, expect_readers_at_once
 from helpers.messages import assistant, user
 from helpers.services import Boom
 from helpers.streams import TextStream, read_all, stream_last
 from helpers.waiting import until
-from tower_memory import InMemorySessionStore, SessionError
+from tower_memory import InMemorySessionStore, SessionConflict, SessionError
 from tower_memory.testing import ScriptedService
 
 
@@ -141,15 +141,98 @@ async def test_no_turn_waits_for_a_stream_whose_readers_have_ended(store):
         except Boom as error:
             failures.append(error)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(failing)
-        await until(count_locks)
-        tasks.start_soon(service, [user("b")])
-
-    with anyio.fail_after(60):
+    with anyio.fail_after(20):  # less than the time for the first reader of a stream
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(failing)
+            await until(count_locks)
+            tasks.start_soon(service, [user("b")])
         await service([user("c")])
     assert failures
     assert len(await store.load("s")) == 4
+
+
+async def receive(service, messages):
+    """Return the stream of a call that a task of its own has made, as of `asyncio.gather`."""
+    streams = []
+
+    async def call():
+        streams.append(await service(messages))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+    return streams.pop()
+
+
+async def test_a_turn_waits_for_a_stream_that_was_received_from_a_finished_task(store):
+    model = ScriptedService("done")
+    stream = await receive(memory_over(store)(stream_last), [user("a")])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(memory_over(store)(model), [user("b")])
+        await until(count_waiters)
+        await anyio.wait_all_tasks_blocked()
+        assert model.requests == []
+        tasks.start_soon(read_all, stream)
+    assert model.requests == [[user("a"), assistant("re: a"), user("b")]]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("way", ["gather", "wait_for", "task group"])
+async def test_a_turn_waits_for_a_stream_received_through_asyncio(store, way):
+    model = ScriptedService("done")
+    call = memory_over(store)(stream_last)([user("a")])
+    if way == "gather":
+        (stream,) = await asyncio.gather(call)
+    elif way == "wait_for":
+        stream = await asyncio.wait_for(asyncio.create_task(call), 60)
+    else:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(call)
+        stream = task.result()
+
+    later = asyncio.create_task(memory_over(store)(model)([user("b")]))
+    await until(count_waiters)
+    await anyio.wait_all_tasks_blocked()
+    assert model.requests == []
+    await read_all(stream)
+    await later
+    assert model.requests == [[user("a"), assistant("re: a"), user("b")]]
+
+
+async def test_a_rejecting_turn_is_refused_while_a_received_stream_is_unread(store):
+    service = memory_over(store, overlap="reject")(ScriptedService(TextStream("a"), "done"))
+    stream = await receive(service, [user("a")])
+    with pytest.raises(SessionConflict):
+        await service([user("b")])
+    assert await read_all(stream) == ["a"]
+
+
+async def test_a_received_stream_that_is_dropped_unread_frees_its_session(store):
+    service = memory_over(store)(ScriptedService(TextStream("a"), "done"))
+    stream = await receive(service, [user("a")])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(service, [user("b")])
+        await until(count_waiters)
+        del stream
+        gc.collect()
+    assert await store.load("s") == [user("b"), assistant("done")]
+
+
+@pytest.mark.parametrize("asks", ["holder", "other task"])
+async def test_a_received_stream_that_stays_unread_frees_its_session_in_time(
+    store, asks, monkeypatch
+):
+    expect_readers_at_once(monkeypatch)
+    service = memory_over(store)(ScriptedService(TextStream("a"), "done"))
+    stream = await receive(service, [user("a")])
+    with anyio.fail_after(60):
+        if asks == "holder":
+            await service([user("b")])
+        else:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(service, [user("b")])
+    assert await read_all(stream) == ["a"]
+    contents = [item["content"] for item in await store.load("s")]
+    assert contents == ["b", "done", "a", "a"]  # a late reader still saves its turn
 
 
 async def test_a_stream_that_several_tasks_read_in_parts_holds_its_session_to_its_end(store):
