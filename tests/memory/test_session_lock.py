@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 
@@ -9,9 +10,16 @@ import anyio
 import pytest
 
 from helpers.layers import memory_over
-from helpers.locks import acquire, assert_no_lock_is_left, count_enclosing_turns, count_waiters
+from helpers.locks import (
+    acquire,
+    assert_no_lock_is_left,
+    count_enclosing_turns,
+    count_waiters,
+    wait_beside_no_time,
+)
 from helpers.messages import user
-from helpers.services import BlockingModel
+from helpers.services import BlockingModel, repeat_last
+from helpers.streams import TextStream
 from helpers.waiting import until
 from tower_memory import (
     InMemorySessionStore,
@@ -207,6 +215,182 @@ async def test_a_task_that_outlives_the_turn_that_started_it_may_take_its_own_tu
         turn_over.set()
 
     assert replies == ["ok"]
+
+
+class LazyWorker:
+    """A turn of session s whose model starts a worker, which takes a turn of that session too.
+
+    Attributes:
+        start: Starts the worker.
+        outcomes: The worker's reply, or the error of its turn.
+    """
+
+    def __init__(self, store, start):
+        self.memory = memory_over(store)
+        self.start = start
+        self.outcomes = []
+        self.has_ended = anyio.Event()
+
+    async def work(self):
+        try:
+            self.outcomes.append(await self.memory(repeat_last)([user("job")]))
+        except SessionError as error:
+            self.outcomes.append(str(error))
+        self.has_ended.set()
+
+    async def model(self, messages):
+        self.start(self.work)
+        await until(lambda: count_waiters() or self.outcomes)
+        return await repeat_last(messages)
+
+    async def waiting_model(self, messages):
+        self.start(self.work)
+        await self.has_ended.wait()
+        return await repeat_last(messages)
+
+
+async def assert_both_turns_were_saved(store, worker):
+    """Check that the worker's turn came after the turn in which it was started."""
+    assert worker.outcomes == ["re: job"]
+    contents = [item["content"] for item in await store.load("s")]
+    assert contents == ["first", "re: first", "job", "re: job"]
+
+
+async def test_a_worker_started_in_a_turn_may_wait_for_it_if_its_task_group_is_outside(store):
+    async with anyio.create_task_group() as tasks:
+        worker = LazyWorker(store, tasks.start_soon)
+        tasks.start_soon(worker.memory(worker.model), [user("first")])
+    await assert_both_turns_were_saved(store, worker)
+
+
+async def test_a_worker_started_in_a_turn_may_wait_for_it_if_its_context_is_empty(store):
+    async with anyio.create_task_group() as tasks:
+        worker = LazyWorker(store, lambda work: contextvars.Context().run(tasks.start_soon, work))
+        await worker.memory(worker.model)([user("first")])
+    await assert_both_turns_were_saved(store, worker)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_bare_task_started_in_a_turn_may_wait_for_it_if_its_context_is_empty(store):
+    started = []
+    worker = LazyWorker(
+        store,
+        lambda work: started.append(asyncio.create_task(work(), context=contextvars.Context())),
+    )
+    await worker.memory(worker.model)([user("first")])
+    await started[0]
+    await assert_both_turns_were_saved(store, worker)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("group", [anyio.create_task_group, asyncio.TaskGroup, None])
+async def test_a_task_that_the_turn_may_wait_for_raises_and_the_error_names_the_remedy(
+    store, group
+):
+    started = []
+
+    async def run(group):
+        def start(work):
+            if isinstance(group, anyio.abc.TaskGroup):
+                group.start_soon(work)
+            else:
+                started.append((group or asyncio).create_task(work()))
+
+        worker = LazyWorker(store, start)
+        await worker.memory(worker.model)([user("first")])
+        return worker
+
+    if group is None:
+        worker = await run(None)
+    else:
+        async with group() as tasks:
+            worker = await run(tasks)
+
+    (error,) = worker.outcomes
+    assert "would wait for itself" in error
+    assert "asyncio.create_task(..., context=contextvars.Context())" in error
+
+
+async def test_a_task_deep_in_a_task_group_of_the_turn_raises(store):
+    outcomes = []
+
+    async def work():
+        worker = LazyWorker(store, None)
+        await worker.work()
+        outcomes.extend(worker.outcomes)
+
+    async def nest(levels):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(*((nest, levels - 1) if levels else (work,)))
+
+    async def model(messages):
+        await nest(2)
+        return await repeat_last(messages)
+
+    with anyio.fail_after(30):  # it raises at once
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(memory_over(store)(model), [user("first")])
+
+    assert len(outcomes) == 1
+    assert "would wait for itself" in outcomes[0]
+
+
+@pytest.mark.parametrize("names_the_loop", [False, True])
+async def test_a_task_that_a_thread_of_the_turn_starts_raises(store, names_the_loop):
+    token = anyio.lowlevel.current_token() if names_the_loop else None
+
+    async def model(messages):
+        worker = LazyWorker(store, None)
+        run = functools.partial(anyio.from_thread.run, worker.work, token=token)
+        await anyio.to_thread.run_sync(run)
+        outcomes.extend(worker.outcomes)
+        return await repeat_last(messages)
+
+    outcomes = []
+    with anyio.fail_after(30):  # it raises at once
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(memory_over(store)(model), [user("first")])
+    assert "would wait for itself" in outcomes[0]
+
+
+async def test_a_turn_that_waits_for_its_worker_does_not_hang_for_ever(store, monkeypatch):
+    wait_beside_no_time(monkeypatch)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            worker = LazyWorker(store, tasks.start_soon)
+            tasks.start_soon(worker.memory(worker.waiting_model), [user("first")])
+
+    assert "would wait for itself" in worker.outcomes[0]
+    assert [item["content"] for item in await store.load("s")] == ["first", "re: first"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_worker_of_another_tree_of_tasks_than_its_turn_raises(store):
+    async with anyio.create_task_group() as tasks:
+        worker = LazyWorker(store, tasks.start_soon)
+        await asyncio.create_task(worker.memory(worker.model)([user("first")]))
+    assert "would wait for itself" in worker.outcomes[0]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # only asyncio keeps a finished task
+async def test_a_worker_raises_if_the_task_that_started_it_has_finished_before_its_turn(store):
+    is_over = anyio.Event()
+
+    async def later():
+        await is_over.wait()
+        await worker.work()
+
+    async def stream(_messages):
+        tasks.start_soon(later)
+        return TextStream("a")
+
+    worker = LazyWorker(store, None)
+    async with anyio.create_task_group() as tasks:
+        call = asyncio.create_task(memory_over(store)(stream)([user("first")]))
+        async with await call:
+            is_over.set()
+            await worker.has_ended.wait()
+    assert "would wait for itself" in worker.outcomes[0]
 
 
 async def test_turns_that_each_start_the_task_of_the_next_do_not_accumulate(store):

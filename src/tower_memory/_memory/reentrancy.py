@@ -1,7 +1,15 @@
 """Re-entrancy: which turns the running code is part of.
 
-A context variable holds these turns. Tasks inherit it, so a tool that a turn starts in a task of
-its own is part of the turn as well. A turn that has released its lock no longer counts.
+1. A context variable holds these turns. Tasks inherit it, so a tool that a turn starts in a task of
+   its own is part of the turn as well. A turn that has released its lock no longer counts.
+2. A worker that is first started inside a turn inherits the variable too, but the turn does not
+   wait for it. If its task group was opened outside the turn's task, the worker runs beside the
+   turn, and may wait for it. The turn may still wait for the worker, through a queue or a thread.
+   Therefore that wait has a limit (see session_lock.py).
+3. Nothing tells whether a turn waits for a bare asyncio task, for a task of an
+   ``asyncio.TaskGroup`` or for one of a task group that the turn's own task has opened. Such a
+   task counts as part of the turn: a wrong error is better than a turn that waits for ever. A
+   task that is started with an empty `contextvars.Context` is part of no turn.
 """
 
 from __future__ import annotations
@@ -9,23 +17,43 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import Any, NamedTuple
+from weakref import ref
 
 from tower_memory._memory.lock_state import LockHolder
+from tower_memory._memory.tasks import current_task, is_started_beside
 
-_turns: ContextVar[tuple[LockHolder, ...]] = ContextVar("tower_memory_turns", default=())
+
+class _Part(NamedTuple):
+    """A turn that code is part of, and the task that runs this code."""
+
+    turn: LockHolder
+    task: ref[Any]
+
+
+_turns: ContextVar[tuple[_Part, ...]] = ContextVar("tower_memory_turns", default=())
 
 
 def enclosing_turns() -> tuple[LockHolder, ...]:
     """Return the turns that the running code is part of, outermost first."""
-    return tuple(turn for turn in _turns.get() if not turn.is_released)
+    return tuple(turn for turn, task in _inherited() if not is_started_beside(task()))
+
+
+def inherited_turns() -> tuple[LockHolder, ...]:
+    """Return the enclosing turns, and those that the running code was started in and is beside."""
+    return tuple(part.turn for part in _inherited())
 
 
 @contextmanager
 def inside(turn: LockHolder) -> Generator[None]:
     """Make the code in this context, and the tasks that it starts, part of *turn*."""
-    token = _turns.set((*enclosing_turns(), turn))
+    token = _turns.set((*_inherited(), _Part(turn, ref(current_task()))))
     try:
         yield
     finally:
         with suppress(ValueError):  # finalized in another context, which has its own value
             _turns.reset(token)
+
+
+def _inherited() -> tuple[_Part, ...]:
+    return tuple(part for part in _turns.get() if not part.turn.is_released)

@@ -17,15 +17,18 @@ number of turns may wait.
 2. The queue is first come, first served. A cancelled waiter leaves the queue.
 3. A turn inside another turn may need a lock that the other turn blocks (see reentrancy.py).
    This would be a deadlock, so it raises (see deadlock.py).
-4. Any task may release a lock, since a stream is often finished by another task than began it
+4. Code beside a turn that it was started in waits for it at most 60 seconds, then this raises as
+   well: that turn may wait for this code in a way that cannot be seen.
+5. Any task may release a lock, since a stream is often finished by another task than began it
    (see stream_lease.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import inf
 
-from anyio import Event, move_on_after
+from anyio import Event, current_time, move_on_after
 from anyio.lowlevel import RunVar, checkpoint
 
 from tower_memory._errors import SessionConflict
@@ -36,7 +39,7 @@ from tower_memory._memory.deadlock import (
     waiting_for,
 )
 from tower_memory._memory.lock_state import LockHolder, LockKey, SessionLock, Waiter
-from tower_memory._memory.reentrancy import enclosing_turns
+from tower_memory._memory.reentrancy import enclosing_turns, inherited_turns
 
 _ROUNDS = 2
 """How often to yield to the event loop before a stream without a reader counts as abandoned.
@@ -46,6 +49,9 @@ The task that will read it may not have started yet.
 
 _POLL_SECONDS = 0.25
 """Interval at which the first waiter checks a stream's readers, as no event tells their end."""
+
+_BESIDE_SECONDS = 60.0
+"""How long code may wait for a turn that it was started in and runs beside."""
 
 _locks: RunVar[dict[LockKey, SessionLock]] = RunVar("tower_memory_locks")
 
@@ -82,13 +88,15 @@ async def acquire(store: object, session_id: str, *, wait: bool) -> LockHolder:
 async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:
     """Wait until the lock is granted; leave the queue if the wait fails or is cancelled."""
     waiter, turns = Waiter(), enclosing_turns()
+    latest = current_time() + _BESIDE_SECONDS if inherited_turns() != turns else inf
     lock.waiters.append(waiter)
 
     try:
         with waiting_for(lock, turns):
             while waiter.granted is None:
-                check_deadlock(lock, turns, session_id)
-                await _wait_until_woken(lock, waiter)
+                is_late = current_time() >= latest
+                check_deadlock(lock, inherited_turns() if is_late else turns, session_id)
+                await _wait_until_woken(lock, waiter, inf if is_late else latest)
     except BaseException:
         if waiter.granted is None:
             lock.waiters.remove(waiter)
@@ -100,13 +108,13 @@ async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:
     return waiter.granted
 
 
-async def _wait_until_woken(lock: SessionLock, waiter: Waiter) -> None:
-    """Wait until the waiter is woken; the first waiter also ends abandoned leases."""
-    seconds: float | None = None
+async def _wait_until_woken(lock: SessionLock, waiter: Waiter, latest: float) -> None:
+    """Wait until the waiter is woken or *latest*; the first waiter also ends abandoned leases."""
+    seconds = latest - current_time()
     if waiter is lock.waiters[0]:
         await _end_abandoned_leases(lock)
         if leased_blockers(lock):
-            seconds = _POLL_SECONDS
+            seconds = min(seconds, _POLL_SECONDS)
 
     with move_on_after(seconds):
         await waiter.woken.wait()

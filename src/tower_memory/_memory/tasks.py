@@ -10,9 +10,9 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from anyio import get_current_task
+from anyio import TaskInfo, get_current_task, get_running_tasks
 
-from tower_memory._portal import remote_task
+from tower_memory._portal import is_asyncio, remote_task
 
 
 def current_task() -> Any:
@@ -30,3 +30,34 @@ def is_finished(task: Any) -> bool:
     if task is None or isinstance(task, asyncio.Task):
         return task is None or task.done()
     return getattr(task, "cr_frame", task) is None
+
+
+def is_started_beside(task: Any) -> bool:
+    """Return True if the current task belongs to a task group that was opened outside *task*.
+
+    False if it is *task*, or if a task group inside *task* waits for it, or if this is not known.
+    """
+    if task is None or task is current_task() or remote_task.get() is not None:
+        return False
+
+    # Trio's root task has all tasks as descendants, even those that a thread has started.
+    has_roots = is_asyncio()
+    running = (each for each in get_running_tasks() if has_roots or each.parent_id is not None)
+    tasks: dict[int | None, TaskInfo] = {each.id: each for each in running}
+    coroutine = task.get_coro() if isinstance(task, asyncio.Task) else task
+    other = next((each for each in tasks.values() if each.coro is coroutine), None)
+    if other is None:
+        return False
+
+    # Task groups form trees of tasks. Another tree may have been started by code inside *task*.
+    ancestors = _ancestors(get_current_task(), tasks)
+    return other.id not in ancestors and ancestors[-1] == _ancestors(other, tasks)[-1]
+
+
+def _ancestors(task: TaskInfo, tasks: dict[int | None, TaskInfo]) -> list[int]:
+    """Return the ids of *task* and of the tasks whose task groups it runs in, outermost last."""
+    ids = [task.id]
+    while (parent := tasks.get(task.parent_id)) is not None:
+        task = parent
+        ids.append(task.id)
+    return ids
