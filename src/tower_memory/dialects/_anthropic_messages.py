@@ -17,9 +17,9 @@ from tower_memory.dialects._anthropic_rules import (
     AnthropicRules,
     from_user,
     is_paused,
+    with_paired_server_tools,
     without_old_thinking,
     without_refused_exchanges,
-    without_unfinished_server_calls,
 )
 from tower_memory.dialects._anthropic_stream import assemble_message
 from tower_memory.dialects._builtins import to_builtins
@@ -100,7 +100,7 @@ class AnthropicMessages:
         past = from_user(without_refused_exchanges(check_roles(history, "history")))
         if is_cut:
             past = without_old_thinking(past, new)
-        past = without_unfinished_server_calls(past, new)
+        past = with_paired_server_tools(past, new)
         past = from_user(apply_rules(RULES, past, new, _RULES, now=0))
         conversation = repair(past, new, _RULES)
         return replace_messages(request, "messages", [*instructions, *conversation])

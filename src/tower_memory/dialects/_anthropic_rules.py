@@ -93,8 +93,11 @@ class AnthropicRules(ProviderRules):
         if type(content) is not list:
             return isinstance(content, str) and not is_blank(content)
 
-        is_thinking_last = bool(content) and field(content[-1], "type") in _THINKING
-        return bool(content) and not is_thinking_last and all(map(_is_clean_block, content))
+        if not content or field(content[-1], "type") in _THINKING:
+            return False
+        first_call = next((n for n, block in enumerate(content) if _is_call(block)), len(content))
+        has_calls_last = all(map(_is_call, content[first_call:]))
+        return has_calls_last and all(map(_is_clean_block, content))
 
 
 def _is_clean_block(block: Any) -> bool:
@@ -109,7 +112,8 @@ def _is_clean_block(block: Any) -> bool:
         case {"type": "tool_use"}:
             return not _is_broken(block)
         case {"type": str(kind)}:
-            return not kind.endswith("_tool_use")  # it needs the result of the provider's own tool
+            # The provider's own tools need both call and result.
+            return kind == "tool_result" or not kind.endswith(("_tool_use", "_tool_result"))
         case _:
             return False
 
@@ -177,32 +181,43 @@ def without_old_thinking(history: Sequence[Any], new: Sequence[Any]) -> list[Any
     return [message for message in [*old, *history[last:]] if message is not None]
 
 
-def without_unfinished_server_calls(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
-    """Leave out calls of the provider's own tools without a result.
+def with_paired_server_tools(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
+    """Leave out calls of the provider's own tools without a result, and results without a call.
 
-    Such a call stays if its result may still come: it is in the last message of *history*, and
-    *new* has nothing, or only results of other tools
+    A call stays if its result may still come: it is in the last message of *history*, and *new* has
+    nothing, or only results of other tools
     (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``pause_turn``).
     """
     conversation = [*history, *new]
     brings_results_only = all(map(has_no_user_content, new))
 
     messages: list[Any] = []
+    called: set[Any] = set()
     for number, message in enumerate(history):
+        blocks = list_field(message, "content")
+        called.update(field(block, "id") for block in blocks if _is_server_call(block))
+
         nearby = conversation[number : number + 3]  # results of other tools may come first
-        blocks = (block for each in nearby for block in list_field(each, "content"))
-        answered = {field(block, "tool_use_id") for block in blocks}
-        if not (brings_results_only and number == len(history) - 1):
-            message = with_blocks(message, partial(_is_finished, answered=answered))  # noqa: PLW2901
-        messages.append(message)
+        later = (block for each in nearby for block in list_field(each, "content"))
+        answered = {field(block, "tool_use_id") for block in later}
+        may_wait = brings_results_only and number == len(history) - 1
+        is_paired = partial(_is_paired, called=called, answered=called if may_wait else answered)
+        messages.append(with_blocks(message, is_paired))
 
     return [message for message in messages if message is not None]
 
 
-def _is_finished(block: Any, answered: set[Any]) -> bool:
-    """Return True unless *block* is a call of the provider's own tool without a result."""
-    is_server_call = str(field(block, "type")).endswith("_tool_use")
-    return not is_server_call or field(block, "id") in answered
+def _is_server_call(block: Any) -> bool:
+    """Return True if *block* is a call that the provider runs itself."""
+    return str(field(block, "type")).endswith("_tool_use")
+
+
+def _is_paired(block: Any, called: set[Any], answered: set[Any]) -> bool:
+    """Return True unless *block* is a server's call without a result, or a result without call."""
+    if _is_server_call(block):
+        return field(block, "id") in answered
+    is_server_result = str(field(block, "type")).endswith("_tool_result")
+    return not is_server_result or field(block, "tool_use_id") in called
 
 
 def _is_not_thinking(block: Any) -> bool:
@@ -228,25 +243,30 @@ def with_blocks(message: Any, select: Callable[[Any], bool]) -> Any | None:
 def with_sendable_calls(message: Any, place: Place) -> Any | None:
     """Mend tool calls with broken input or without a name; leave out unanswered ones.
 
-    The input must be an object; of a reply that was cut off, the last call may be incomplete
-    (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``max_tokens``).
+    1. The input must be an object. Of a reply that was cut off, the last call may be incomplete
+       (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``max_tokens``).
+    2. Calls must be the last blocks of a message (anomalyco/opencode, recorded refusals of the
+       API). If the reply went on after an unanswered call, the call did not wait for a result: the
+       server's code made it.
     """
     content = field(message, "content")
     if not isinstance(content, list):
         return message
 
     was_cut = field(message, "stop_reason") in _CUT_REASONS
-    blocks: list[Any] = []
+    others: list[Any] = []
+    calls: list[Any] = []
     number = 0  # of the tool call
     for position, block in enumerate(content):
         if not _is_call(block):
-            blocks.append(block)
+            others.append(block)
             continue
-        is_broken = _is_broken(block) or (was_cut and position == len(content) - 1)
+        goes_on = not all(map(_is_call, content[position:]))
+        is_broken = _is_broken(block) or goes_on or (was_cut and block is content[-1])
         if not (is_broken and number in place.unanswered):
-            blocks.append(_mend(block))
+            calls.append(_mend(block))
         number += 1
-    return {**message, "content": blocks}
+    return {**message, "content": [*others, *calls]}
 
 
 def _is_broken(call: Any) -> bool:

@@ -153,7 +153,9 @@ def _check_output(item: Mapping[str, Any], where: str) -> None:
 def _check_call_id(item: Mapping[str, Any], where: str) -> None:
     """Refuse a call id that is empty or longer than 64 (``FunctionCallOutputItemParam``).
 
-    For calls: https://github.com/decolua/9router/issues/393.
+    For calls: https://github.com/decolua/9router/issues/393. The output of a local shell names its
+    call in ``id`` (``LocalShellCallOutput`` in the client ``openai``).
     """
-    call_id = check_text(item.get("call_id"), f"{where}.call_id")
-    refuse_if(len(call_id) > 64, f"Invalid '{where}.call_id': string too long")
+    key = "id" if item["type"] == "local_shell_call_output" else "call_id"
+    call_id = check_text(item.get(key), f"{where}.{key}")
+    refuse_if(len(call_id) > 64, f"Invalid '{where}.{key}': string too long")

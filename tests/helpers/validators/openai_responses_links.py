@@ -61,7 +61,7 @@ def _check_pairs(items: Sequence[Mapping[str, Any]]) -> None:
             if item.get("async") is not True:
                 unanswered.add(key)
         elif kind in OUTPUTS.values():
-            key = (kind, item["call_id"])
+            key = (kind, item["id" if kind == "local_shell_call_output" else "call_id"])
             refuse_if(key not in calls and not may_be_stored, f"No tool call found for {kind}")
             unanswered.discard(key)
     refuse_if(unanswered, "No tool output found for function call")
