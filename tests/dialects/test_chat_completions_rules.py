@@ -29,7 +29,7 @@ def test_an_empty_reply_is_sent_back_with_a_text_that_says_so():
     thought = {**assistant(None), "reasoning_content": "Hm"}
     assert chat([user("a"), thought]) == [user("a"), {**thought, "content": EMPTY_MESSAGE}]
     refused = {**assistant(None), "refusal": "No."}
-    assert chat([user("a"), refused]) == [user("a"), refused]
+    assert chat([user("a"), refused]) == [user("a"), {**assistant("No."), "refusal": None}]
 
 
 def test_fields_that_client_libraries_add_to_a_reply_are_not_sent_back():

@@ -30,7 +30,7 @@ _ADDED_FIELDS: Final = frozenset(
 )
 """Fields that servers and clients add with a zero value, such as an empty text."""
 
-_CONTENT_SUBSTITUTES: Final = ("tool_calls", "function_call", "refusal", "audio")
+_CONTENT_SUBSTITUTES: Final = ("tool_calls", "function_call", "audio")
 """Fields that a message of the assistant may have instead of content."""
 
 _EXPIRY_MARGIN: Final = 60
@@ -84,7 +84,7 @@ class ChatRules(ProviderRules):
             return has_content or item.get("role") == "tool"
 
         calls, refusal = item.get("tool_calls"), item.get("refusal")
-        has_substitute = bool(calls or refusal) and content is None and "content" in item
+        has_substitute = bool(calls) and content is None and "content" in item
         return (
             _ADDED_FIELDS.isdisjoint(item.keys() - {"tool_calls", "name", "refusal"})
             and (has_content or has_substitute)
@@ -245,8 +245,8 @@ def with_content(message: dict[str, Any], _place: Place) -> dict[str, Any]:
     """Leave out blank text parts, and give a message without any content a text.
 
     OpenAI requires content or calls (langchain-ai/langchain#4139); Mistral's chat templates refuse
-    an assistant's message with neither (All-Hands-AI/OpenHands#8685). The message stays, since they
-    also require that the roles alternate.
+    an assistant's message with neither (All-Hands-AI/OpenHands#8685), and know no refusal. The
+    message stays, since they also require that the roles alternate.
     """
     content = message.get("content")
     if isinstance(content, list):
@@ -254,8 +254,11 @@ def with_content(message: dict[str, Any], _place: Place) -> dict[str, Any]:
     if message.get("role") == "tool":
         return message
 
+    refusal = message.get("refusal")
     if content and not is_blank(content):
         return {**message, "content": content}
+    if isinstance(refusal, str) and not is_blank(refusal):
+        return {**message, "content": refusal, "refusal": None}
     if any(map(message.get, _CONTENT_SUBSTITUTES)):
         return {**message, "content": content or None}
     return {**message, "content": EMPTY_MESSAGE}

@@ -1,0 +1,217 @@
+"""No reply makes a provider refuse the later requests of its session.
+
+Replies are generated: whole, streamed or broken off anywhere, with every fault that is known of
+real providers. Each request of the session must pass the provider's validator.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.messages import user
+from helpers.reply_strategies import anthropic_reply, chat_reply, responses_reply
+from helpers.validators import (
+    check_anthropic,
+    check_mistral,
+    check_openai_chat,
+    check_openai_responses,
+    check_vllm,
+)
+from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveError, SaveSession
+from tower_memory.dialects import AnthropicMessages, ChatCompletions, OpenAIResponses
+from tower_memory.windows import LastItems, LastTurns, TokenBudget
+
+
+class Provider:
+    """A provider that validates each request, and replies anything.
+
+    Attributes:
+        dialect: The provider's dialect.
+        field: Name of the field of a request for its messages.
+        strategy: Strategy for replies.
+        extra: Other fields of each request.
+    """
+
+    dialect: Any
+    field = "messages"
+    strategy: Any
+
+    def __init__(self, replies, choices):
+        self.replies = replies
+        self.choices = choices
+        self.extra = {}
+
+    async def __call__(self, request):
+        self.check(request[self.field])
+        return self.replies.pop().response()
+
+    def check(self, messages):
+        """Raise `Refused` if the provider would refuse *messages*."""
+        raise NotImplementedError
+
+    def results(self, item):
+        """Return messages with results of some of the tool calls of the last stored *item*."""
+        raise NotImplementedError
+
+    def is_answered(self):
+        """Return True if the next tool call gets a result."""
+        return self.choices.pop()
+
+
+class ChatProvider(Provider):
+    dialect = ChatCompletions()
+    strategy = chat_reply()
+
+    def check(self, messages):
+        sent = (message.get("audio") or {} for message in messages)
+        expiry = {each["id"]: float(each["id"].partition("_")[2]) for each in sent if each}
+        check_openai_chat(messages, audio_expires_at=expiry, now=time.time())
+        check_mistral(messages)
+        check_vllm(messages)
+
+    def results(self, item):
+        return [
+            {"role": "tool", "tool_call_id": call["id"], "content": "done"}
+            for call in item.get("tool_calls") or ()
+            if self.is_answered()
+        ]
+
+
+class AnthropicProvider(Provider):
+    dialect = AnthropicMessages()
+    strategy = anthropic_reply()
+
+    def check(self, messages):
+        check_anthropic(messages)
+
+    def results(self, item):
+        blocks = [block for block in item["content"] if isinstance(block, dict)]
+        results = [
+            {"type": "tool_result", "tool_use_id": block["id"], "content": "done"}
+            for block in blocks
+            if block["type"] == "tool_use" and self.is_answered()
+        ]
+        return [user(results)] if results else []
+
+
+ID_PREFIXES = {
+    "computer_call": "cu",
+    "custom_tool_call": "ctc",
+    "function_call": "fc",
+    "message": "msg",
+    "reasoning": "rs",
+    "web_search_call": "ws",
+}
+
+
+class ResponsesProvider(Provider):
+    """OpenAI's responses: items have ids, which the server knows if it stores responses.
+
+    It forgets them when the user has asked again, as if a month had passed.
+    """
+
+    dialect = OpenAIResponses()
+    field = "input"
+    strategy = responses_reply()
+
+    def __init__(self, replies, choices):
+        super().__init__([self.numbered(*each) for each in enumerate(replies)], choices)
+        self.extra = {"store": choices.pop()}
+        self.known = set()
+        self.reasons = dict(pair for reply in self.replies for pair in self.reasoned(reply))
+
+    @staticmethod
+    def numbered(turn, reply):
+        """Return *reply* with ids for its items."""
+        reply = copy.deepcopy(reply)
+        for index, item in enumerate(reply.whole["output"]):
+            item["id"] = f"{ID_PREFIXES[item['type']]}_{turn}_{index}"
+        return reply
+
+    @staticmethod
+    def reasoned(reply):
+        """Yield the id of each item with that of the reasoning which led to it."""
+        reasoning = None
+        for item in reply.whole["output"]:
+            if item["type"] == "reasoning":
+                reasoning = item["id"]
+            elif reasoning is not None:
+                yield item["id"], reasoning
+
+    async def __call__(self, request):
+        ids = [item["id"] for item in self.replies[-1].whole["output"]]
+        stream = await super().__call__(request)
+        self.known.update(ids if request["store"] else ())
+        return stream
+
+    def check(self, items):
+        if items[-1].get("role") == "user":
+            self.known = set()
+        check_openai_responses(items, stored_ids=frozenset(self.known))
+
+        # "Item 'msg_...' was provided without its required 'reasoning' item" (vercel/ai#7543)
+        ids = {item.get("id") for item in items}
+        assert all(self.reasons.get(each, each) in ids for each in ids)
+
+    def results(self, item):
+        kinds = ("function_call", "custom_tool_call")
+        if item.get("type") not in kinds or not self.is_answered():
+            return []
+        return [{"type": f"{item['type']}_output", "call_id": item["call_id"], "output": "done"}]
+
+
+windows = st.one_of(
+    st.none(),
+    st.builds(LastTurns, st.integers(1, 3)),
+    st.builds(LastItems, st.integers(0, 8)),
+    st.builds(TokenBudget, st.integers(0, 200)),
+)
+
+
+async def ask(service, request):
+    """Send *request*, and read the reply if it is a stream."""
+    try:
+        response = await service(request)
+        if hasattr(response, "__aiter__"):
+            async for _ in response:
+                pass
+    except (ConnectionError, SaveError):
+        pass  # the stream broke off, or the provider reported that the reply failed
+
+
+@pytest.mark.parametrize("kind", [ChatProvider, AnthropicProvider, ResponsesProvider])
+@given(
+    data=st.data(),
+    choices=st.lists(st.booleans(), min_size=30, max_size=30),
+    window=windows,
+    limit=st.none() | st.integers(0, 8),
+)
+async def test_the_provider_accepts_every_request_whatever_it_replied(
+    kind, data, choices, window, limit
+):
+    """Whatever a provider replied before, it accepts each later request of the session."""
+    replies = data.draw(st.lists(kind.strategy, min_size=2, max_size=4))
+    store, provider = InMemorySessionStore(), kind(replies, choices)
+    layer = MemoryLayer(
+        LoadSession(store, limit=limit),
+        SaveSession(store),
+        session_id="s",
+        dialect=provider.dialect,
+        window=window,
+        keep_interrupted=choices.pop(),
+    )
+    service = layer(provider)
+
+    new = [user("question")]
+    while provider.replies:
+        await ask(service, {provider.field: new, **provider.extra})
+        items = await store.load("s")
+        is_whole = window is None and limit is None
+        results = provider.results(items[-1]) if items and is_whole else []
+        new = results or [user("another question")]

@@ -1,0 +1,307 @@
+"""Hypothesis strategies for replies with every fault that is known of real providers."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import strategies as st
+
+TEXTS = st.sampled_from(["", " \n", "Hello!", "two words"])
+ARGUMENTS = st.sampled_from(["{}", '{"at": "x"}', '{"at": "', "", "[1]", "null", "not JSON"])
+NAMES = st.sampled_from(["f", "f", "get_weather", ""])
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply of a provider: whole, or a stream that ends or breaks off.
+
+    ``chunks`` is None for a whole reply. Only the first ``end`` chunks arrive; if these are not
+    all, the connection breaks.
+    """
+
+    whole: dict[str, Any]
+    chunks: list[dict[str, Any]] | None = None
+    end: int = 0
+
+    def response(self):
+        """Return what the client returns to its caller."""
+        return self.whole if self.chunks is None else self._stream()
+
+    async def _stream(self):
+        for chunk in self.chunks[: self.end]:
+            yield chunk
+        if self.end < len(self.chunks):
+            msg = "the connection broke"
+            raise ConnectionError(msg)
+
+
+@st.composite
+def replies(draw, wholes, to_chunks):
+    """Draw a reply, whole or streamed; *to_chunks(draw, whole)* returns its chunks."""
+    whole = draw(wholes)
+    if draw(st.booleans()):
+        return Reply(whole)
+    chunks = to_chunks(draw, whole)
+    return Reply(whole, chunks, draw(st.integers(0, len(chunks))))
+
+
+def pieces(draw, text):
+    """Draw two parts of *text*, as it may arrive."""
+    middle = draw(st.integers(0, len(text)))
+    return text[:middle], text[middle:]
+
+
+# Chat completions
+
+
+def optional(**fields):
+    """Draw a mapping that may have each of *fields*."""
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+@st.composite
+def chat_calls(draw):
+    count = draw(st.integers(0, 2))
+    return [
+        {
+            "id": f"call_{number}",
+            **draw(optional(type=st.just("function"))),
+            "function": draw(optional(name=NAMES, arguments=ARGUMENTS)),
+        }
+        for number in range(count)
+    ]
+
+
+@st.composite
+def audio(draw):
+    seconds = draw(st.sampled_from([-1000, 1000]))
+    transcript = draw(st.sampled_from(["", "spoken"]))
+    expires_at = int(time.time()) + seconds
+    # The id tells the validator when the audio expires.
+    return {"id": f"audio_{expires_at}", "expires_at": expires_at, "transcript": transcript}
+
+
+chat_messages = st.builds(
+    lambda fields: {"role": "assistant", **fields},
+    optional(
+        content=st.none() | TEXTS | st.lists(TEXTS.map(lambda t: {"type": "text", "text": t})),
+        tool_calls=st.none() | chat_calls(),
+        function_call=st.just({"name": "", "arguments": ""}),
+        audio=st.just({"id": ""}) | audio(),
+        refusal=st.sampled_from([None, "", "I can't."]),
+        reasoning_content=st.sampled_from(["", "Hm."]),
+        annotations=st.just([]),
+        name=st.just(""),
+    ),
+)
+
+
+def completion(message, finish_reason="stop"):
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
+    return {"object": "chat.completion", "choices": [choice]}
+
+
+def chat_chunks(draw, whole):
+    message = whole["choices"][0]["message"]
+    calls = message.get("tool_calls") or []
+    rest = {key: value for key, value in message.items() if key not in ("content", "tool_calls")}
+    deltas: list[dict[str, Any]] = [rest]
+
+    content = message.get("content")
+    if isinstance(content, str):
+        deltas += [{"content": piece} for piece in pieces(draw, content)]
+    elif content:
+        deltas.append({"content": content})
+
+    for index, call in enumerate(calls):
+        numbered = {"index": index} if draw(st.booleans()) else {}
+        first, last = pieces(draw, call["function"].get("arguments", ""))
+        deltas.append(
+            {
+                "tool_calls": [
+                    {**numbered, **call, "function": {**call["function"], "arguments": first}}
+                ]
+            }
+        )
+        deltas.append({"tool_calls": [{**numbered, "function": {"arguments": last}}]})
+
+    reason = draw(st.sampled_from(["stop", "length", "tool_calls", None, ""]))
+    reasons = [*[None] * (len(deltas) - 1), reason]
+    return [
+        {"choices": [{"index": 0, "delta": delta, "finish_reason": each}]}
+        for delta, each in zip(deltas, reasons, strict=True)
+    ]
+
+
+def chat_reply():
+    """Return a strategy for replies of chat completions."""
+    return replies(chat_messages.map(completion), chat_chunks)
+
+
+# Anthropic
+
+
+@st.composite
+def blocks(draw):
+    numbers = range(draw(st.integers(0, 4)))
+    return [draw(block(number)) for number in numbers]
+
+
+def block(number):
+    inputs = st.sampled_from([{}, {"at": "x"}])
+    return st.one_of(
+        TEXTS.map(lambda text: {"type": "text", "text": text}),
+        st.sampled_from(["", "sig"]).map(
+            lambda signature: {"type": "thinking", "thinking": "Hm.", "signature": signature}
+        ),
+        st.builds(
+            lambda name, value: {
+                "type": "tool_use",
+                "id": f"call_{number}",
+                "name": name,
+                "input": value,
+            },
+            NAMES,
+            inputs,
+        ),
+        st.just({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}),
+        st.just({"type": "web_search_tool_result", "tool_use_id": "s", "content": []}),
+    )
+
+
+STOP_REASONS = st.sampled_from(["end_turn", "tool_use", "max_tokens", "refusal", "pause_turn"])
+
+
+def unique_server_calls(content):
+    """Return *content* with at most one call of a server's tool, which its result follows."""
+    kinds = ("server_tool_use", "web_search_tool_result")
+    seen: list[str] = []
+    kept = []
+    for each in content:
+        if each["type"] in kinds and (each["type"] in seen or "web_search_tool_result" in seen):
+            continue
+        seen.append(each["type"])
+        kept.append(each)
+    return kept
+
+
+anthropic_messages = st.builds(
+    lambda content, reason: {"role": "assistant", "content": content, "stop_reason": reason},
+    blocks().map(unique_server_calls),
+    STOP_REASONS,
+)
+
+
+def anthropic_events(draw, whole):
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"role": "assistant", "content": []}}
+    ]
+    for index, each in enumerate(whole["content"]):
+        start, deltas = begun_block(draw, each)
+        events.append({"type": "content_block_start", "index": index, "content_block": start})
+        events += [
+            {"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas
+        ]
+        events.append({"type": "content_block_stop", "index": index})
+    events.append({"type": "message_delta", "delta": {"stop_reason": whole["stop_reason"]}})
+    return [*events, {"type": "message_stop"}]
+
+
+def begun_block(draw, block):
+    """Return the start of *block*, and the deltas that complete it."""
+    match block["type"]:
+        case "text":
+            deltas = [{"type": "text_delta", "text": each} for each in pieces(draw, block["text"])]
+            return {**block, "text": ""}, deltas
+        case "thinking":
+            signed = {"type": "signature_delta", "signature": block["signature"]}
+            thought = {"type": "thinking_delta", "thinking": "Hm."}
+            return {**block, "thinking": "", "signature": ""}, [thought, signed]
+        case "tool_use":
+            text = draw(st.just(json.dumps(block["input"])) | ARGUMENTS)
+            deltas = [
+                {"type": "input_json_delta", "partial_json": each} for each in pieces(draw, text)
+            ]
+            return {**block, "input": {}}, deltas
+        case _:
+            return block, []
+
+
+def anthropic_reply():
+    """Return a strategy for replies of Anthropic's messages."""
+    return replies(anthropic_messages, anthropic_events)
+
+
+# Responses
+
+
+def response_item(number):
+    text = TEXTS.map(lambda text: {"type": "output_text", "text": text, "annotations": []})
+    status = st.sampled_from(["completed", "incomplete"])
+    return st.one_of(
+        st.builds(
+            lambda parts: {"type": "message", "role": "assistant", "content": parts},
+            st.lists(text, max_size=2),
+        ),
+        st.builds(
+            lambda extra: {"type": "reasoning", "summary": [], **extra},
+            optional(encrypted_content=st.just("x") | st.none()),
+        ),
+        st.builds(
+            lambda name, arguments, status: {
+                "type": "function_call",
+                "call_id": f"call_{number}",
+                "name": name,
+                "arguments": arguments,
+                "status": status,
+            },
+            NAMES,
+            ARGUMENTS,
+            status,
+        ),
+        st.builds(
+            lambda name: {
+                "type": "custom_tool_call",
+                "call_id": f"call_{number}",
+                "name": name,
+                "input": "text",
+                "status": "completed",
+            },
+            NAMES,
+        ),
+        st.just({"type": "web_search_call", "status": "completed"}),
+        st.just({"type": "computer_call", "call_id": f"call_{number}", "action": {}}),
+    )
+
+
+@st.composite
+def responses(draw):
+    output = [draw(response_item(number)) for number in range(draw(st.integers(0, 5)))]
+    return {"status": draw(st.sampled_from(["completed", "incomplete"])), "output": output}
+
+
+def response_events(draw, whole):
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": {}}]
+    for index, item in enumerate(whole["output"]):
+        if item["type"] == "message":
+            for place, part in enumerate(item["content"]):
+                events += [
+                    {
+                        "type": "response.output_text.delta",
+                        "output_index": index,
+                        "content_index": place,
+                        "delta": piece,
+                    }
+                    for piece in pieces(draw, part["text"])
+                ]
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    kind = f"response.{whole['status']}"
+    return [*events, {"type": kind, "response": whole}]
+
+
+def responses_reply():
+    """Return a strategy for replies of OpenAI's responses, whose items have no ids yet."""
+    return replies(responses(), response_events)
