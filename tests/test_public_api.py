@@ -51,13 +51,22 @@ def test_the_public_names_are_exactly_these():
     assert sorted(tower_memory.__all__) == sorted([*NAMES, "__version__"])
     assert all(hasattr(tower_memory, name) for name in NAMES)
     assert set(dialects.__all__) == {
-        *("AnthropicMessages", "ChatCompletions", "OpenAIResponses", "PydanticAI"),
+        *("AnthropicMessages", "ChatCompletions", "GeminiContents", "OpenAIResponses"),
+        "PydanticAI",
         *("Dialect", "ItemLinks", "LinkedDialect", "Streamed", "WholeRequests"),
     }
     assert set(toolkit.__all__) == {
         *("EMPTY_MESSAGE", "INTERRUPTED", "INTERRUPTED_REPLY", "MISSING", "UNNAMED_TOOL"),
-        *("Call", "Place", "ProviderRules", "Rule", "apply_rules", "check_chat_messages"),
-        *("check_list", "check_roles", "describe_shape", "field", "is_blank", "is_instruction"),
+        *("Call", "ItemLinks", "Place", "ProviderRules", "Rule", "Streamed", "apply_rules"),
+        *(
+            "check_chat_messages",
+            "check_list",
+            "check_roles",
+            "describe_shape",
+            "field",
+            "is_blank",
+            "is_instruction",
+        ),
         *("is_json", "is_json_object", "is_plain", "is_valid", "item_links", "join_text"),
         *("list_field", "mark_interrupted", "mend_arguments", "messages_field"),
         *("new_in_response", "partition", "plain_links", "repair", "replace_messages"),
@@ -81,7 +90,11 @@ PUBLIC = [
     *(getattr(windows, name) for name in windows.__all__),
     *(getattr(store_toolkit, name) for name in store_toolkit.__all__ if name != "ItemCodec"),
     streams.Stream,
-    *(each for name in toolkit.__all__ if callable(each := getattr(toolkit, name))),
+    *(
+        each
+        for name in toolkit.__all__
+        if name not in dialects.__all__ and callable(each := getattr(toolkit, name))
+    ),
     bridges.AsyncioLayer,
 ]
 
@@ -113,7 +126,7 @@ def test_no_client_library_and_no_extra_is_imported():
         "import sys, tower_memory;"
         "import tower_memory.dialects, tower_memory.bridges, tower_memory.windows,"
         " tower_memory.streams, tower_memory.store_toolkit;"
-        "extras = {'openai', 'anthropic', 'pydantic_ai', 'litellm', 'agents', 'stamina'};"
+        "extras = {'openai', 'anthropic', 'pydantic_ai', 'google.genai', 'litellm', 'agents', 'stamina'};"
         "print(*extras & set(sys.modules), *{'pydantic', 'trio', 'httpx'} & set(sys.modules))"
     )
     done = run_python(program, check=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from google.genai.types import Content
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_ai import messages as pydantic_ai
@@ -16,7 +17,13 @@ from helpers.json_values import JSON
 from helpers.layers import memory_over
 from helpers.messages import assert_valid_chat, calling, result, user
 from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveSession, Turn
-from tower_memory.dialects import AnthropicMessages, ChatCompletions, OpenAIResponses, PydanticAI
+from tower_memory.dialects import (
+    AnthropicMessages,
+    ChatCompletions,
+    GeminiContents,
+    OpenAIResponses,
+    PydanticAI,
+)
 from tower_memory.testing import ScriptedService
 from tower_memory.windows import LastItems, LastTurns, Shortest, TokenBudget
 
@@ -178,6 +185,46 @@ def check_pydantic_ai(messages):
     assert not waiting
 
 
+# Gemini
+
+
+def model_content(*parts):
+    return [{"role": "model", "parts": list(parts)}]
+
+
+def gemini_calls(ids):
+    calls = [{"functionCall": {"id": each, "name": "f", "args": {"x": 1}}} for each in ids]
+    return model_content({**calls[0], "thoughtSignature": "YQ=="}, *calls[1:])
+
+
+def gemini_results(ids):
+    parts = [
+        {"functionResponse": {"id": each, "name": "f", "response": {"output": 4}}} for each in ids
+    ]
+    return [{"role": "user", "parts": parts}] if ids else []
+
+
+def as_objects(contents):
+    return list(map(Content.model_validate, contents))
+
+
+def check_gemini(contents):
+    waiting, before = [], None
+    for content in as_objects(contents):
+        assert content.parts
+        if before is None:
+            assert content.role == "user"
+        calls = [part.function_call.id for part in content.parts if part.function_call]
+        results = [part.function_response.id for part in content.parts if part.function_response]
+        assert results == waiting, "all results, and no others, follow the calls at once, in order"
+        assert not results or len(results) == len(content.parts)
+        assert not calls or before == "user"
+        assert not calls or content.parts[0].thought_signature == b"a"
+        waiting, before = calls, content.role
+
+    assert not waiting
+
+
 LANGUAGES = {
     "chat completions": Language(
         ChatCompletions(),
@@ -202,6 +249,23 @@ LANGUAGES = {
         blocks_of_calls,
         block_of_results,
         check_anthropic,
+    ),
+    "gemini": Language(
+        GeminiContents(),
+        lambda text: {"role": "user", "parts": [{"text": text}]},
+        lambda text: model_content({"text": text, "thoughtSignature": "YQ=="}),
+        gemini_calls,
+        gemini_results,
+        check_gemini,
+    ),
+    "gemini, objects": Language(
+        GeminiContents(),
+        lambda text: {"role": "user", "parts": [{"text": text}]},
+        lambda text: model_content({"text": text, "thoughtSignature": "YQ=="}),
+        gemini_calls,
+        gemini_results,
+        check_gemini,
+        as_objects,
     ),
     "pydantic-ai": Language(
         PydanticAI(),
@@ -402,7 +466,7 @@ extras = st.dictionaries(
 )
 
 
-@pytest.mark.parametrize("name", ["chat completions", "responses", "anthropic"])
+@pytest.mark.parametrize("name", ["chat completions", "responses", "anthropic", "gemini"])
 @given(extra=extras, content=JSON)
 async def test_messages_are_stored_and_sent_back_exactly(name, extra, content):
     """All other fields of requests and replies come back unchanged."""
@@ -410,6 +474,11 @@ async def test_messages_are_stored_and_sent_back_exactly(name, extra, content):
     message = {**extra, "role": "user", "content": [content]}
     if name == "anthropic":
         message = {"role": "user", "content": [{**extra, "type": "future", "x": content}]}
+    if name == "gemini":
+        message = {
+            "role": "user",
+            "parts": [{"futurePart": [1], "partMetadata": {**extra, "x": content}}],
+        }
     if name == "responses":
         message = {**extra, "type": "future_item", "x": content}
     if name == "responses":
@@ -417,21 +486,27 @@ async def test_messages_are_stored_and_sent_back_exactly(name, extra, content):
     store = InMemorySessionStore()
     reply = {**message, "role": "assistant"} if name != "responses" else message
     answer = {"output": [reply]} if name == "responses" else reply
+    if name == "gemini":
+        reply = {**message, "role": "model"}
+        answer = {"candidates": [{"content": reply}]}
     service = ScriptedService(answer, "ok")
     layer = memory_over(store, dialect=dialect)
     first = copy.deepcopy(message)
     await layer(service)([message])
-    await layer(service)([{"role": "user", "content": "new"}])
+    new = LANGUAGES[name].user("new")
+    await layer(service)([new])
 
     assert message == first
     assert service.requests[0] == [message]
-    assert service.requests[1] == [message, reply, {"role": "user", "content": "new"}]
+    assert service.requests[1] == [message, reply, new]
 
 
 # Bad input
 
 
-@pytest.mark.parametrize("name", ["chat completions", "anthropic", "pydantic-ai", "responses"])
+@pytest.mark.parametrize(
+    "name", ["chat completions", "anthropic", "gemini", "pydantic-ai", "responses"]
+)
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -439,8 +514,8 @@ async def test_messages_are_stored_and_sent_back_exactly(name, extra, content):
         ({}, "request"),
         ([], "must have at least one"),
         ([3], r"\[0\] must be"),
-        ({"messages": 3, "input": 3}, "must be a list"),
-        ({"messages": [], "input": []}, "must have at least one"),
+        ({"messages": 3, "input": 3, "contents": 3}, "must be a list"),
+        ({"messages": [], "input": [], "contents": []}, "must have at least one"),
     ],
 )
 def test_a_request_of_an_unknown_shape_is_refused_with_its_type(name, bad, message):

@@ -13,6 +13,8 @@ is a function from messages to text                         ``ChatCompletions()`
 calls OpenAI's responses, or an agent that takes and        ``OpenAIResponses()``
 returns their items
 calls Anthropic's messages                                  ``AnthropicMessages()``
+calls Gemini's ``generate_content`` or                      ``GeminiContents()``
+``generate_content_stream`` with google-genai
 calls pydantic-ai's ``direct.model_request`` or             ``PydanticAI()``
 ``direct.model_request_stream``
 ==========================================================  ===================================
@@ -197,6 +199,7 @@ libraries and streams.
 from tower_memory._tool_links import ItemLinks
 from tower_memory.dialects._anthropic_messages import AnthropicMessages
 from tower_memory.dialects._chat_completions import ChatCompletions
+from tower_memory.dialects._gemini_contents import GeminiContents
 from tower_memory.dialects._openai_responses import OpenAIResponses
 from tower_memory.dialects._protocol import Dialect, LinkedDialect, Streamed, WholeRequests
 from tower_memory.dialects._pydantic_ai import PydanticAI
@@ -205,6 +208,7 @@ __all__ = (
     "AnthropicMessages",
     "ChatCompletions",
     "Dialect",
+    "GeminiContents",
     "ItemLinks",
     "LinkedDialect",
     "OpenAIResponses",

@@ -15,13 +15,20 @@ from tower_memory._tool_links import (
 )
 from tower_memory.dialects._anthropic_messages import AnthropicMessages
 from tower_memory.dialects._chat_completions import ChatCompletions
+from tower_memory.dialects._gemini_contents import GeminiContents
 from tower_memory.dialects._openai_responses import OpenAIResponses
 from tower_memory.dialects._protocol import LinkedDialect
 from tower_memory.dialects._pydantic_ai import PydanticAI
 
 _DIALECTS: Final[tuple[GetLinks, ...]] = tuple(
     dialect.links
-    for dialect in (ChatCompletions(), OpenAIResponses(), AnthropicMessages(), PydanticAI())
+    for dialect in (
+        ChatCompletions(),
+        OpenAIResponses(),
+        AnthropicMessages(),
+        GeminiContents(),
+        PydanticAI(),
+    )
 )
 
 

@@ -81,7 +81,7 @@ The session ended in a tool call without its result, so the model gets a result 
 from tower_memory._fields import MISSING, field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import Call, is_plain, item_links, plain_links
+from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, plain_links
 from tower_memory.dialects._builtins import to_builtins, to_class
 from tower_memory.dialects._messages import (
     check_chat_messages,
@@ -94,6 +94,7 @@ from tower_memory.dialects._messages import (
     replace_messages,
     request_messages,
 )
+from tower_memory.dialects._protocol import Streamed
 from tower_memory.dialects._provider_rules import (
     EMPTY_MESSAGE,
     UNNAMED_TOOL,
@@ -114,9 +115,11 @@ __all__ = (
     "MISSING",
     "UNNAMED_TOOL",
     "Call",
+    "ItemLinks",
     "Place",
     "ProviderRules",
     "Rule",
+    "Streamed",
     "apply_rules",
     "check_chat_messages",
     "check_list",
