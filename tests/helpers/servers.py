@@ -86,7 +86,7 @@ class ScriptedHandler(Handler):
             if event is None:  # the connection breaks
                 self.close_connection = True
                 return
-            name = "" if chat else f"event: {event['type']}\n"
+            name = f"event: {event['type']}\n" if "type" in event else ""
             self.write(f"{name}data: {json.dumps(event)}\n\n")
 
         if chat:
