@@ -250,6 +250,20 @@ def test_functions_that_the_client_called_itself_are_stored(before):
     assert DIALECT.reply_items(NEW, response) == [*made, model(text("done"))]
 
 
+def test_calls_of_earlier_turns_are_not_stored_again():
+    """The client spells the base64 of the request in its own way."""
+    question = user({"inlineData": {"data": "+//+AQ==", "mimeType": "image/png"}})
+    made = [model(call("g")), user(result("g"))]
+    response = types.GenerateContentResponse(
+        candidates=[types.Candidate(content=model(text("done")))],
+        automatic_function_calling_history=[
+            *(HI, model(call("f")), user(result("f")), model(text("a"))),
+            *(question, *made),
+        ],
+    )
+    assert DIALECT.reply_items([question], response) == [*made, model(text("done"))]
+
+
 def test_results_in_the_request_are_not_calls_of_the_client():
     new = [user(result("f"))]
     made = [model(call("g")), user(result("g"))]

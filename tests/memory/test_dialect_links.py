@@ -14,6 +14,7 @@ from tower_memory import HandoffItem, InMemorySessionStore, MessageItem, Role, T
 from tower_memory.dialects import (
     AnthropicMessages,
     ChatCompletions,
+    GeminiContents,
     ItemLinks,
     LinkedDialect,
     OpenAIResponses,
@@ -100,7 +101,9 @@ def test_a_dialect_that_declares_no_links_uses_those_of_every_known_dialect():
 
 
 @pytest.mark.parametrize(
-    "dialect", [AnthropicMessages(), ChatCompletions(), OpenAIResponses(), PydanticAI()], ids=repr
+    "dialect",
+    [AnthropicMessages(), ChatCompletions(), GeminiContents(), OpenAIResponses(), PydanticAI()],
+    ids=repr,
 )
 def test_every_dialect_of_the_package_declares_links(dialect):
     assert isinstance(dialect, LinkedDialect)
@@ -129,6 +132,14 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         ({"type": "tool_search_call", "call_id": "1", "execution": "server"}, ItemLinks()),
         ({"type": ["no", "type"], "call_id": "1"}, ItemLinks()),
         ({"type": "local_shell_call_output", "id": "1"}, ItemLinks(results=("1",))),
+        (
+            {"role": "model", "parts": [{"functionCall": {"name": "f"}}, {"text": "a"}]},
+            ItemLinks(calls=(None,)),
+        ),
+        (
+            {"role": "user", "parts": [{"functionResponse": {"id": "1", "name": "f"}}]},
+            ItemLinks(results=("1",)),
+        ),
     ],
 )
 def test_an_item_has_the_same_links_without_a_dialect(item: Any, links):

@@ -37,6 +37,7 @@ from tower_memory.dialects import (
     AnthropicMessages,
     ChatCompletions,
     Dialect,
+    GeminiContents,
     OpenAIResponses,
     PydanticAI,
     WholeRequests,
@@ -189,12 +190,14 @@ every_dialect: list[Dialect] = [
     ChatCompletions(),
     OpenAIResponses(),
     AnthropicMessages(),
+    GeminiContents(),
     PydanticAI(),
 ]
 all_take_whole_requests: list[WholeRequests] = [
     ChatCompletions(),
     OpenAIResponses(),
     AnthropicMessages(),
+    GeminiContents(),
     PydanticAI(),
 ]
 window: Window = Shortest(LastTurns(3), TokenBudget(1000))

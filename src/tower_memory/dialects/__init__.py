@@ -63,7 +63,8 @@ Rules of the built-in dialects
 3. **Tool results are new messages of the next request**, in the provider's own form.
 4. **Instructions are not stored.** System and developer messages go in front of the history, also
    from the middle of a request. With `AnthropicMessages`, a system message after other messages is
-   part of the conversation. Anthropic's ``system=`` and OpenAI's ``instructions=`` do not change.
+   part of the conversation. Anthropic's ``system=``, Gemini's ``system_instruction`` and OpenAI's
+   ``instructions=`` do not change.
 5. **A response may carry the whole conversation**, as that of an agent loop does. Only its new
    items are stored.
 6. **A session may end in a tool call without its result**, because the tool crashed or the run was
@@ -193,7 +194,8 @@ That makes 3.
 ['User: Hi', 'Model: That makes 1.', 'User: And now?', 'Model: That makes 3.']
 
 The module `tower_memory.dialects.toolkit` has building blocks for tool calls, objects of client
-libraries and streams.
+libraries and streams. `GeminiContents` is written with these alone, as a dialect of your own would
+be.
 """
 
 from tower_memory._tool_links import ItemLinks

@@ -92,7 +92,8 @@ class GeminiContents:
         new = request_contents(request)
         past = [as_content(item) for item in check_roles(history, "history")]
         conversation = [*past, *new]
-        if from_user(past[:1]) != past[:1] or not is_valid(conversation, _RULES):
+        starts_with_user = from_user(past[:1]) == past[:1]
+        if not (starts_with_user and is_valid(conversation, _RULES)):
             past = from_user(apply_rules(RULES, from_user(past), new, _RULES, now=0))
             conversation = repair(past, new, _RULES)
         if not history:
@@ -141,7 +142,7 @@ class GeminiContents:
         newest = self.new_items(request)[-1]
 
         start = len(contents)
-        while start >= 2 and contents[start - 1] != newest:  # noqa: PLR2004
+        while start > 1 and contents[start - 1] != newest:
             calling, answer = contents[start - 2 : start]
             if not (self.links(calling).calls and self.links(answer).results):
                 break

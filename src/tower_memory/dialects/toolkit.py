@@ -13,6 +13,9 @@ A dialect has three methods (see `tower_memory.dialects.Dialect`). Most dialects
 4. ``links``, optional: `item_links` returns the tool calls and tool results of an item. Windows
    and `repair` need them.
 
+`tower_memory.dialects.GeminiContents` imports only this module. It is a larger example, with
+streams and a table of rules.
+
 This dialect is for a made-up service. Its messages make tool calls in ``calls``, and a tool result
 is a message that names its call in ``answers``:
 
