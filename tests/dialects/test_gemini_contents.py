@@ -103,7 +103,7 @@ def test_the_dialect_imports_only_public_names(name):
         ({"parts": [{"text": "Hi"}]}, [HI]),
         (types.Content(parts=[types.Part(text="Hi")]), [HI]),
         (types.UserContent("Hi"), [HI]),
-        ([HI, "a", "b", HI], [HI, user(text("a"), text("b")), HI]),
+        ([HI, "a", "b", HI, "c"], [HI, user(text("a"), text("b")), HI, user(text("c"))]),
         (
             ["a", call("f"), {"function_response": {"name": "f", "response": {"x_y": 1}}}],
             [user(text("a")), model(call("f")), user(result("f", x_y=1))],
@@ -155,13 +155,29 @@ def test_the_client_accepts_each_form_and_sends_the_same(form):
     assert {type(each) for each in given} == {types.Content if form == "object" else dict}
 
 
-@given(data=st.binary(), alphabet=st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]))
-def test_bytes_come_back_from_both_alphabets(data, alphabet):
-    stored = user({"inlineData": {"data": alphabet(data).decode(), "mimeType": "a/b"}})
+@given(
+    data=st.binary(),
+    alphabet=st.sampled_from([base64.b64encode, base64.urlsafe_b64encode]),
+    padding=st.sampled_from(["", "="]),
+)
+def test_bytes_come_back_from_every_spelling_of_base64(data, alphabet, padding):
+    encoded = alphabet(data).decode()
+    encoded = encoded if padding else encoded.rstrip("=")
+    stored = user({"inlineData": {"data": encoded, "mimeType": "a/b"}})
     (content, _) = DIALECT.with_history([types.Content.model_validate(HI)], [stored])
     assert content.parts[0].inline_data.data == data
     (item,) = DIALECT.new_items([content])
     assert types.Content.model_validate(item) == content
+
+
+def test_values_of_the_user_are_neither_renamed_nor_decoded():
+    args = {"thoughtSignature": "YQ==", "inlineData": {"data": "YQ=="}, "a_b": None}
+    stored = [HI, model(call("f", args=args)), user(result("f", **args))]
+    new = [types.Content.model_validate(HI)]
+    contents = DIALECT.with_history(new, stored)
+    assert contents[1].parts[0].function_call.args == args
+    assert contents[2].parts[0].function_response.response == args
+    assert DIALECT.new_items(contents) == [*stored, HI]
 
 
 @pytest.mark.parametrize("bad", [3, "no base64!"])
@@ -299,6 +315,12 @@ def test_a_result_with_an_unknown_name_answers_the_first_open_call():
     calls = model(call("f"), call("g"), call("h"))
     expected = user(result("x"), result("g"), interrupted("h"))
     assert sent([HI, calls, user(result("g"), result("x"))]) == [HI, calls, expected]
+
+
+def test_a_result_answers_the_call_with_its_id():
+    calls = model(call("f", "1"), call("f", "2"))
+    contents = DIALECT.with_history([user(result("f", "2"))], [HI, calls])
+    assert contents == [HI, calls, user(interrupted("f", "1"), result("f", "2"))]
 
 
 def test_results_of_one_content_are_joined_and_other_parts_follow():

@@ -94,7 +94,7 @@ class GeminiContents:
         conversation = [*past, *new]
         starts_with_user = from_user(past[:1]) == past[:1]
         if not (starts_with_user and is_valid(conversation, _RULES)):
-            past = from_user(apply_rules(RULES, from_user(past), new, _RULES, now=0))
+            past = apply_rules(RULES, from_user(past), new, _RULES, now=0)
             conversation = repair(past, new, _RULES)
         if not history:
             return request

@@ -106,12 +106,12 @@ def _with_bytes(value: Any, name: str = "") -> Any:
 
 
 def _decode(text: Any) -> Any:
-    """Return the bytes of a base64 *text*; return any other value as it is."""
+    """Return the bytes of a base64 *text* of either alphabet; return any other value as it is."""
     if not isinstance(text, str):
         return text
-    padded = text.replace("+", "-").replace("/", "_") + "=" * (-len(text) % 4)
+    padding = "=" * (-len(text) % 4)  # it may be missing
     try:
-        return b64decode(padded, altchars=b"-_", validate=True)
+        return b64decode(text.replace("-", "+").replace("_", "/") + padding, validate=True)
     except ValueError:
         return text
 

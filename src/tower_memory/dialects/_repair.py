@@ -93,10 +93,10 @@ def is_valid(items: Sequence[Any], rules: ProviderRules) -> bool:
     """Return True if the provider accepts *items* unchanged.
 
     Each item is clean, and each tool call has its result in the right place. A plain text of the
-    user or the assistant counts as clean; if the provider has another form of it, convert it
-    before. The function is a
-    `Check`: if it holds for two consecutive lists, it holds for both together. It returns False as
-    well if a call of the request has no result; `repair` adds none for this call.
+    user or the assistant counts as clean; if the provider wants another form of it, convert it
+    before. The function is a `Check`: if it holds for two consecutive lists, it holds for both
+    together. It returns False as well if a call of the request has no result; `repair` adds none
+    for this call.
     """
     open_calls = OpenCalls()
     last = -1
