@@ -6,7 +6,9 @@ import ast
 import base64
 import importlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.genai import types
@@ -194,15 +196,22 @@ def test_the_history_for_a_content_of_one_role_has_the_base_class():
     assert [each.role for each in given] == ["user", "model", "user"]
 
 
-def test_other_classes_are_kept_too():
-    """A class need only have the fields of a content."""
+@dataclass
+class OwnContent:
+    role: str
+    parts: list[dict[str, Any]]
 
-    class Content:
-        role = "user"
-        parts = ({"text": "Hi"},)
 
-    with pytest.raises(TypeError, match="Content cannot hold"):
-        DIALECT.with_history([Content()], [HI])
+@dataclass
+class OwnRequest:
+    contents: list[OwnContent]
+    temperature: int
+
+
+def test_the_history_for_contents_of_another_class_has_that_class():
+    request = OwnRequest([OwnContent("user", [text("new")])], 1)
+    contents = [OwnContent(**each) for each in [HI, model(text("Hello!")), *NEW]]
+    assert DIALECT.with_history(request, [HI, model(text("Hello!"))]) == OwnRequest(contents, 1)
 
 
 def test_a_value_that_is_no_content_is_refused_with_its_place():
