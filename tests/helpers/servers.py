@@ -29,6 +29,8 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True  # otherwise each reply waits for an acknowledgement, for 40 ms
+
     def receive(self):
         """Read the body of the request, record it and return it."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
