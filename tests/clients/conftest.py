@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+
 import pytest
 
 from helpers.servers import scripted_server
@@ -17,3 +20,12 @@ def server():
 @pytest.fixture
 def store():
     return InMemorySessionStore()
+
+
+@pytest.fixture(scope="session")
+def litellm():
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # fetch nothing from the network
+    import litellm
+
+    gc.freeze()  # see tests/conftest.py
+    return litellm

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import os
 
 import pytest
 
@@ -15,15 +13,6 @@ from helpers.streams import read_if_streamed
 from tower_memory.bridges import AsyncioLayer
 
 pytestmark = CLIENT_WARNINGS
-
-
-@pytest.fixture(scope="session")
-def litellm():
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # fetch nothing from the network
-    import litellm
-
-    gc.freeze()  # see tests/conftest.py
-    return litellm
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 # On trio the clients leave async generators to the garbage collector, and some clients warn about
@@ -44,8 +46,8 @@ RESULTS = [
 ]
 
 
-def completion(message):
-    choice = {"index": 0, "finish_reason": "stop", "logprobs": None, "message": message}
+def completion(message, finish_reason="stop"):
+    choice = {"index": 0, "finish_reason": finish_reason, "logprobs": None, "message": message}
     return {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
 
 
@@ -134,7 +136,8 @@ def response(output, status="completed"):
     }
 
 
-def events_of(output):
+def events_of(output, status="completed"):
+    """Return the events of a response; its texts arrive in two pieces."""
     events = [{"type": "response.created", "response": response([], "in_progress")}]
     for index, item in enumerate(output):
         place = {"output_index": index, "item_id": item["id"]}
@@ -146,22 +149,23 @@ def events_of(output):
         events.append({"type": "response.output_item.added", **place, "item": begun})
 
         if item["type"] == "message":
+            text = item["content"][0]["text"]
             part = {**item["content"][0], "text": ""}
             place["content_index"] = 0
             events.append({"type": "response.content_part.added", **place, "part": part})
             events += [
-                {"type": "response.output_text.delta", **place, "delta": text, "logprobs": []}
-                for text in ("Let ", "me see.")
+                {"type": "response.output_text.delta", **place, "delta": piece, "logprobs": []}
+                for piece in (text[:4], text[4:])
             ]
 
         if item["type"] == "function_call":
-            delta = {"type": "response.function_call_arguments.delta", **place, "delta": "{}"}
-            events.append(delta)
+            delta = {"type": "response.function_call_arguments.delta", **place}
+            events.append({**delta, "delta": item["arguments"]})
 
         events.append({"type": "response.output_item.done", "output_index": index, "item": item})
 
     events.append({"type": "response.some_future_event", "x": 1})
-    events.append({"type": "response.completed", "response": response(output)})
+    events.append({"type": f"response.{status}", "response": response(output, status)})
     return [{**event, "sequence_number": number} for number, event in enumerate(events)]
 
 
@@ -213,30 +217,38 @@ def anthropic_message(content, stop_reason="tool_use"):
     }
 
 
-DELTAS = {
-    "thinking": [
-        {"type": "thinking_delta", "thinking": "Hm. "},
-        {"type": "thinking_delta", "thinking": "Let me think."},
-        {"type": "signature_delta", "signature": "EqQB"},
-    ],
-    "text": [{"type": "text_delta", "text": text} for text in ("Let ", "me see.")],
-    "toolu_1": [
-        {"type": "input_json_delta", "partial_json": text}
-        for text in ("", '{"at": "x", "da', 'ys": [1, 2]}')
-    ],
-}
+def deltas_of(block):
+    """Yield the pieces in which the text, the thinking or the input of *block* arrives.
+
+    The input of a tool call is an object, or the text that the model made instead of its JSON.
+    """
+    kind = block["type"]
+    if kind == "thinking":
+        yield {"type": "thinking_delta", "thinking": block["thinking"][:4]}
+        yield {"type": "thinking_delta", "thinking": block["thinking"][4:]}
+        yield {"type": "signature_delta", "signature": block["signature"]}
+    elif kind == "text":
+        yield {"type": "text_delta", "text": block["text"][:4]}
+        yield {"type": "text_delta", "text": block["text"][4:]}
+    elif kind.endswith("tool_use") and block["input"]:
+        text = block["input"] if isinstance(block["input"], str) else json.dumps(block["input"])
+        for piece in ("", text[:14], text[14:]):
+            yield {"type": "input_json_delta", "partial_json": piece}
+
+
 EMPTY = {"thinking": "", "signature": "", "text": "", "input": {}}
 
 
-def message_events():
+def message_events(content=BLOCKS, stop_reason="tool_use"):
+    """Yield the events of a message."""
     yield {"type": "message_start", "message": anthropic_message([], None)}
     yield {"type": "ping"}
-    for index, block in enumerate(BLOCKS):
+    for index, block in enumerate(content):
         begun = {key: EMPTY.get(key, value) for key, value in block.items()}
         yield {"type": "content_block_start", "index": index, "content_block": begun}
-        for delta in DELTAS.get(block.get("id", block["type"]), ()):
+        for delta in deltas_of(block):
             yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
-    stop = {"stop_reason": "tool_use", "stop_sequence": None}
+    stop = {"stop_reason": stop_reason, "stop_sequence": None}
     yield {"type": "message_delta", "delta": stop, "usage": {"output_tokens": 9}}
     yield {"type": "message_stop"}

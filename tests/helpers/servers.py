@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
+from helpers.validators import Refused
+
 
 class Server(ThreadingHTTPServer):
     """A server that records the bodies of its requests.
@@ -68,8 +70,16 @@ class ScriptedHandler(Handler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        self.receive()
+        body = self.receive()
+        try:
+            self.server.check(body)
+        except Refused as refused:
+            self.send_json(json.dumps(error_body(str(refused))).encode(), 400)
+            return
+
         reply = self.server.replies.popleft()
+        if callable(reply):
+            reply = reply(body)
         if isinstance(reply, list):
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
@@ -100,12 +110,24 @@ class ScriptedHandler(Handler):
         self.wfile.flush()
 
 
+def error_body(message):
+    """Return the body of a refusal, which the clients of OpenAI and of Anthropic understand."""
+    error = {"type": "invalid_request_error", "message": message, "param": None, "code": None}
+    return {"type": "error", "error": error}
+
+
+def accept(_body):
+    """Accept every request."""
+
+
 class ScriptedServer(Server):
     """A server of any provider's API that sends prepared replies.
 
     Attributes:
+    check: Called with the body of each request; if it raises `Refused`, the status is 400, and the
+        reply is sent to the next request.
     replies: The replies to send, one for each request; a list is sent as the events of a stream,
-        in which None breaks the connection.
+        in which None breaks the connection. A function returns the reply to a request's body.
     slow: True if each event after the first waits for `go_on`.
     """
 
@@ -113,6 +135,7 @@ class ScriptedServer(Server):
 
     def __init__(self):
         super().__init__()
+        self.check = accept
         self.replies = deque()
         self.slow = False
         self.go_on = Event()
