@@ -17,7 +17,8 @@ pytestmark = CLIENT_WARNINGS
 
 async def test_openai_agents(server, store):
     """All items of a run with a tool call are saved, and the next run starts with them."""
-    final = {**SPOKEN, "id": "msg_2"}
+    said = {"type": "output_text", "text": "It is sunny.", "annotations": []}
+    final = {**SPOKEN, "id": "msg_2", "content": [said]}
 
     @agents.function_tool
     def weather() -> str:

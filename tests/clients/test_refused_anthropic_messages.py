@@ -27,7 +27,6 @@ from helpers.refusing_servers import (
     both_ways,
     converse,
     harms,
-    known_failure,
     remember,
     script_anthropic,
     script_refusals,
@@ -87,16 +86,7 @@ async def test_anthropic(server, sqlite, harm, streamed):
     assert await stored_blocks(sqlite) == [blocks for blocks in replies if blocks]
 
 
-CALL_IS_LOST = "a streamed call that max_tokens cut off is not stored"
-
-
-@harms(
-    BROKEN_INPUTS,
-    fails={
-        "half an input": known_failure(AssertionError, CALL_IS_LOST),
-        "half an input, answered": known_failure(ValueError, CALL_IS_LOST),
-    },
-)
+@harms(BROKEN_INPUTS)
 async def test_anthropic_inputs_that_are_no_json(server, sqlite, harm):
     """Fine-grained tool streaming, without the client's stream helper, which fails on some."""
     script_anthropic(server, twice(harm), streamed=True)

@@ -19,7 +19,6 @@ from helpers.refusing_servers import (
     check_openai,
     converse,
     harms,
-    known_failure,
     openai_client,
     remember,
     script_chat,
@@ -129,7 +128,6 @@ async def test_litellm(server, sqlite, litellm, harm, streamed):
     await assert_stored(sqlite, said, absent=(None, ""))
 
 
-@known_failure(AssertionError, "the refused exchange is sent again and again")
 @pytest.mark.parametrize("refused", REFUSED, ids=["with text", "without text"])
 async def test_an_anthropic_refusal_through_litellm_ends(server, sqlite, litellm, refused):
     """The server goes on refusing as long as a request has the refused question."""

@@ -12,7 +12,6 @@ from functools import partial
 
 import pytest
 from pydantic_ai import direct
-from pydantic_ai.exceptions import ModelRequestRejectedError
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ToolReturnPart
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
@@ -31,10 +30,8 @@ from helpers.provider_replies import CLIENT_WARNINGS
 from helpers.refusing_servers import (
     anthropic_client,
     both_ways,
-    check_openai,
     converse,
     harms,
-    known_failure,
     openai_client,
     remember,
     script_anthropic,
@@ -43,7 +40,6 @@ from helpers.refusing_servers import (
     script_responses,
     twice,
 )
-from helpers.validators import check_mistral, check_vllm
 from tower_memory.dialects import PydanticAI
 
 pytestmark = CLIENT_WARNINGS
@@ -111,24 +107,11 @@ async def test_chat_completions(server, sqlite, harm, streamed):
         await assert_conversation(server, model, sqlite, harm, streamed)
 
 
-@pytest.mark.parametrize(
-    "checks",
-    [
-        pytest.param([check_openai, check_vllm], id="OpenAI and vLLM"),
-        pytest.param(
-            [check_mistral],
-            id="Mistral",
-            marks=known_failure(
-                ModelRequestRejectedError, "a user's message follows the added tool result"
-            ),
-        ),
-    ],
-)
 @both_ways
 @harms(UNANSWERED)
-async def test_unanswered_calls(server, sqlite, harm, streamed, checks):
-    """Plain and streamed, with OpenAI and vLLM; Mistral has a stricter order of roles."""
-    script_chat(server, harm, streamed, checks)
+async def test_unanswered_calls(server, sqlite, harm, streamed):
+    """Plain and streamed, with OpenAI, vLLM and Mistral."""
+    script_chat(server, harm, streamed)
     async with openai_model(server, OpenAIChatModel) as model:
         await assert_conversation(server, model, sqlite, harm, streamed)
 
@@ -144,14 +127,7 @@ async def test_responses(server, sqlite, harm, streamed, stores):
 
 
 @both_ways
-@harms(
-    ANTHROPIC,
-    fails={
-        "thinking at the end": known_failure(
-            ModelRequestRejectedError, "thinking is sent at the end of a message"
-        )
-    },
-)
+@harms(ANTHROPIC)
 async def test_anthropic(server, sqlite, harm, streamed):
     """Plain and streamed."""
     script_anthropic(server, twice(harm), streamed)
@@ -167,7 +143,6 @@ async def test_anthropic_inputs_that_are_no_json(server, sqlite, harm):
         await assert_conversation(server, model, sqlite, harm, streamed=True)
 
 
-@known_failure(AssertionError, "the refused exchange is sent again and again")
 @both_ways
 @pytest.mark.parametrize("refused", REFUSED, ids=["with text", "without text"])
 async def test_an_anthropic_refusal_ends(server, sqlite, refused, streamed):

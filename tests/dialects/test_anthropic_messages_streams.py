@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.messages import INTERRUPTED_REPLY
+from helpers.messages import INTERRUPTED_REPLY, assistant, user
 from helpers.stream_chunks import (
     MESSAGE_START,
     MESSAGE_STOP,
+    assemble,
     assemble_blocks,
     block_delta,
     block_start,
     block_stop,
     stop_reason,
 )
+from tower_memory.dialects import AnthropicMessages
 
 
 def test_thinking_citations_and_compactions_are_assembled():
@@ -66,8 +68,10 @@ def test_events_that_cannot_be_assembled_are_refused():
         assemble_blocks(block_delta(1, "text", text="a"), MESSAGE_STOP)
 
 
-def test_a_call_that_a_token_limit_cut_off_is_left_out():
-    assert assemble_blocks(
+def test_a_call_that_a_token_limit_cut_off_is_stored_and_sent_only_if_it_was_answered():
+    dialect = AnthropicMessages()
+    events = [
+        MESSAGE_START,
         block_start(0, type="text", text="a"),
         block_stop(0),
         block_start(1, type="tool_use", id="1", name="f", input={}),
@@ -75,7 +79,18 @@ def test_a_call_that_a_token_limit_cut_off_is_left_out():
         block_stop(1),
         stop_reason("max_tokens"),
         MESSAGE_STOP,
-    ) == [{"type": "text", "text": "a"}]
+    ]
+    text = {"type": "text", "text": "a"}
+    call = {"type": "tool_use", "id": "1", "name": "f", "input": {"INVALID_JSON": '{"x": "lon'}}
+    (item,) = assemble(dialect, events)
+    assert item == {**assistant([text, call]), "stop_reason": "max_tokens"}
+
+    history = [user("q"), item]
+    question, result = user("?"), user([{"type": "tool_result", "tool_use_id": "1"}])
+    assert dialect.with_history([question], history) == [user("q"), assistant([text]), question]
+    assert dialect.with_history([result], history) == [
+        *(user("q"), assistant([text, call]), result),
+    ]
 
 
 @pytest.mark.parametrize("text", ['{"x": "lon', '"text"', "[1]", "[" * 100_000, "\ud83d"])

@@ -55,9 +55,13 @@ class Provider:
         """Raise `Refused` if the provider would refuse *messages*."""
         raise NotImplementedError
 
-    def results(self, item):
-        """Return messages with results of some of the tool calls of the last stored *item*."""
+    def results(self, items):
+        """Return messages with results of some of the tool calls of a turn's *items*."""
         raise NotImplementedError
+
+    def question(self):
+        """Return the next message of the user."""
+        return user("question")
 
     def is_answered(self):
         """Return True if the next tool call gets a result."""
@@ -75,9 +79,10 @@ class ChatProvider(Provider):
         check_mistral(messages)
         check_vllm(messages)
 
-    def results(self, item):
+    def results(self, items):
         return [
             {"role": "tool", "tool_call_id": call["id"], "content": "done"}
+            for item in items
             for call in item.get("tool_calls") or ()
             if self.is_answered()
         ]
@@ -89,13 +94,20 @@ class AnthropicProvider(Provider):
 
     def check(self, messages):
         check_anthropic(messages)
+        assert all(message.keys() == {"role", "content"} for message in messages)
+        assert "refused question" not in str(messages[:-1])
 
-    def results(self, item):
-        blocks = [block for block in item["content"] if isinstance(block, dict)]
+    def question(self):
+        """Return a question that says if its reply is a refusal."""
+        is_refused = bool(self.replies) and self.replies[-1].whole["stop_reason"] == "refusal"
+        return user("refused question" if is_refused else "question")
+
+    def results(self, items):
         results = [
             {"type": "tool_result", "tool_use_id": block["id"], "content": "done"}
-            for block in blocks
-            if block["type"] == "tool_use" and self.is_answered()
+            for item in items
+            for block in item["content"]
+            if isinstance(block, dict) and block["type"] == "tool_use" and self.is_answered()
         ]
         return [user(results)] if results else []
 
@@ -159,11 +171,13 @@ class ResponsesProvider(Provider):
         ids = {item.get("id") for item in items}
         assert all(self.reasons.get(each, each) in ids for each in ids)
 
-    def results(self, item):
+    def results(self, items):
         kinds = ("function_call", "custom_tool_call")
-        if item.get("type") not in kinds or not self.is_answered():
-            return []
-        return [{"type": f"{item['type']}_output", "call_id": item["call_id"], "output": "done"}]
+        return [
+            {"type": f"{item['type']}_output", "call_id": item["call_id"], "output": "done"}
+            for item in items
+            if item.get("type") in kinds and self.is_answered()
+        ]
 
 
 windows = st.one_of(
@@ -208,10 +222,10 @@ async def test_the_provider_accepts_every_request_whatever_it_replied(
     )
     service = layer(provider)
 
-    new = [user("question")]
+    new = [provider.question()]
     while provider.replies:
         await ask(service, {provider.field: new, **provider.extra})
-        items = await store.load("s")
+        history = await store.load("s")
+        last = history[history.turns[-1].position :] if history.turns else ()
         is_whole = window is None and limit is None
-        results = provider.results(items[-1]) if items and is_whole else []
-        new = results or [user("another question")]
+        new = (provider.results(last) if is_whole else None) or [provider.question()]

@@ -35,23 +35,10 @@ from tower_memory import MemoryLayer
 both_ways = pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
 
 
-def harms(*tables, fails=None):
-    """Return a mark that runs a test with each harmful reply of *tables*.
-
-    *fails* has the `known_failure` of those with which the test fails, by their names.
-    """
-    marks = fails or {}
-    cases = [
-        pytest.param(harm, id=harm.name, marks=marks.get(harm.name, ()))
-        for table in tables
-        for harm in table
-    ]
+def harms(*tables):
+    """Return a mark that runs a test with each harmful reply of *tables*."""
+    cases = [pytest.param(harm, id=harm.name) for table in tables for harm in table]
     return pytest.mark.parametrize("harm", cases)
-
-
-def known_failure(error, reason):
-    """Return a mark for a test that fails with *error*, until the dialect is corrected."""
-    return pytest.mark.xfail(strict=True, raises=error, reason=reason)
 
 
 def remember(store, dialect, ask):

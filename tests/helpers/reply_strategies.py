@@ -246,10 +246,7 @@ def response_item(number):
             lambda parts: {"type": "message", "role": "assistant", "content": parts},
             st.lists(text, max_size=2),
         ),
-        st.builds(
-            lambda extra: {"type": "reasoning", "summary": [], **extra},
-            optional(encrypted_content=st.just("x") | st.none()),
-        ),
+        st.just({"type": "reasoning", "summary": [], "encrypted_content": "x"}),
         st.builds(
             lambda name, arguments, status: {
                 "type": "function_call",
@@ -279,7 +276,12 @@ def response_item(number):
 
 @st.composite
 def responses(draw):
-    output = [draw(response_item(number)) for number in range(draw(st.integers(0, 5)))]
+    output = []
+    for number in range(draw(st.integers(0, 3))):
+        if draw(st.booleans()):
+            content = draw(optional(encrypted_content=st.just("x")))
+            output.append({"type": "reasoning", "summary": [], **content})
+        output.append(draw(response_item(number)))
     return {"status": draw(st.sampled_from(["completed", "incomplete"])), "output": output}
 
 

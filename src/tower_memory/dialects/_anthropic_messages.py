@@ -17,9 +17,9 @@ from tower_memory.dialects._anthropic_rules import (
     AnthropicRules,
     from_user,
     is_paused,
+    is_refused,
     with_paired_server_tools,
     without_old_thinking,
-    without_refused_exchanges,
 )
 from tower_memory.dialects._anthropic_stream import assemble_message
 from tower_memory.dialects._builtins import to_builtins
@@ -35,7 +35,7 @@ from tower_memory.dialects._messages import (
     request_messages,
 )
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._provider_rules import apply_rules
+from tower_memory.dialects._provider_rules import apply_rules, without_refused_exchanges
 from tower_memory.dialects._repair import is_valid, repair
 from tower_memory.dialects._text import streamed_text
 
@@ -97,7 +97,8 @@ class AnthropicMessages:
         if starts_with_user and not is_cut and _is_valid(conversation[known:]):
             return replace_messages(request, "messages", [*instructions, *conversation])
 
-        past = from_user(without_refused_exchanges(check_roles(history, "history")))
+        stored = check_roles(history, "history")
+        past = from_user(without_refused_exchanges(stored, new, self.links, is_refused))
         if is_cut:
             past = without_old_thinking(past, new)
         past = with_paired_server_tools(past, new)

@@ -134,6 +134,11 @@ def has_no_user_content(message: Any) -> bool:
     return field(message, "role") != "user" or (isinstance(content, list) and all(results))
 
 
+def is_refused(message: Any) -> bool:
+    """Return True if *message* is a reply that the provider refused."""
+    return bool(field(message, "stop_reason") == "refusal")
+
+
 def is_paused(message: Any) -> bool:
     """Return True if *message* is a reply that the provider continues without a new message."""
     return bool(field(message, "stop_reason") == "pause_turn")
@@ -148,23 +153,6 @@ def from_user(history: Sequence[Any]) -> list[Any]:
     The first message must be the user's (https://platform.claude.com/docs/en/api/messages/create).
     """
     return list(dropwhile(has_no_user_content, history))
-
-
-def without_refused_exchanges(history: Sequence[Any]) -> list[Any]:
-    """Leave out each exchange that ended with the ``stop_reason`` ``refusal``.
-
-    Otherwise the provider goes on refusing
-    (https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals).
-    """
-    messages: list[Any] = []
-    start = 0
-    for message in history:
-        if _LINKS(message).starts_exchange:
-            start = len(messages)
-        messages.append(message)
-        if field(message, "stop_reason") == "refusal":
-            del messages[start:]
-    return messages
 
 
 def without_old_thinking(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:

@@ -14,12 +14,11 @@ would refuse a wrongly assembled block in every later request.
    unless it was interrupted.
 4. An ``error`` event says that the reply failed. Such a stream is refused with `ValueError`; if it
    was interrupted, the message counts as interrupted.
-5. The input of a tool call arrives as pieces of JSON. With fine-grained tool streaming, the model
-   may send invalid JSON. If the reply ended with ``stop_reason`` ``tool_use``, the call is complete
-   and its input becomes ``{"INVALID_JSON": "<the text>"}``, as Anthropic suggests
+5. The input of a tool call arrives as pieces of JSON. With fine-grained tool streaming, or if the
+   reply was cut off, it may be invalid JSON. The input then becomes
+   ``{"INVALID_JSON": "<the text>"}``, as Anthropic suggests
    (https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming). So
-   does JSON that is no object, because the provider accepts only objects. With any other
-   ``stop_reason``, such as ``max_tokens``, the input was cut off, and the call is left out.
+   does JSON that is no object, because the provider accepts only objects.
 6. A surrogate pair that was split over two deltas is one character (see ``_text``).
 7. Of an interrupted message, the complete blocks and the text stay, and a text block marks the
    interruption.
@@ -76,12 +75,7 @@ def assemble_message(streamed: Streamed) -> tuple[list[Any], Any]:
         if not text or not (is_complete or index in done):
             continue
         tool_input = decode_object(text)
-        if tool_input is not None:
-            blocks[index]["input"] = tool_input
-        elif reason == "tool_use":
-            blocks[index]["input"] = {INVALID_JSON: text}
-        else:
-            del blocks[index]
+        blocks[index]["input"] = {INVALID_JSON: text} if tool_input is None else tool_input
 
     if is_complete:
         return list(blocks.values()), reason

@@ -16,7 +16,13 @@ from tower_memory._items import as_chat
 from tower_memory._reconcile import new_in_response
 from tower_memory._tool_links import NO_LINKS, ItemLinks, run_item_links
 from tower_memory.dialects._builtins import to_builtins, to_class
-from tower_memory.dialects._chat_rules import RULES, ChatRules, with_missing_replies
+from tower_memory.dialects._chat_rules import (
+    RULES,
+    ChatRules,
+    is_refused,
+    with_missing_replies,
+    with_noted_reason,
+)
 from tower_memory.dialects._chat_stream import assemble_message
 from tower_memory.dialects._messages import (
     OTHER_DIALECTS,
@@ -29,7 +35,7 @@ from tower_memory.dialects._messages import (
     request_messages,
 )
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._provider_rules import apply_rules
+from tower_memory.dialects._provider_rules import apply_rules, without_refused_exchanges
 from tower_memory.dialects._repair import is_valid, repair
 from tower_memory.dialects._text import streamed_text
 
@@ -102,7 +108,8 @@ class ChatCompletions:
 
         convert = _converter(messages)
         stored = check_roles(as_chat(history), "history")
-        sendable = apply_rules(RULES, stored, new, _RULES, time())
+        past = without_refused_exchanges(stored, new, self.links, is_refused)
+        sendable = apply_rules(RULES, past, new, _RULES, time())
         conversation = repair(list(map(convert, sendable)), new, ChatRules(convert))
         conversation = with_missing_replies(conversation, convert)
         return replace_messages(request, "messages", [*instructions, *conversation])
@@ -113,17 +120,19 @@ class ChatCompletions:
             text = streamed_text(response)
             if text is not None:
                 return self.reply_items(request, text)
-            message = assemble_message(response)
-            return [] if message is None else _replies([message])
+            message, reason = assemble_message(response)
+            return [] if message is None else with_noted_reason(_replies([message]), reason)
 
         if isinstance(response, str):
             return [{"role": "assistant", "content": str(response)}]
 
         # A response with several of these fields is read by the first of them.
         if (choices := field(response, "choices")) is not MISSING:
-            if isinstance(choices, (list, tuple)):
-                choices = [field(choice, "message") for choice in choices[:1]]
-            return _replies(check_chat_messages(choices, "response.choices"))
+            if not isinstance(choices, (list, tuple)):
+                return _replies(check_chat_messages(choices, "response.choices"))
+            messages = [field(choice, "message") for choice in choices[:1]]
+            items = _replies(check_chat_messages(messages, "response.choices"))
+            return with_noted_reason(items, field(choices[0], "finish_reason"))
 
         if (messages := field(response, "messages")) is not MISSING:
             items = _replies(check_chat_messages(messages, "response.messages"))

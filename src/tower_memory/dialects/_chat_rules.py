@@ -26,12 +26,15 @@ from tower_memory.dialects._provider_rules import (
 from tower_memory.dialects._repair import INTERRUPTED, ProviderRules
 
 _ADDED_FIELDS: Final = frozenset(
-    {"annotations", "audio", "function_call", "name", "refusal", "tool_calls"}
+    {"annotations", "audio", "function_call", "name", "refusal", "tool_calls", "finish_reason"}
 )
 """Fields that servers and clients add with a zero value, such as an empty text."""
 
 _CONTENT_SUBSTITUTES: Final = ("tool_calls", "function_call", "audio")
 """Fields that a message of the assistant may have instead of content."""
+
+NOTED_REASON: Final = "content_filter"
+"""Value of ``finish_reason`` that a stored message notes."""
 
 _EXPIRY_MARGIN: Final = 60
 """Seconds before its expiry at which audio counts as expired, as the request takes its time."""
@@ -133,6 +136,21 @@ def with_missing_replies(conversation: Sequence[Any], convert: Callable[[Any], A
             messages.append(convert({"role": "assistant", "content": INTERRUPTED_REPLY}))
         messages.append(message)
     return messages
+
+
+def with_noted_reason(items: list[Any], reason: Any) -> list[Any]:
+    """Return the *items* of a reply with its finish_reason, if that is `NOTED_REASON`."""
+    if reason != NOTED_REASON:
+        return items
+    return [{**item, "finish_reason": reason} for item in items]
+
+
+def is_refused(message: Any) -> bool:
+    """Return True if *message* is a reply that the provider refused or filtered.
+
+    litellm reports a refusal of Anthropic so.
+    """
+    return bool(field(message, "finish_reason") == NOTED_REASON)
 
 
 # The rules

@@ -41,8 +41,10 @@ from tower_memory.dialects._text import (
 )
 
 
-def assemble_message(streamed: Streamed) -> dict[str, Any] | None:
-    """Return the message that *streamed* carried, ready to be sent back; None if it is empty.
+def assemble_message(streamed: Streamed) -> tuple[dict[str, Any] | None, str]:
+    """Return the message that *streamed* carried, and its finish_reason.
+
+    The message is None if it is empty. The finish_reason is empty if there is none.
 
     Raises:
         TypeError: The chunks are not those of a chat completion.
@@ -66,14 +68,15 @@ def assemble_message(streamed: Streamed) -> dict[str, Any] | None:
         raise TypeError(msg)
 
     message = join_deltas(deltas)
+    reasons = [reason for choice in choices if (reason := _finish_reason(choice))]
     if any(map(_is_last, (*chunks, *choices))):
-        return message
+        return message, "".join(reasons[-1:])
     if streamed.interrupted:
-        return _interrupted_message(message)
+        return _interrupted_message(message), ""
     if any(map(_is_cut_off, list_field(message, "tool_calls"))):
         msg = "the stream ended in the middle of a tool call, without a finish_reason"
         raise ValueError(msg)
-    return message
+    return message, ""
 
 
 # Chunks and choices

@@ -15,12 +15,12 @@ request, even if the provider itself made it. Therefore each dialect has a table
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from tower_memory._tool_links import pair_calls
+from tower_memory._tool_links import GetLinks, pair_calls
 from tower_memory.dialects._repair import ProviderRules
 from tower_memory.dialects._text import INVALID_JSON, decode_object
 
@@ -84,6 +84,36 @@ def _apply(table: Sequence[Rule], item: Any, place: Place) -> Any | None:
         if item is None:
             return None
     return item
+
+
+def without_refused_exchanges(
+    history: Sequence[Any], new: Sequence[Any], links: GetLinks, is_refused: Callable[[Any], bool]
+) -> Sequence[Any]:
+    """Leave out each exchange of *history* in which the provider refused to reply.
+
+    Otherwise Anthropic goes on refusing
+    (https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals).
+    The last exchange stays if *new* goes on with it.
+
+    Args:
+        history: The items of the history, oldest first.
+        new: The items of the request.
+        links: Returns the links of an item.
+        is_refused: Returns True for the reply of a refused exchange.
+    """
+    if not any(map(is_refused, history)):
+        return history
+
+    items: list[Any] = []
+    start = 0
+    for item in history:
+        if links(item).starts_exchange:
+            start = len(items)
+        items.append(item)
+        goes_on = item is history[-1] and bool(new) and not links(new[0]).starts_exchange
+        if is_refused(item) and not goes_on:
+            del items[start:]
+    return items
 
 
 # Parts that several providers have

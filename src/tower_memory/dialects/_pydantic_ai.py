@@ -19,7 +19,7 @@ from tower_memory._reconcile import new_in_response
 from tower_memory._tool_links import ItemLinks
 from tower_memory.dialects._messages import check_list, messages_field, replace_messages
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._provider_rules import apply_rules
+from tower_memory.dialects._provider_rules import apply_rules, without_refused_exchanges
 from tower_memory.dialects._pydantic_ai_rules import (
     RULES,
     PydanticAIRules,
@@ -27,6 +27,8 @@ from tower_memory.dialects._pydantic_ai_rules import (
     dump,
     is_cut_off,
     is_item,
+    is_refused,
+    with_missing_replies,
 )
 from tower_memory.dialects._repair import is_valid, repair
 
@@ -73,8 +75,9 @@ class PydanticAI:
         new = _without_system_prompts(messages)
         conversation = [*history, *new]
         if not is_valid(conversation, _RULES):
-            past = apply_rules(RULES, history, new, _RULES, now=0)
-            conversation = repair(past, new, _RULES)
+            past = without_refused_exchanges(history, new, self.links, is_refused)
+            past = apply_rules(RULES, past, new, _RULES, now=0)
+            conversation = with_missing_replies(repair(past, new, _RULES))
 
         adapter = adapter_of(messages[0])
         items = [item for item in conversation if is_item(item)]

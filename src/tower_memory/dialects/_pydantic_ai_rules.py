@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, final
 
 from tower_memory._fields import field, list_field
+from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, plain_links
 from tower_memory.dialects._messages import partition
 from tower_memory.dialects._provider_rules import (
@@ -90,7 +91,8 @@ class PydanticAIRules(ProviderRules):
         parts = list_field(item, "parts")
         if item.get("kind") != "response":
             return all(map(_is_clean_part, parts))
-        return any(map(_is_content, parts)) and all(map(_is_clean_part, parts))
+        ends_with_content = bool(parts) and _is_content(parts[-1])
+        return ends_with_content and not is_refused(item) and all(map(_is_clean_part, parts))
 
 
 def _is_clean_part(part: Any) -> bool:
@@ -142,7 +144,33 @@ def is_item(item: Any) -> bool:
     return isinstance(item, dict)
 
 
-# The rules
+# Rules for the whole conversation
+
+
+def is_refused(message: Any) -> bool:
+    """Return True if *message* is a response that the provider refused or filtered."""
+    return bool(field(message, "finish_reason") == "content_filter")
+
+
+def with_missing_replies(conversation: Sequence[Any]) -> list[Any]:
+    """Return *conversation* with a response between each interrupted result and a user's prompt.
+
+    Mistral refuses a user's message directly after a tool result
+    (https://github.com/mistralai/mistral-common, ``validator.py``), and so do its chat templates.
+    """
+    messages: list[Any] = []
+    for message in conversation:
+        last = list_field(messages[-1], "parts")[-1:] if messages else []
+        is_added = bool(last) and field(last[0], "content") == INTERRUPTED
+        if is_added and _LINKS(message).starts_exchange:
+            part = {"part_kind": "text", "content": INTERRUPTED_REPLY}
+            time = field(messages[-2], "timestamp")  # the same in each request
+            messages.append({"kind": "response", "parts": [part], "timestamp": time})
+        messages.append(message)
+    return messages
+
+
+# Rules for one message
 
 
 def with_sendable_calls(message: dict[str, Any], place: Place) -> dict[str, Any]:
@@ -204,21 +232,24 @@ def without_unfinished_server_calls(message: dict[str, Any], _place: Place) -> d
 
 
 def without_blank_text(message: dict[str, Any], _place: Place) -> dict[str, Any]:
-    """Leave out blank text, and give a message that has nothing else a text.
+    """Leave out blank text and thinking at the end; give a message that has nothing else a text.
 
-    Anthropic refuses blank text; Mistral's chat templates refuse a message with neither content nor
+    Anthropic refuses blank text, and thinking as the last block of a message
+    (tailcallhq/forgecode#3071). Mistral's chat templates refuse a message with neither content nor
     calls (All-Hands-AI/OpenHands#8685), and require that the roles alternate.
     """
     parts = [
         part
         for part in list_field(message, "parts")
-        if _is_call(part) or not is_blank(field(part, "content")) or not _has_text(part)
+        if not _has_text(part) or not is_blank(field(part, "content"))
     ]
-    if any(map(_is_content, parts)):
+    while parts and not _is_content(parts[-1]):
+        parts.pop()
+    if parts:
         return {**message, "parts": parts}
 
     kind = "text" if message.get("kind") == "response" else "user-prompt"
-    return {**message, "parts": [*parts, {"part_kind": kind, "content": EMPTY_MESSAGE}]}
+    return {**message, "parts": [{"part_kind": kind, "content": EMPTY_MESSAGE}]}
 
 
 def _has_text(part: Any) -> bool:
@@ -231,3 +262,5 @@ RULES: Final[tuple[Rule, ...]] = (
     without_blank_text,
 )
 """The rules for one message, in the order in which they are applied."""
+
+_LINKS: Final = PydanticAIRules().links

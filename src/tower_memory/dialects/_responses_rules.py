@@ -169,9 +169,13 @@ def _has_clean_call(call: Any) -> bool:
 def has_unused_reasoning(items: Sequence[Any]) -> bool:
     """Return True if reasoning among *items* led to no item."""
     thoughts = [place for place, item in enumerate(items) if field(item, "type") == "reasoning"]
-    return any(
-        place + 1 == len(items) or _LINKS(items[place + 1]).starts_exchange for place in thoughts
-    )
+    return any(place + 1 == len(items) or _is_input(items[place + 1]) for place in thoughts)
+
+
+def _is_input(item: Any) -> bool:
+    """Return True if *item* is no output of the model: a message of the user or a tool result."""
+    _, results, starts_exchange = _LINKS(item)
+    return bool(results) or starts_exchange
 
 
 # Rules for the whole history
@@ -205,14 +209,11 @@ def without_refused_items(
     items: list[Any] = []
     lost_reasoning = is_cut and bool(history) and not _LINKS(history[0]).starts_exchange
     for position, item in enumerate(history):
-        _, results, starts_exchange = _LINKS(item)
-
         if position in unsendable or _is_empty(item):
             lost_reasoning = _remove_last_reasoning(items) or lost_reasoning
-        elif starts_exchange or results:
+        elif _is_input(item):
             lost_reasoning = False
-            if starts_exchange:
-                _remove_last_reasoning(items)
+            _remove_last_reasoning(items)
             items.append(item)
         elif field(item, "type") == "reasoning":
             is_known = is_stored and position >= last_start
@@ -224,7 +225,7 @@ def without_refused_items(
         elif field(item, "type") not in _SERVER_CALLS:
             items.append(_without_id(item))
 
-    if not new or _LINKS(new[0]).starts_exchange:
+    if not new or _is_input(new[0]):
         _remove_last_reasoning(items)
     return items
 
@@ -299,8 +300,7 @@ def _is_followed_by_reply(history: Sequence[Any], position: int) -> bool:
     for item in history[position + 1 :]:
         if field(item, "role") == "assistant":
             return True
-        _, results, starts_exchange = _LINKS(item)
-        if results or starts_exchange:
+        if _is_input(item):
             return False
     return False
 
