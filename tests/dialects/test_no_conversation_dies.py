@@ -10,21 +10,26 @@ import copy
 import time
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.messages import user
-from helpers.reply_strategies import anthropic_reply, chat_reply, responses_reply
+from helpers.reply_strategies import anthropic_reply, chat_reply, gemini_reply, responses_reply
 from helpers.validators import (
     check_anthropic,
+    check_gemini,
     check_mistral,
     check_openai_chat,
     check_openai_responses,
     check_vllm,
 )
 from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveError, SaveSession
-from tower_memory.dialects import AnthropicMessages, ChatCompletions, OpenAIResponses
+from tower_memory.dialects import (
+    AnthropicMessages,
+    ChatCompletions,
+    GeminiContents,
+    OpenAIResponses,
+)
 from tower_memory.windows import LastItems, LastTurns, TokenBudget
 
 
@@ -76,8 +81,9 @@ class ChatProvider(Provider):
         sent = (message.get("audio") or {} for message in messages)
         expiry = {each["id"]: float(each["id"].partition("_")[2]) for each in sent if each}
         check_openai_chat(messages, audio_expires_at=expiry, now=time.time())
-        check_mistral(messages)
-        check_vllm(messages)
+        if not expiry:  # only OpenAI speaks
+            check_mistral(messages)
+            check_vllm(messages)
 
     def results(self, items):
         return [
@@ -99,13 +105,15 @@ class AnthropicProvider(Provider):
 
     def question(self):
         """Return a question that says if its reply is a refusal."""
-        is_refused = bool(self.replies) and self.replies[-1].whole["stop_reason"] == "refusal"
+        reply = self.replies[-1] if self.replies else None
+        is_refused = reply and reply.arrives() and reply.whole["stop_reason"] == "refusal"
         return user("refused question" if is_refused else "question")
 
     def results(self, items):
         results = [
             {"type": "tool_result", "tool_use_id": block["id"], "content": "done"}
             for item in items
+            if item.get("stop_reason") != "refusal"
             for block in item["content"]
             if isinstance(block, dict) and block["type"] == "tool_use" and self.is_answered()
         ]
@@ -157,15 +165,17 @@ class ResponsesProvider(Provider):
                 yield item["id"], reasoning
 
     async def __call__(self, request):
-        ids = [item["id"] for item in self.replies[-1].whole["output"]]
-        stream = await super().__call__(request)
-        self.known.update(ids if request["store"] else ())
-        return stream
+        reply = self.replies[-1]
+        response = await super().__call__(request)
+        if request["input"][-1].get("role") == "user" and reply.arrives():
+            self.known = set()
+        if request["store"]:
+            self.known.update(item["id"] for item in reply.whole["output"])
+        return response
 
     def check(self, items):
-        if items[-1].get("role") == "user":
-            self.known = set()
-        check_openai_responses(items, stored_ids=frozenset(self.known))
+        known = () if items[-1].get("role") == "user" else self.known
+        check_openai_responses(items, stored_ids=frozenset(known))
 
         # "Item 'msg_...' was provided without its required 'reasoning' item" (vercel/ai#7543)
         ids = {item.get("id") for item in items}
@@ -178,6 +188,36 @@ class ResponsesProvider(Provider):
             for item in items
             if item.get("type") in kinds and self.is_answered()
         ]
+
+
+class GeminiProvider(Provider):
+    dialect = GeminiContents()
+    field = "contents"
+    strategy = gemini_reply()
+
+    def check(self, messages):
+        check_gemini(messages, signatures=False)
+
+    def question(self):
+        return {"role": "user", "parts": [{"text": "question"}]}
+
+    def results(self, items):
+        calls = [
+            part["functionCall"]
+            for item in items
+            for part in item["parts"]
+            if part.get("functionCall", {}).get("name") and self.is_answered()
+        ]
+        parts = [
+            {
+                "functionResponse": {
+                    **{key: call[key] for key in ("id", "name") if key in call},
+                    "response": {"result": "done"},
+                }
+            }
+            for call in calls
+        ]
+        return [{"role": "user", "parts": parts}] if parts else []
 
 
 windows = st.one_of(
@@ -199,18 +239,18 @@ async def ask(service, request):
         pass  # the stream broke off, or the provider reported that the reply failed
 
 
-@pytest.mark.parametrize("kind", [ChatProvider, AnthropicProvider, ResponsesProvider])
-@given(
-    data=st.data(),
-    choices=st.lists(st.booleans(), min_size=30, max_size=30),
-    window=windows,
-    limit=st.none() | st.integers(0, 8),
-)
-async def test_the_provider_accepts_every_request_whatever_it_replied(
-    kind, data, choices, window, limit
-):
-    """Whatever a provider replied before, it accepts each later request of the session."""
-    replies = data.draw(st.lists(kind.strategy, min_size=2, max_size=4))
+def sessions(kind):
+    """Return a decorator that gives a test the parameters of `assert_all_accepted`."""
+    return given(
+        replies=st.lists(kind.strategy, min_size=2, max_size=4),
+        choices=st.lists(st.booleans(), min_size=30, max_size=30),
+        window=windows,
+        limit=st.none() | st.integers(0, 8),
+    )
+
+
+async def assert_all_accepted(kind, replies, choices, window, limit):
+    """Have a conversation with a provider, which raises if it refuses a request."""
     store, provider = InMemorySessionStore(), kind(replies, choices)
     layer = MemoryLayer(
         LoadSession(store, limit=limit),
@@ -229,3 +269,27 @@ async def test_the_provider_accepts_every_request_whatever_it_replied(
         last = history[history.turns[-1].position :] if history.turns else ()
         is_whole = window is None and limit is None
         new = (provider.results(last) if is_whole else None) or [provider.question()]
+
+
+@sessions(ChatProvider)
+async def test_no_reply_of_chat_completions_makes_later_requests_fail(**session):
+    """OpenAI, Mistral, vLLM and llama.cpp accept each request after any replies."""
+    await assert_all_accepted(ChatProvider, **session)
+
+
+@sessions(AnthropicProvider)
+async def test_no_reply_of_anthropic_makes_later_requests_fail(**session):
+    """Anthropic accepts each request after any replies."""
+    await assert_all_accepted(AnthropicProvider, **session)
+
+
+@sessions(ResponsesProvider)
+async def test_no_reply_of_openai_responses_makes_later_requests_fail(**session):
+    """OpenAI's responses accept each request after any replies."""
+    await assert_all_accepted(ResponsesProvider, **session)
+
+
+@sessions(GeminiProvider)
+async def test_no_reply_of_gemini_makes_later_requests_fail(**session):
+    """Gemini accepts each request after any replies."""
+    await assert_all_accepted(GeminiProvider, **session)

@@ -26,6 +26,10 @@ class Reply:
     chunks: list[dict[str, Any]] | None = None
     end: int = 0
 
+    def arrives(self):
+        """Return True if the reply arrives whole."""
+        return self.chunks is None or self.end == len(self.chunks)
+
     def response(self):
         """Return what the client returns to its caller."""
         return self.whole if self.chunks is None else self._stream()
@@ -33,7 +37,7 @@ class Reply:
     async def _stream(self):
         for chunk in self.chunks[: self.end]:
             yield chunk
-        if self.end < len(self.chunks):
+        if not self.arrives():
             msg = "the connection broke"
             raise ConnectionError(msg)
 
@@ -84,10 +88,18 @@ def audio(draw):
     return {"id": f"audio_{expires_at}", "expires_at": expires_at, "transcript": transcript}
 
 
+def text_part(text):
+    return {"type": "text", "text": text}
+
+
+def from_assistant(fields):
+    return {"role": "assistant", **fields}
+
+
 chat_messages = st.builds(
-    lambda fields: {"role": "assistant", **fields},
+    from_assistant,
     optional(
-        content=st.none() | TEXTS | st.lists(TEXTS.map(lambda t: {"type": "text", "text": t})),
+        content=st.none() | TEXTS | st.lists(TEXTS.map(text_part)),
         tool_calls=st.none() | chat_calls(),
         function_call=st.just({"name": "", "arguments": ""}),
         audio=st.just({"id": ""}) | audio(),
@@ -151,21 +163,23 @@ def blocks(draw):
 
 
 def block(number):
-    inputs = st.sampled_from([{}, {"at": "x"}])
+    """Return a strategy for the block with this *number* in a message."""
     return st.one_of(
-        TEXTS.map(lambda text: {"type": "text", "text": text}),
-        st.sampled_from(["", "sig"]).map(
-            lambda signature: {"type": "thinking", "thinking": "Hm.", "signature": signature}
+        TEXTS.map(text_part),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("thinking"),
+                "thinking": st.just("Hm."),
+                "signature": st.sampled_from(["", "sig"]),
+            }
         ),
-        st.builds(
-            lambda name, value: {
-                "type": "tool_use",
-                "id": f"call_{number}",
-                "name": name,
-                "input": value,
-            },
-            NAMES,
-            inputs,
+        st.fixed_dictionaries(
+            {
+                "type": st.just("tool_use"),
+                "id": st.just(f"call_{number}"),
+                "name": NAMES,
+                "input": st.sampled_from([{}, {"at": "x"}]),
+            }
         ),
         st.just({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}),
         st.just({"type": "web_search_tool_result", "tool_use_id": "s", "content": []}),
@@ -188,10 +202,12 @@ def unique_server_calls(content):
     return kept
 
 
-anthropic_messages = st.builds(
-    lambda content, reason: {"role": "assistant", "content": content, "stop_reason": reason},
-    blocks().map(unique_server_calls),
-    STOP_REASONS,
+anthropic_messages = st.fixed_dictionaries(
+    {
+        "role": st.just("assistant"),
+        "content": blocks().map(unique_server_calls),
+        "stop_reason": STOP_REASONS,
+    }
 )
 
 
@@ -238,39 +254,44 @@ def anthropic_reply():
 # Responses
 
 
+def output_text(text):
+    return {"type": "output_text", "text": text, "annotations": []}
+
+
 def response_item(number):
-    text = TEXTS.map(lambda text: {"type": "output_text", "text": text, "annotations": []})
-    status = st.sampled_from(["completed", "incomplete"])
+    """Return a strategy for an output item; if it is a call, it has this *number*."""
+    call_id = st.just(f"call_{number}")
     return st.one_of(
-        st.builds(
-            lambda parts: {"type": "message", "role": "assistant", "content": parts},
-            st.lists(text, max_size=2),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("message"),
+                "role": st.just("assistant"),
+                "content": st.lists(TEXTS.map(output_text), max_size=2),
+            }
+        ),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("function_call"),
+                "call_id": call_id,
+                "name": NAMES,
+                "arguments": ARGUMENTS,
+                "status": st.sampled_from(["completed", "incomplete"]),
+            }
+        ),
+        st.fixed_dictionaries(
+            {
+                "type": st.just("custom_tool_call"),
+                "call_id": call_id,
+                "name": NAMES,
+                "input": st.just("text"),
+                "status": st.just("completed"),
+            }
         ),
         st.just({"type": "reasoning", "summary": [], "encrypted_content": "x"}),
-        st.builds(
-            lambda name, arguments, status: {
-                "type": "function_call",
-                "call_id": f"call_{number}",
-                "name": name,
-                "arguments": arguments,
-                "status": status,
-            },
-            NAMES,
-            ARGUMENTS,
-            status,
-        ),
-        st.builds(
-            lambda name: {
-                "type": "custom_tool_call",
-                "call_id": f"call_{number}",
-                "name": name,
-                "input": "text",
-                "status": "completed",
-            },
-            NAMES,
-        ),
         st.just({"type": "web_search_call", "status": "completed"}),
-        st.just({"type": "computer_call", "call_id": f"call_{number}", "action": {}}),
+        st.fixed_dictionaries(
+            {"type": st.just("computer_call"), "call_id": call_id, "action": st.just({})}
+        ),
     )
 
 
@@ -307,3 +328,38 @@ def response_events(draw, whole):
 def responses_reply():
     """Return a strategy for replies of OpenAI's responses, whose items have no ids yet."""
     return replies(responses(), response_events)
+
+
+# Gemini
+
+
+@st.composite
+def gemini_part(draw):
+    """Draw a part: text, a function call, or text with a thought signature."""
+    signature = draw(optional(thoughtSignature=st.just("c2ln")))
+    if draw(st.booleans()):
+        return {"text": draw(TEXTS), **draw(optional(thought=st.just(True))), **signature}
+    call = draw(optional(id=st.just("call_0"), args=st.sampled_from([{}, {"at": "x"}])))
+    return {"functionCall": {"name": draw(NAMES), **call}, **signature}
+
+
+@st.composite
+def gemini_responses(draw):
+    reason = draw(st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY", "MALFORMED_FUNCTION_CALL"]))
+    content = {"role": "model", "parts": draw(st.lists(gemini_part(), max_size=3))}
+    candidate = {"finishReason": reason, **draw(optional(content=st.just(content)))}
+    return draw(st.sampled_from([{"candidates": [candidate]}, {"promptFeedback": {}}]))
+
+
+def gemini_chunks(draw, whole):
+    """Return one chunk for each part, and a last one with the finishReason."""
+    candidates = whole.get("candidates", [])
+    parts = [part for each in candidates for part in each.get("content", {}).get("parts", ())]
+    chunks = [{"candidates": [{"content": {"role": "model", "parts": [part]}}]} for part in parts]
+    reasons = [{"finishReason": each["finishReason"]} for each in candidates]
+    return [*chunks, {"candidates": reasons}]
+
+
+def gemini_reply():
+    """Return a strategy for replies of Gemini."""
+    return replies(gemini_responses(), gemini_chunks)

@@ -7,7 +7,6 @@ A stored message of the assistant notes its ``stop_reason`` if the reply did not
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from itertools import dropwhile
 from typing import Any, Final, final
 
@@ -176,36 +175,49 @@ def with_paired_server_tools(history: Sequence[Any], new: Sequence[Any]) -> list
     nothing, or only results of other tools
     (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``pause_turn``).
     """
-    conversation = [*history, *new]
-    brings_results_only = all(map(has_no_user_content, new))
+    may_wait = all(map(has_no_user_content, new))
+    unpaired = {
+        (number, index)
+        for number, index in _unpaired_server_blocks(history)
+        if not (may_wait and number == len(history) - 1 and _is_server_call(history[-1], index))
+    }
 
     messages: list[Any] = []
-    called: set[Any] = set()
     for number, message in enumerate(history):
         blocks = list_field(message, "content")
-        called.update(field(block, "id") for block in blocks if _is_server_call(block))
-
-        nearby = conversation[number : number + 3]  # results of other tools may come first
-        later = (block for each in nearby for block in list_field(each, "content"))
-        answered = {field(block, "tool_use_id") for block in later}
-        may_wait = brings_results_only and number == len(history) - 1
-        is_paired = partial(_is_paired, called=called, answered=called if may_wait else answered)
-        messages.append(with_blocks(message, is_paired))
-
-    return [message for message in messages if message is not None]
+        kept = [block for index, block in enumerate(blocks) if (number, index) not in unpaired]
+        if len(kept) == len(blocks):
+            messages.append(message)
+        elif kept:
+            messages.append({**message, "content": kept})
+    return messages
 
 
-def _is_server_call(block: Any) -> bool:
-    """Return True if *block* is a call that the provider runs itself."""
-    return str(field(block, "type")).endswith("_tool_use")
+def _unpaired_server_blocks(history: Sequence[Any]) -> set[tuple[int, int]]:
+    """Return the positions (message, block) of calls without a result and results without a call.
+
+    The result follows in the same message, or after the results of other tools.
+    """
+    unpaired: set[tuple[int, int]] = set()
+    open_calls: dict[Any, tuple[int, int]] = {}
+
+    for number, message in enumerate(history):
+        if _LINKS(message).starts_exchange:
+            open_calls.clear()
+        for index, block in enumerate(list_field(message, "content")):
+            if _is_server_call(message, index):
+                open_calls[field(block, "id")] = (number, index)
+                unpaired.add((number, index))
+            elif str(field(block, "type")).endswith("_tool_result"):
+                call = open_calls.pop(field(block, "tool_use_id"), (number, index))
+                unpaired ^= {call}  # removes the call, or adds the result that has none
+
+    return unpaired
 
 
-def _is_paired(block: Any, called: set[Any], answered: set[Any]) -> bool:
-    """Return True unless *block* is a server's call without a result, or a result without call."""
-    if _is_server_call(block):
-        return field(block, "id") in answered
-    is_server_result = str(field(block, "type")).endswith("_tool_result")
-    return not is_server_result or field(block, "tool_use_id") in called
+def _is_server_call(message: Any, index: int) -> bool:
+    """Return True if the block of *message* at *index* is a call that the provider runs itself."""
+    return str(field(list_field(message, "content")[index], "type")).endswith("_tool_use")
 
 
 def _is_not_thinking(block: Any) -> bool:
