@@ -11,6 +11,7 @@ from tower_memory._fields import MISSING, field
 from tower_memory._history import History
 from tower_memory._reconcile import new_in_response
 from tower_memory._tool_links import ItemLinks
+from tower_memory.dialects._anthropic_calls import with_paired_server_tools
 from tower_memory.dialects._anthropic_rules import (
     NOTED_REASONS,
     RULES,
@@ -18,7 +19,6 @@ from tower_memory.dialects._anthropic_rules import (
     from_user,
     is_paused,
     is_refused,
-    with_paired_server_tools,
     without_old_thinking,
 )
 from tower_memory.dialects._anthropic_stream import assemble_message

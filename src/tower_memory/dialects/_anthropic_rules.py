@@ -11,7 +11,13 @@ from itertools import dropwhile
 from typing import Any, Final, final
 
 from tower_memory._fields import field, list_field
-from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, plain_links
+from tower_memory._tool_links import Call, ItemLinks
+from tower_memory.dialects._anthropic_calls import (
+    has_no_user_content,
+    is_call,
+    is_result,
+    links_of_message,
+)
 from tower_memory.dialects._messages import partition
 from tower_memory.dialects._provider_rules import (
     UNNAMED_TOOL,
@@ -47,15 +53,7 @@ class AnthropicRules(ProviderRules):
 
     def links(self, item: Any, /) -> ItemLinks:
         """See `ProviderRules.links`."""
-        if is_plain(item):
-            return plain_links(item)
-
-        blocks = list_field(item, "content")
-        return item_links(
-            [field(block, "id") for block in blocks if _is_call(block)],
-            [field(block, "tool_use_id") for block in blocks if is_result(block)],
-            starts_exchange=field(item, "role") == "user",
-        )
+        return links_of_message(item)
 
     def add_results(self, run: list[Any], calls: Sequence[Call], /) -> list[Any]:
         """Return *run* with all results in one message, before the user's other blocks."""
@@ -94,8 +92,8 @@ class AnthropicRules(ProviderRules):
 
         if not content or field(content[-1], "type") in _THINKING:
             return False
-        first_call = next((n for n, block in enumerate(content) if _is_call(block)), len(content))
-        has_calls_last = all(map(_is_call, content[first_call:]))
+        first_call = next((n for n, block in enumerate(content) if is_call(block)), len(content))
+        has_calls_last = all(map(is_call, content[first_call:]))
         return has_calls_last and all(map(_is_clean_block, content))
 
 
@@ -115,22 +113,6 @@ def _is_clean_block(block: Any) -> bool:
             return kind == "tool_result" or not kind.endswith(("_tool_use", "_tool_result"))
         case _:
             return False
-
-
-def _is_call(block: Any) -> bool:
-    return bool(field(block, "type") == "tool_use")
-
-
-def is_result(block: Any) -> bool:
-    """Return True if *block* is the result of a tool call."""
-    return bool(field(block, "type") == "tool_result")
-
-
-def has_no_user_content(message: Any) -> bool:
-    """Return True if *message* is not from the user, or holds only tool results."""
-    content = field(message, "content")
-    results = [is_result(block) for block in list_field(message, "content")]
-    return field(message, "role") != "user" or (isinstance(content, list) and all(results))
 
 
 def is_refused(message: Any) -> bool:
@@ -161,63 +143,13 @@ def without_old_thinking(history: Sequence[Any], new: Sequence[Any]) -> list[Any
     (https://platform.claude.com/docs/build-with-claude/preserved-thinking).
     """
     starts = [
-        number for number, message in enumerate([*history, *new]) if _LINKS(message).starts_exchange
+        number
+        for number, message in enumerate([*history, *new])
+        if links_of_message(message).starts_exchange
     ]
     last = max(starts, default=0)
     old = [with_blocks(message, _is_not_thinking) for message in history[:last]]
     return [message for message in [*old, *history[last:]] if message is not None]
-
-
-def with_paired_server_tools(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
-    """Leave out calls of the provider's own tools without a result, and results without a call.
-
-    A call stays if its result may still come: it is in the last message of *history*, and *new* has
-    nothing, or only results of other tools
-    (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``pause_turn``).
-    """
-    may_wait = all(map(has_no_user_content, new))
-    unpaired = {
-        (number, index)
-        for number, index in _unpaired_server_blocks(history)
-        if not (may_wait and number == len(history) - 1 and _is_server_call(history[-1], index))
-    }
-
-    messages: list[Any] = []
-    for number, message in enumerate(history):
-        blocks = list_field(message, "content")
-        kept = [block for index, block in enumerate(blocks) if (number, index) not in unpaired]
-        if len(kept) == len(blocks):
-            messages.append(message)
-        elif kept:
-            messages.append({**message, "content": kept})
-    return messages
-
-
-def _unpaired_server_blocks(history: Sequence[Any]) -> set[tuple[int, int]]:
-    """Return the positions (message, block) of calls without a result and results without a call.
-
-    The result follows in the same message, or after the results of other tools.
-    """
-    unpaired: set[tuple[int, int]] = set()
-    open_calls: dict[Any, tuple[int, int]] = {}
-
-    for number, message in enumerate(history):
-        if _LINKS(message).starts_exchange:
-            open_calls.clear()
-        for index, block in enumerate(list_field(message, "content")):
-            if _is_server_call(message, index):
-                open_calls[field(block, "id")] = (number, index)
-                unpaired.add((number, index))
-            elif str(field(block, "type")).endswith("_tool_result"):
-                call = open_calls.pop(field(block, "tool_use_id"), (number, index))
-                unpaired ^= {call}  # removes the call, or adds the result that has none
-
-    return unpaired
-
-
-def _is_server_call(message: Any, index: int) -> bool:
-    """Return True if the block of *message* at *index* is a call that the provider runs itself."""
-    return str(field(list_field(message, "content")[index], "type")).endswith("_tool_use")
 
 
 def _is_not_thinking(block: Any) -> bool:
@@ -258,10 +190,10 @@ def with_sendable_calls(message: Any, place: Place) -> Any | None:
     calls: list[Any] = []
     number = 0  # of the tool call
     for position, block in enumerate(content):
-        if not _is_call(block):
+        if not is_call(block):
             others.append(block)
             continue
-        goes_on = not all(map(_is_call, content[position:]))
+        goes_on = not all(map(is_call, content[position:]))
         is_broken = _is_broken(block) or goes_on or (was_cut and block is content[-1])
         if not (is_broken and number in place.unanswered):
             calls.append(_mend(block))
@@ -327,5 +259,3 @@ RULES: Final[tuple[Rule, ...]] = (
     without_stop_reason,
 )
 """The rules for one message, in the order in which they are applied."""
-
-_LINKS: Final = AnthropicRules().links

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 from tower_memory._fields import MISSING, field
-from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, pair_calls, plain_links
+from tower_memory._tool_links import Call, ItemLinks, pair_calls
 from tower_memory.dialects._provider_rules import (
     UNNAMED_TOOL,
     Place,
@@ -21,49 +21,14 @@ from tower_memory.dialects._provider_rules import (
     is_json_object,
     mend_arguments,
 )
-from tower_memory.dialects._repair import INTERRUPTED, ProviderRules
-
-_SHELL_OUTPUT: Final = {
-    "stdout": "",
-    "stderr": INTERRUPTED,
-    "outcome": {"type": "exit", "exit_code": 1},
-}
-
-_INTERRUPTED_FIELDS: Final[dict[str, dict[str, Any]]] = {
-    "apply_patch_call": {"status": "failed", "output": INTERRUPTED},
-    "custom_tool_call": {"output": INTERRUPTED},
-    "function_call": {"output": INTERRUPTED},
-    "local_shell_call": {"output": f'"{INTERRUPTED}"'},
-    "mcp_approval_request": {"approve": False, "reason": INTERRUPTED},
-    "shell_call": {"output": [_SHELL_OUTPUT]},
-}
-"""Fields of an interrupted result, by the type of the call.
-
-Calls of other types, such as one that asks for a screenshot, cannot have such a result.
-"""
-
-_RESULT_TYPES: Final = {
-    "apply_patch_call": "apply_patch_call_output",
-    "computer_call": "computer_call_output",
-    "custom_tool_call": "custom_tool_call_output",
-    "function_call": "function_call_output",
-    "local_shell_call": "local_shell_call_output",
-    "shell_call": "shell_call_output",
-    "tool_search_call": "tool_search_output",
-}
-"""Type of the tool result for each type of tool call; both name the call in ``call_id``."""
-
-_CALL_ID_FIELDS: Final = {
-    **dict.fromkeys(_RESULT_TYPES, "call_id"),
-    "mcp_approval_request": "id",
-}
-"""Name of the field that holds the id of a call, by the type of the item."""
-
-_RESULT_ID_FIELDS: Final = {
-    **dict.fromkeys(_RESULT_TYPES.values(), "call_id"),
-    "mcp_approval_response": "approval_request_id",
-}
-"""Name of the field that holds the id of the answered call, by the type of the item."""
+from tower_memory.dialects._repair import ProviderRules
+from tower_memory.dialects._responses_calls import (
+    CALLS_BY_ID,
+    INTERRUPTED_FIELDS,
+    interrupted_result,
+    is_async,
+    links_of_item,
+)
 
 _SERVER_CALLS: Final = frozenset(
     {
@@ -87,21 +52,7 @@ class ResponsesRules(ProviderRules):
 
     def links(self, item: Any, /) -> ItemLinks:
         """See `ProviderRules.links`."""
-        if is_plain(item):
-            return plain_links(item)
-
-        calls: list[Any] = []
-        results: list[Any] = []
-        kind = field(item, "type")
-        if isinstance(kind, str) and field(item, "role") is MISSING:
-            if kind in _CALL_ID_FIELDS and not _is_server_search(item):
-                calls.append(field(item, _CALL_ID_FIELDS[kind]))
-            if kind in _RESULT_ID_FIELDS:
-                result = field(item, _RESULT_ID_FIELDS[kind])
-                # The result of a local shell names its call in the field id.
-                results.append(field(item, "id") if result is MISSING else result)
-
-        return item_links(calls, results, starts_exchange=field(item, "role") == "user")
+        return links_of_item(item)
 
     def separates(self, links: ItemLinks, /) -> bool:
         """Return True for a message of the user; other items may lie between call and result."""
@@ -110,7 +61,7 @@ class ResponsesRules(ProviderRules):
     def add_results(self, run: list[Any], calls: Sequence[Call], /) -> list[Any]:
         """See `ProviderRules.add_results`."""
         calling = [run[call.position] for call in calls]
-        return [*run, *(_interrupted_result(item) for item in calling if not _is_async(item))]
+        return [*run, *(interrupted_result(item) for item in calling if not is_async(item))]
 
     def is_clean(self, item: Any, /) -> bool:
         """See `ProviderRules.is_clean`."""
@@ -122,29 +73,6 @@ class ResponsesRules(ProviderRules):
         if kind in ("function_call", "custom_tool_call"):
             return _has_clean_call(item)
         return not _is_message(item) or _has_clean_content(item)
-
-
-def _is_server_search(item: Any) -> bool:
-    """Return True if *item* is a tool search that the server answers itself."""
-    return bool(field(item, "type") == "tool_search_call" and field(item, "execution") != "client")
-
-
-def _is_async(item: Any) -> bool:
-    """Return True if *item* is a call whose result may come at any time."""
-    return field(item, "async") is True
-
-
-def _interrupted_result(call: Any) -> dict[str, Any]:
-    kind, value = field(call, "type"), field(call, "caller")
-    caller = {} if value in (MISSING, None) else {"caller": value}
-    call_id = field(call, _CALL_ID_FIELDS[kind])
-
-    if kind == "mcp_approval_request":
-        head = {"type": "mcp_approval_response", "approval_request_id": call_id}
-    else:
-        key = "id" if kind == "local_shell_call" else "call_id"
-        head = {"type": f"{kind}_output", key: call_id}
-    return {**head, **_INTERRUPTED_FIELDS[kind], **caller}
 
 
 def _is_message(item: Any) -> bool:
@@ -248,7 +176,7 @@ def _remove_last_reasoning(items: list[Any]) -> bool:
 
 
 def _without_id(item: Any) -> Any:
-    if not isinstance(item, dict) or "id" not in item or field(item, "type") in _CALLS_BY_ID:
+    if not isinstance(item, dict) or "id" not in item or field(item, "type") in CALLS_BY_ID:
         return item
     return {key: value for key, value in item.items() if key != "id"}
 
@@ -279,7 +207,7 @@ def _unsendable_calls(history: Sequence[Any], new: Sequence[Any]) -> set[int]:
 
 def _is_unsendable(history: Sequence[Any], position: int) -> bool:
     call = history[position]
-    if _is_async(call):
+    if is_async(call):
         return False
 
     kind = field(call, "type")
@@ -288,7 +216,7 @@ def _is_unsendable(history: Sequence[Any], position: int) -> bool:
     )
     was_cut = field(call, "status") == "incomplete"
     return (
-        kind not in _INTERRUPTED_FIELDS
+        kind not in INTERRUPTED_FIELDS
         or is_broken
         or was_cut
         or _is_followed_by_reply(history, position)
@@ -336,8 +264,5 @@ def without_blank_text(item: Any, _place: Place) -> Any:
 
 RULES: Final[tuple[Rule, ...]] = (with_sendable_call, without_blank_text)
 """The rules for one item, in the order in which they are applied."""
-
-_CALLS_BY_ID: Final = ("local_shell_call", "mcp_approval_request")
-"""Types of calls whose result names their ``id``."""
 
 _LINKS: Final = ResponsesRules().links
