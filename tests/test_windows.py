@@ -67,6 +67,37 @@ async def test_an_open_exchange_stays_whole(window):
     assert list(await window(History(open_one))) == open_one[2:]
 
 
+async def test_ids_that_repeat_in_each_turn_are_paired_by_position():
+    """An unanswered later call does not make an answered earlier one look separated."""
+    turn = [user("a"), calling("0"), result("0"), assistant("b")]
+    history = History([*turn, *turn, user("c"), calling("0")])
+    for window in (LastTurns(1), LastTurns(2), LastItems(3)):
+        kept = await window(history)
+        assert list(check_window(history, kept, [user("d")])) == list(kept)
+    with pytest.raises(ValueError, match="it tore apart the call '0'"):
+        check_window(history, history[2:], [user("d")])
+
+
+async def test_calls_without_ids_stay_with_their_results():
+    """A server such as Ollama gives no ids, so calls and results are paired in their order."""
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}] * 2}
+    answer = {"role": "tool", "tool_name": "f", "content": "done"}
+    over = [user("a"), assistant("A"), user("b"), call, answer, answer]
+    assert list(await LastItems(1)(History(over))) == []
+    assert list(await LastItems(4)(History(over))) == over[2:]
+    assert list(await LastItems(1)(History(over[:-1]))) == over[2:-1]
+    with pytest.raises(ValueError, match="it tore apart a call without an id"):
+        check_window(History(over), over[4:], [])
+
+
+async def test_no_exchange_starts_between_a_call_and_its_late_result():
+    """A window that started there would separate the two."""
+    late = [user("a"), calling("1"), user("b"), assistant("B"), result("1"), user("c")]
+    assert list(await LastTurns(1)(History(late))) == late[5:]
+    assert list(await LastTurns(2)(History(late))) == late
+    assert list(await LastItems(4)(History(late))) == late[5:]
+
+
 async def test_items_before_the_first_exchange_are_cut_off_together():
     assert list(await LastItems(1)(History([assistant("a"), assistant("b")]))) == []
     assert list(await LastItems(1)(History([assistant("a"), calling("1")]))) == []

@@ -79,6 +79,35 @@ async def test_an_open_exchange_is_loaded_from_its_start():
     assert limits == [11, 44, 176, 704]
 
 
+@pytest.mark.parametrize(
+    ("limit", "new", "given"),
+    [
+        (3, [user("d")], [user("c"), user("d")]),
+        (5, [user("d")], [*TALK[2:], user("d")]),
+        (9, [user("d")], [*TALK, user("d")]),
+        (0, [user("d")], [user("d")]),
+    ],
+)
+async def test_a_limit_leaves_out_the_rest_of_an_exchange_that_it_cuts(store, limit, new, given):
+    """Some providers refuse a conversation that does not begin with the user."""
+    await store.append(Turn("s", TALK[:3]))
+    await store.append(Turn("s", TALK[3:]))
+    service = ScriptedService("ok")
+    load = LoadSession(store, limit=limit)
+    await MemoryLayer(load, SaveSession(store), session_id="s")(service)(new)
+    assert service.requests == [given]
+
+
+async def test_a_limit_keeps_the_call_that_the_request_answers(store):
+    """Its result would otherwise have no call."""
+    await store.append(Turn("s", [user("a"), assistant("A"), user("b"), calling("1", "2")]))
+    await store.append(Turn("s", [result("2")]))
+    service = ScriptedService("ok")
+    load = LoadSession(store, limit=2)
+    await MemoryLayer(load, SaveSession(store), session_id="s")(service)([result("1")])
+    assert service.requests == [[calling("1", "2"), result("2"), result("1")]]
+
+
 async def test_a_custom_window_may_add_a_summary(store):
     async def summarised(history):
         recent = await LastTurns(1)(history)

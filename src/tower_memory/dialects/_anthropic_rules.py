@@ -218,7 +218,7 @@ def _mend(call: dict[str, Any]) -> dict[str, Any]:
 def without_blank_text(message: Any, _place: Place) -> Any | None:
     """Leave out text that is empty or white space, and a message that has nothing else.
 
-    Text blocks must not be blank (anthropics/anthropic-sdk-python#461). The API joins consecutive
+    Text blocks must not be blank (anthropics/claude-code#59812). The API joins consecutive
     messages of one role, so a message may be missing.
     """
     if is_blank(field(message, "content")):

@@ -126,7 +126,7 @@ def with_missing_replies(conversation: Sequence[Any], convert: Callable[[Any], A
     """Return *conversation* with a reply between each interrupted result and a user's message.
 
     Mistral refuses a user's message directly after a tool result
-    (https://github.com/mistralai/mistral-common, ``validator.py``), and so do its chat templates.
+    (datapizza-labs/datapizza-ai#98), and so do its chat templates.
     """
     messages: list[Any] = []
     for message in conversation:

@@ -133,9 +133,9 @@ def adapter_of(message: Any) -> Any:
 
 def dump(messages: Sequence[Any]) -> list[Any]:
     """Return the message objects *messages* as JSON values."""
-    if not messages:
-        return []
-    items: list[Any] = adapter_of(messages[0]).dump_python(list(messages), mode="json")
+    items: list[Any] = []
+    if messages:
+        items = adapter_of(messages[0]).dump_python(list(messages), mode="json")
     return items
 
 
@@ -156,7 +156,7 @@ def with_missing_replies(conversation: Sequence[Any]) -> list[Any]:
     """Return *conversation* with a response between each interrupted result and a user's prompt.
 
     Mistral refuses a user's message directly after a tool result
-    (https://github.com/mistralai/mistral-common, ``validator.py``), and so do its chat templates.
+    (datapizza-labs/datapizza-ai#98), and so do its chat templates.
     """
     messages: list[Any] = []
     for message in conversation:
