@@ -56,9 +56,11 @@ Take a coat.
 Rules of the built-in dialects
 ------------------------------
 
-1. **A reply is stored in the form that the provider accepts in a later request**: tool calls,
-   reasoning with its signatures, and blocks and fields of unknown kinds, in their order. No
-   client library is imported; its objects are read by their structure.
+1. **A reply is stored as it was said, and sent as the provider accepts it.** Stored are tool calls,
+   reasoning with its signatures, and blocks and fields of unknown kinds, in their order. A provider
+   may refuse its own reply in a later request: half a tool call, an empty message, expired audio.
+   So each dialect has a table of provider rules between the stored and the sent items. No client
+   library is imported; its objects are read by their structure.
 2. **A session has one dialect.** Messages of one client are not translated for another.
 3. **Tool results are new messages of the next request**, in the provider's own form.
 4. **Instructions are not stored.** System and developer messages go in front of the history, also
@@ -66,7 +68,8 @@ Rules of the built-in dialects
    part of the conversation. Anthropic's ``system=``, Gemini's ``system_instruction`` and OpenAI's
    ``instructions=`` do not change.
 5. **A response may carry the whole conversation**, as that of an agent loop does. Only its new
-   items are stored.
+   items are stored. A request may repeat the last reply at its start, for example a tool call along
+   with its result; the reply is not stored again.
 6. **A session may end in a tool call without its result**, because the tool crashed or the run was
    interrupted. The model still gets a valid conversation: unless the request brings the result, the
    call gets a result that says that the call was interrupted. The call is left out if it cannot

@@ -52,20 +52,25 @@ class AnthropicMessages:
       messages are stored.
     - **Stream**: the events of a message, or strings.
 
-    1. A reply is stored as it is sent back: its role and its content blocks, including thinking
-       with its signatures and blocks of unknown types. A reply without content is not stored,
-       because the provider would refuse it.
+    1. A reply is stored as it was said: its role and its content blocks, including thinking with
+       its signatures and blocks of unknown types. The ``stop_reason`` is stored if it is
+       ``refusal``, ``pause_turn``, ``max_tokens`` or ``model_context_window_exceeded``, and is not
+       sent. A reply with neither content nor such a reason is not stored.
     2. ``cache_control`` belongs to one request and is not stored.
     3. System messages at the front of the request stay there and are not stored. A system message
        after other messages is part of the conversation.
     4. A history that was cut or interrupted is repaired. It starts with a message of the user. A
        tool result without its tool call is left out, and a call without its result gets a result
-       that says it was interrupted. Calls of the provider's own tools without their results are
-       left out, and so are empty texts.
+       that says it was interrupted. Left out are also calls of the provider's own tools without
+       their results, blank texts, thinking without a signature or at the end of a message, and an
+       incomplete call that no result answers.
     5. Thinking is bound to all items before it. If the history is cut, the thinking of completed
        exchanges is left out, as the provider advises
        (https://platform.claude.com/docs/build-with-claude/preserved-thinking).
-    6. A stream without ``message_stop``, or with an unknown kind of delta, is refused with
+    6. A refused exchange is stored and not sent again, because the provider would go on refusing.
+    7. A paused reply (``pause_turn``) goes on with the next request. Send no new message, or the
+       reply's content as the only message: it is not stored again.
+    8. A stream without ``message_stop``, or with an unknown kind of delta, is refused with
        `ValueError`. Of an interrupted stream, the text and the complete blocks are stored, and a
        text block that says it was interrupted.
 

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 import msgspec
 
-from tower_memory._fields import MISSING, field, list_field
+from tower_memory._fields import MISSING, field
 from tower_memory._history import History
 from tower_memory._items import as_chat
 from tower_memory._reconcile import new_in_response
@@ -71,14 +71,21 @@ class ChatCompletions:
        history goes between the instructions and the new messages.
     3. A history that was cut or interrupted is repaired, so the model gets a valid conversation. A
        tool result without its tool call is left out, and a call without its result gets a result
-       that says that the call was interrupted. Calls that the request itself answers stay as they
-       are.
+       that says that the call was interrupted; a reply that says so follows, if the user's next
+       message comes directly after it. Calls that the request itself answers stay as they are.
     4. Run items in the history become chat messages. If all messages of a request are objects of
        one class, the history is converted to this class.
-    5. The message of a reply is stored in the form that the provider accepts in a later request,
-       with all unknown fields.
-    6. A stream that ends inside a tool call is refused with `ValueError`. Of an interrupted stream,
-       the text and the complete tool calls are stored, marked as interrupted.
+    5. The message of a reply is stored as it was said, with all unknown fields. It is sent as
+       providers accept it: a message without content gets the text ``(empty message)``, a blank
+       part and a zero value such as ``audio: {"id": ""}`` are left out, and expired audio becomes
+       its transcript. Half a tool call, or one without a name, is left out; if a result answers it,
+       the broken arguments are quoted as ``{"INVALID_JSON": ...}``.
+    6. A reply with the finish_reason ``content_filter`` is stored with it. Its exchange is not sent
+       again, since litellm reports a refusal of Anthropic so, which would go on refusing.
+    7. A stream that ends inside a tool call, without a finish_reason, is refused with `ValueError`,
+       and so is one that reports an error. Without a finish_reason, any other stream that ends
+       regularly counts as whole. Of an interrupted stream, the text and the complete tool calls are
+       stored, marked as interrupted.
 
     >>> from tower_memory.dialects import ChatCompletions
     >>> chat = ChatCompletions()
@@ -194,16 +201,25 @@ def _items(messages: Iterable[Any]) -> Iterator[Any]:
 
 
 def _replies(messages: Iterable[Any]) -> list[Any]:
-    """Return the *messages* of a response as items, without fields that a provider refuses."""
-    items = list(_items(messages))
-    for item in items:
-        for call in list_field(item, "tool_calls"):
-            if isinstance(call, dict):
-                call.pop("index", None)  # changes only the copy that to_builtins() made
-        for name in _DROPPED_IF_NULL:
-            if item.get(name, MISSING) is None:
-                del item[name]
-    return items
+    """Return the *messages* of a response as items, without fields that only number or fill."""
+    return [_without_client_fields(item) for item in _items(messages)]
+
+
+def _without_client_fields(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+
+    rest = {
+        key: value
+        for key, value in item.items()
+        if value is not None or key not in _DROPPED_IF_NULL
+    }
+    if isinstance(calls := rest.get("tool_calls"), list):
+        rest["tool_calls"] = [
+            {key: call[key] for key in call if key != "index"} if isinstance(call, dict) else call
+            for call in calls
+        ]
+    return rest
 
 
 def _item(message: Any) -> Any:

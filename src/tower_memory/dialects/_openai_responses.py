@@ -44,7 +44,8 @@ class OpenAIResponses:
     - **Stream**: the events of a response, or strings.
 
     1. Items are stored as they came and sent back as they are, with ``encrypted_content``, ids and
-       items of unknown types. An input that is a string is a message of the user.
+       items of unknown types; rules 4 and 5 name the exceptions. An input that is a string is a
+       message of the user.
     2. If the request has ``previous_response_id`` or ``conversation``, the server has the history.
        The request then stays as it is, and its new items and the reply are stored all the same.
     3. Items of the roles system and developer go in front of the history and are not stored.
@@ -52,8 +53,13 @@ class OpenAIResponses:
        result without its tool call is left out. A call without its result gets a result that says
        it was interrupted, or is left out if its result cannot be text. A call with
        ``async`` stays as it is, because its result may still come. Reasoning without an item that
-       followed from it is left out.
-    5. A response that failed, was cancelled or has not ended is refused with `ValueError`, and so
+       followed from it is left out, and so are messages without text, calls that the server has run
+       itself and reported without a result, and an incomplete call that no result answers.
+    5. Reasoning without ``encrypted_content`` is only a reference to the server's copy, which the
+       server deletes after 30 days. It is sent in the open exchange only, in which the model needs
+       it, and not if the request has ``store=False``; set this in the request that the memory layer
+       gets. The items that followed from left-out reasoning are sent without their ids.
+    6. A response that failed, was cancelled or has not ended is refused with `ValueError`, and so
        is a stream that ended before its response was complete. Of an interrupted stream, the
        complete items are stored, and a message with the rest of the text, marked as interrupted.
 

@@ -48,8 +48,13 @@ class PydanticAI:
     2. The history is given as messages of the same classes that it was made of, with thinking and
        its signatures, and with binary content.
     3. A history that was cut or interrupted is repaired. A tool result without its tool call is
-       left out, and a call without its result gets a result that says it was interrupted.
-    4. A stream that ended before its response was complete is refused with `ValueError`. Of an
+       left out, and a call without its result gets a result that says it was interrupted; a
+       response that says so follows, if the user's next prompt comes directly after it.
+    4. A response is stored as it was said. Blank text, thinking at the end, a tool call with broken
+       arguments that no result answers, and an exchange that ended with the finish_reason
+       ``content_filter`` are not sent. A response with nothing else has the text
+       ``(empty message)``.
+    5. A stream that ended before its response was complete is refused with `ValueError`. Of an
        interrupted stream, the text and the complete tool calls are stored, and a text part that
        says it was interrupted.
 
