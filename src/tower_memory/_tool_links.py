@@ -105,7 +105,7 @@ def run_item_links(item: Any) -> ItemLinks:
 
 
 def _ids(found: Iterable[Any]) -> tuple[str | None, ...]:
-    return tuple(call if isinstance(call, str) and call else None for call in found)
+    return tuple([call if isinstance(call, str) and call else None for call in found])
 
 
 class Call(NamedTuple):
@@ -143,16 +143,24 @@ class OpenCalls:
 
     def answer(self, result: str | None) -> Call | None:
         """Remove and return the call that *result* answers; return None if there is none."""
-        matching = [call for call in self._calls if call.id == result]
-        if not matching or result is None:
-            matching = [call for call in self._calls if result is None or call.id is None]
-        if not matching:
-            return None
-
-        last = matching[-1].position
-        answered = next(call for call in matching if call.position == last)
-        self._calls.remove(answered)
+        answered = None
+        if result is not None:
+            answered = self._first_of_latest(lambda call: call.id == result)
+        if answered is None:
+            answered = self._first_of_latest(lambda call: result is None or call.id is None)
+        if answered is not None:
+            self._calls.remove(answered)
         return answered
+
+    def _first_of_latest(self, matches: Callable[[Call], bool]) -> Call | None:
+        """Return the first call that *matches*, of the latest item with such a call."""
+        first = None
+        for call in reversed(self._calls):
+            if first is not None and call.position < first.position:
+                break
+            if matches(call):
+                first = call
+        return first
 
 
 class Pairing(NamedTuple):
@@ -175,17 +183,20 @@ class Pairing(NamedTuple):
         return found
 
 
-def pair_calls(items: Sequence[Any], links: GetLinks) -> Pairing:
+def pair_calls(items: Iterable[Any], links: GetLinks) -> Pairing:
     """Pair the tool calls of *items* with their tool results."""
+    return pair_links(map(links, items))
+
+
+def pair_links(all_links: Iterable[ItemLinks]) -> Pairing:
+    """Pair the tool calls of items with their tool results; *all_links* are the items' links."""
     callers: dict[int, list[Call | None]] = {}
     open_calls = OpenCalls()
 
-    for position, item in enumerate(items):
-        if is_plain(item):
-            continue
-        calls, results, _ = links(item)
+    for position, (calls, results, _) in enumerate(all_links):
         if results:
             callers[position] = [open_calls.answer(result) for result in results]
-        open_calls.add(position, calls)
+        if calls:
+            open_calls.add(position, calls)
 
     return Pairing(callers, list(open_calls))

@@ -52,7 +52,6 @@ the model is called. This window calls a model for each summary, and reads the w
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import accumulate
@@ -61,7 +60,7 @@ from typing import Any, Protocol, final, runtime_checkable
 from tower_memory._arguments import check_int, shown
 from tower_memory._history import History
 from tower_memory._token_estimate import estimated_tokens
-from tower_memory._tool_links import GetLinks, pair_calls
+from tower_memory._tool_links import GetLinks, OpenCalls, pair_calls
 from tower_memory.dialects._known_links import known_links
 
 __all__ = (
@@ -237,16 +236,17 @@ def _exchange_starts(history: Sequence[Any]) -> list[int]:
     The position between a tool call and its late result is no start: a cut there would separate
     them.
     """
-    links = _links_of(history)
-    starts = [position for position, item in enumerate(history) if links(item).starts_exchange]
-
-    late = [
-        (caller.position, position)
-        for position, callers in pair_calls(history, links).callers.items()
-        for caller in callers
-        if caller and bisect_right(starts, caller.position) < bisect_right(starts, position)
-    ]
-    return [start for start in starts if not any(call < start <= result for call, result in late)]
+    starts: list[int] = []
+    open_calls = OpenCalls()
+    for position, (calls, results, starts_exchange) in enumerate(map(_links_of(history), history)):
+        if starts_exchange:
+            starts.append(position)
+        for caller in map(open_calls.answer, results):
+            while caller and starts and starts[-1] > caller.position:
+                starts.pop()  # the result is late
+        if calls:
+            open_calls.add(position, calls)
+    return starts
 
 
 def _last_exchange_is_open(history: Sequence[Any]) -> bool:

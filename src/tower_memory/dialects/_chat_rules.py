@@ -64,11 +64,10 @@ class ChatRules(ProviderRules):
             return plain_links(item)
 
         role = field(item, "role")
-        return item_links(
-            [field(call, "id") for call in list_field(item, "tool_calls")],
-            [field(item, "tool_call_id")] if role == "tool" else (),
-            starts_exchange=role == "user",
-        )
+        if role == "tool":
+            return item_links((), [field(item, "tool_call_id")])
+        calls = list_field(item, "tool_calls")
+        return item_links([field(call, "id") for call in calls], (), starts_exchange=role == "user")
 
     def add_results(self, run: list[Any], calls: Sequence[Call], /) -> list[Any]:
         """See `ProviderRules.add_results`."""

@@ -25,7 +25,7 @@ from tower_memory.dialects._repair import is_valid, repair
 from tower_memory.dialects._responses_rules import (
     RULES,
     ResponsesRules,
-    has_unused_reasoning,
+    has_refused_reasoning,
     without_refused_items,
 )
 from tower_memory.dialects._responses_stream import assemble_output, check_status
@@ -83,13 +83,17 @@ class OpenAIResponses:
             return request
 
         _check_each(history, "history")
+        is_stored = field(request, "store") is not False
+        is_cut = isinstance(history, History) and history.is_cut
+        has_refused = has_refused_reasoning(history, new, is_stored=is_stored, is_cut=is_cut)
+
         conversation = [*history, *new]
-        if not is_valid(conversation, _RULES) or has_unused_reasoning(conversation):
-            is_stored = field(request, "store") is not False
-            is_cut = isinstance(history, History) and history.is_cut
+        if has_refused or not is_valid(conversation, _RULES):
             past = without_refused_items(history, new, is_stored=is_stored, is_cut=is_cut)
-            past = apply_rules(RULES, past, new, _RULES, now=0)
-            conversation = repair(past, new, _RULES)
+            conversation = [*past, *new]
+            if not is_valid(conversation, _RULES):
+                past = apply_rules(RULES, past, new, _RULES, now=0)
+                conversation = repair(past, new, _RULES)
         if not history:
             return request
         return replace_messages(request, "input", [*instructions, *conversation])

@@ -65,12 +65,15 @@ def apply_rules(
         provider: Tells the links of an item, and if an item is clean.
         now: The time of the request, in seconds since 1970.
     """
-    unanswered = pair_calls([*history, *new], provider.links).unanswered_at()
+    unclean = {position for position, item in enumerate(history) if not provider.is_clean(item)}
+    if not unclean:
+        return list(history)
 
+    unanswered = pair_calls([*history, *new], provider.links).unanswered_at()
     sendable: list[Any] = []
     for position, stored in enumerate(history):
         item = stored
-        if not provider.is_clean(item):
+        if position in unclean:
             numbers = [call.number for call in unanswered.get(position, ())]
             item = _apply(table, item, Place(numbers, now))
         if item is not None:

@@ -25,7 +25,7 @@ from tower_memory._tool_links import (
     ItemLinks,
     OpenCalls,
     Pairing,
-    pair_calls,
+    pair_links,
     plain_links,
 )
 
@@ -114,11 +114,13 @@ def is_valid(items: Sequence[Any], rules: ProviderRules) -> bool:
         calls, results, _ = links = rules.links(item)
         if open_calls and rules.separates(links):
             return False
-        if results and not all(map(open_calls.answer, results)):
-            return False
-        if results and open_calls and rules.results_together:
-            return False
-        open_calls.add(position, calls)
+        if results:
+            if not all(map(open_calls.answer, results)):
+                return False
+            if open_calls and rules.results_together:
+                return False
+        if calls:
+            open_calls.add(position, calls)
 
     return not open_calls
 
@@ -179,29 +181,28 @@ def repair(history: Sequence[Any], new: Sequence[Any], rules: ProviderRules) -> 
         ValueError: *new* has a result of a tool call that does not exist or is answered already.
     """
     items = [*history, *new]
-    pairing = pair_calls(items, rules.links)
-    _check_new_results(items, len(history), pairing, rules)
+    links = [rules.links(item) for item in items]
+    pairing = pair_links(links)
+    _check_new_results(links, len(history), pairing)
 
-    segments = _place(items, len(history), pairing, rules)
+    segments = _place(items, links, len(history), pairing, rules)
     return [item for segment in segments for item in _emit(segment, rules)]
 
 
-def _check_new_results(
-    items: Sequence[Any], history: int, pairing: Pairing, rules: ProviderRules
-) -> None:
+def _check_new_results(links: Sequence[ItemLinks], history: int, pairing: Pairing) -> None:
     """Refuse a result after the first *history* items that answers no open call."""
     orphans = [
         result
         for position, callers in pairing.callers.items()
         if position >= history
-        for result, caller in zip(rules.links(items[position]).results, callers, strict=True)
+        for result, caller in zip(links[position].results, callers, strict=True)
         if caller is None
     ]
     if not orphans:
         return
 
     first = orphans[0]
-    if any(first in rules.links(item).calls for item in items):
+    if any(first in each.calls for each in links):
         msg = (
             f"the request has a second result of the tool call {first!r}, which is answered "
             "already; send each tool result once"
@@ -216,9 +217,16 @@ def _check_new_results(
 
 
 def _place(
-    items: Sequence[Any], history: int, pairing: Pairing, rules: ProviderRules
+    items: Sequence[Any],
+    links: Sequence[ItemLinks],
+    history: int,
+    pairing: Pairing,
+    rules: ProviderRules,
 ) -> list[_Segment]:
-    """Return *items* in segments, of which the first *history* items are those of the history."""
+    """Return *items*, which have these *links*, in segments.
+
+    The first *history* items are those of the history.
+    """
     segments: list[_Segment] = []
     placed: dict[int, _Segment] = {}  # the segment of each position
     unanswered = pairing.unanswered_at()
@@ -230,19 +238,19 @@ def _place(
         if rest is None:
             continue
 
-        links = rules.links(item)
         # An item that answers several calls joins the segment of the last of these calls.
         calling = max((caller.position for caller in callers if caller), default=None)
         if calling is not None:
             segment = placed[calling]
-        elif segments and not rules.separates(links):
+        elif segments and not rules.separates(links[position]):
             segment = segments[-1]
         else:
             segment = []
             segments.append(segment)
 
         open_calls = unanswered.get(position, []) if position < history else []
-        segment.append(_Entry(rest, bool(links.calls or links.results), open_calls))
+        is_linked = bool(links[position].calls or links[position].results)
+        segment.append(_Entry(rest, is_linked, open_calls))
         placed[position] = segment
 
     return segments

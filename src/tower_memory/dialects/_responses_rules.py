@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 from tower_memory._fields import MISSING, field
-from tower_memory._tool_links import Call, ItemLinks, pair_calls
+from tower_memory._tool_links import Call, ItemLinks, pair_links
 from tower_memory.dialects._provider_rules import (
     UNNAMED_TOOL,
     Place,
@@ -68,8 +68,6 @@ class ResponsesRules(ProviderRules):
         if type(item) is not dict:
             return False
         kind = item.get("type")
-        if kind == "reasoning":
-            return bool(item.get("encrypted_content"))
         if kind in ("function_call", "custom_tool_call"):
             return _has_clean_call(item)
         return not _is_message(item) or _has_clean_content(item)
@@ -94,19 +92,33 @@ def _has_clean_call(call: Any) -> bool:
     return is_json_object(field(call, "arguments"))
 
 
-def has_unused_reasoning(items: Sequence[Any]) -> bool:
-    """Return True if reasoning among *items* led to no item."""
-    thoughts = [place for place, item in enumerate(items) if field(item, "type") == "reasoning"]
-    return any(place + 1 == len(items) or _is_input(items[place + 1]) for place in thoughts)
-
-
-def _is_input(item: Any) -> bool:
-    """Return True if *item* is no output of the model: a message of the user or a tool result."""
-    _, results, starts_exchange = _LINKS(item)
-    return bool(results) or starts_exchange
+def _is_input(links: ItemLinks) -> bool:
+    """Return True if an item with *links* is a message of the user or a tool result."""
+    return bool(links.results) or links.starts_exchange
 
 
 # Rules for the whole history
+
+
+def has_refused_reasoning(
+    history: Sequence[Any], new: Sequence[Any], *, is_stored: bool, is_cut: bool
+) -> bool:
+    """Return True if `without_refused_items` would leave out reasoning, or has to look for it.
+
+    The parameters are those of `without_refused_items`.
+    """
+    if is_cut and bool(history) and not _LINKS(history[0]).starts_exchange:
+        return True
+
+    items = [*history, *new]
+    last_start = _last_exchange_start(items) if is_stored else len(items)
+    thoughts = [place for place, item in enumerate(items) if field(item, "type") == "reasoning"]
+    return any(
+        (place < last_start and not _is_encrypted(items[place]))
+        or place + 1 == len(items)
+        or _is_input(_LINKS(items[place + 1]))
+        for place in thoughts
+    )
 
 
 def without_refused_items(
@@ -131,15 +143,16 @@ def without_refused_items(
         is_stored: Whether the server stores the responses.
         is_cut: Whether older items of the session are missing.
     """
+    links = [_LINKS(item) for item in (*history, *new)]
     last_start = _last_exchange_start([*history, *new])
-    unsendable = _unsendable_calls(history, new)
+    unsendable = _unsendable_calls(history, links)
 
     items: list[Any] = []
-    lost_reasoning = is_cut and bool(history) and not _LINKS(history[0]).starts_exchange
+    lost_reasoning = is_cut and bool(history) and not links[0].starts_exchange
     for position, item in enumerate(history):
         if position in unsendable or _is_empty(item):
             lost_reasoning = _remove_last_reasoning(items) or lost_reasoning
-        elif _is_input(item):
+        elif _is_input(links[position]):
             lost_reasoning = False
             _remove_last_reasoning(items)
             items.append(item)
@@ -153,14 +166,14 @@ def without_refused_items(
         elif field(item, "type") not in _SERVER_CALLS:
             items.append(_without_id(item))
 
-    if not new or _is_input(new[0]):
+    if not new or _is_input(links[len(history)]):
         _remove_last_reasoning(items)
     return items
 
 
 def _last_exchange_start(items: Sequence[Any]) -> int:
-    starts = (place for place, item in enumerate(items) if _LINKS(item).starts_exchange)
-    return max(starts, default=0)
+    places = range(len(items) - 1, -1, -1)
+    return next((place for place in places if _LINKS(items[place]).starts_exchange), 0)
 
 
 def _is_encrypted(reasoning: Any) -> bool:
@@ -190,22 +203,23 @@ def _is_empty(item: Any) -> bool:
     return content in (MISSING, None) or all(map(is_blank_part, parts))
 
 
-def _unsendable_calls(history: Sequence[Any], new: Sequence[Any]) -> set[int]:
+def _unsendable_calls(history: Sequence[Any], links: Sequence[ItemLinks]) -> set[int]:
     """Return the positions of the unanswered calls of *history* that cannot get a result.
+
+    *links* are those of the whole conversation.
 
     These are calls with broken arguments (see `Place`), calls whose result cannot be text, such as
     a screenshot, and calls that the server has executed: a message of the same reply follows them.
     xAI reports its own tools so (vercel/ai#10607).
     """
-    unanswered = pair_calls([*history, *new], _LINKS).unanswered
     return {
         position
-        for position, _, _ in unanswered
-        if position < len(history) and _is_unsendable(history, position)
+        for position, _, _ in pair_links(links).unanswered
+        if position < len(history) and _is_unsendable(history, links, position)
     }
 
 
-def _is_unsendable(history: Sequence[Any], position: int) -> bool:
+def _is_unsendable(history: Sequence[Any], links: Sequence[ItemLinks], position: int) -> bool:
     call = history[position]
     if is_async(call):
         return False
@@ -219,16 +233,18 @@ def _is_unsendable(history: Sequence[Any], position: int) -> bool:
         kind not in INTERRUPTED_FIELDS
         or is_broken
         or was_cut
-        or _is_followed_by_reply(history, position)
+        or _is_followed_by_reply(history, links, position)
     )
 
 
-def _is_followed_by_reply(history: Sequence[Any], position: int) -> bool:
+def _is_followed_by_reply(
+    history: Sequence[Any], links: Sequence[ItemLinks], position: int
+) -> bool:
     """Return True if a message of the assistant follows the call, and no input lies between."""
-    for item in history[position + 1 :]:
-        if field(item, "role") == "assistant":
+    for later in range(position + 1, len(history)):
+        if field(history[later], "role") == "assistant":
             return True
-        if _is_input(item):
+        if _is_input(links[later]):
             return False
     return False
 
