@@ -246,7 +246,11 @@ def _is_signed(block: Any) -> bool:
 
 
 def without_stop_reason(message: Any, _place: Place) -> Any:
-    """Leave out the noted ``stop_reason``: the API refuses unknown fields of a message."""
+    """Leave out the noted ``stop_reason``: the API refuses unknown fields of a message.
+
+    A message of a request has only a role and content
+    (https://platform.claude.com/docs/en/api/messages/create).
+    """
     if not isinstance(message, dict) or "stop_reason" not in message:
         return message
     return {key: value for key, value in message.items() if key != "stop_reason"}

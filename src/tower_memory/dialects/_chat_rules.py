@@ -159,7 +159,7 @@ def without_zero_values(message: dict[str, Any], _place: Place) -> dict[str, Any
     """Leave out fields that a server or a client added with a zero value.
 
     Snowflake adds ``function_call: {"name": ""}``, ``audio: {"id": ""}`` and ``refusal: ""``,
-    and refuses them later. OpenAI refuses an empty list of tool calls, and an empty name.
+    and refuses them later. OpenAI refuses an empty list of tool calls (openai/openai-node#1341).
     """
     zeros = [name for name in _ADDED_FIELDS if name in message and _is_zero(message[name])]
     if message.get("refusal", "") is None:  # OpenAI's own spelling of no refusal

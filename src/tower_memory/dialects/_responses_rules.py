@@ -271,7 +271,11 @@ def with_sendable_call(item: Any, _place: Place) -> Any:
 
 
 def without_blank_text(item: Any, _place: Place) -> Any:
-    """Leave out the blank text parts of a message."""
+    """Leave out the blank text parts of a message.
+
+    Servers with the same API pass them on to providers that refuse blank text
+    (anthropics/claude-code#59812).
+    """
     content = field(item, "content")
     if not _is_message(item) or not isinstance(content, list):
         return item
