@@ -35,8 +35,8 @@ _DIALECTS: Final[tuple[GetLinks, ...]] = tuple(
 def known_links(item: Any) -> ItemLinks:
     """Return the links of *item*, which may be of any dialect of this package.
 
-    No dialect mistakes an item of another for its own, so the links of all dialects add up. An
-    exchange may start with any item that no dialect knows.
+    No dialect finds links in an item of another dialect, so the function joins the links of all.
+    An exchange starts with each item that no dialect knows.
     """
     if is_plain(item):
         return plain_links(item)

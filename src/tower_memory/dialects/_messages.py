@@ -56,7 +56,7 @@ def check_chat_messages(messages: Any, where: str) -> Sequence[Any]:
 def describe_shape(value: Any) -> str:
     """Return the type of *value* and the keys of a mapping, without values, for an error message.
 
-    Only keys that are short identifiers are shown, because another key may be content.
+    The result has only keys that are short identifiers, because another key may be content.
 
     >>> from tower_memory.dialects.toolkit import describe_shape
     >>> describe_shape({"id": 1, "text": "Hi"})
@@ -79,11 +79,11 @@ def check_list(messages: Any, where: str, least: int = 1) -> Sequence[Any]:
     Args:
         messages: The value to check.
         where: Place of *messages*, for the error message, such as ``"response.messages"``.
-        least: Smallest number of elements; 0 or 1.
+        least: Smallest number of elements that is accepted; 0 or 1.
 
     Raises:
         TypeError: *messages* is neither a list nor a tuple.
-        ValueError: *messages* has fewer elements.
+        ValueError: *messages* has fewer than *least* elements.
     """
     if not isinstance(messages, (list, tuple)):
         msg = f"{where} must be a list of messages, got {describe_shape(messages)}"

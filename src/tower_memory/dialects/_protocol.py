@@ -85,7 +85,7 @@ class LinkedDialect(Protocol):
         """Return the tool calls and results of *item*, and whether an exchange starts with it.
 
         The method must accept stored items, items of a request, and items that a window added,
-        such as ``{"role": "user", "content": "A summary"}``. The id of a call must be unique in the
-        session.
+        such as ``{"role": "user", "content": "A summary"}``. The id of a call need not be unique,
+        and None stands for a call or a result without an id: see `ItemLinks`.
         """
         ...

@@ -1,16 +1,16 @@
-"""The stage between stored and sent: provider rules make each item of the history sendable.
+"""Provider rules: the stage that turns stored items into items that the provider accepts.
 
 Stored items stay as the model and the user said them. A provider may refuse such an item in a later
 request, even if the provider itself made it. Therefore each dialect has a table of rules.
 
 1. A rule is a pure function. It returns the item as the provider accepts it, or None to leave the
    item out. It changes nothing in place. Its docstring names its source.
-2. The stage sees every item of the history, in every request. Items that are clean skip the rules;
-   `is_valid` recognises a history in which all items are clean.
-3. The items of the request itself are not changed.
-4. A tool call with broken arguments or without a name cannot be sent. If a result answers it, the
-   model should see both, so the call is mended. Otherwise no tool has run, and the call is left
-   out.
+2. The rules run on the history of every request. A clean item skips the rules. If all items are
+   clean, the dialect skips the stage (`is_valid`).
+3. The rules do not change the items of the request itself.
+4. A provider refuses a tool call with broken arguments or without a name. If a result answers the
+   call, the model should see both, so a rule mends the call. Otherwise no tool has run, and the
+   rule leaves the call out.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from tower_memory.dialects._repair import ProviderRules
 from tower_memory.dialects._text import INVALID_JSON, decode_object
 
 EMPTY_MESSAGE: Final = "(empty message)"
-"""Text of a message that has no content, where a provider requires some."""
+"""Text that a rule gives to a message without content, if the provider requires content."""
 
 UNNAMED_TOOL: Final = "unnamed_tool"
-"""Name of a tool whose call was answered, though the call has no name."""
+"""Name that a rule gives to a tool call without a name, if a result answers the call."""
 
 
 class Place(NamedTuple):
     """The surroundings of an item, for the rules that need them.
 
     Attributes:
-        unanswered: Indexes of the item's tool calls without a result.
-        now: The time of the request, in seconds since 1970.
+        unanswered: Indexes of the item's tool calls that neither the history nor the request
+            answers. They count the calls in the order of `ItemLinks.calls`.
+        now: Time of the request in seconds since 1970, as ``time.time()`` returns it.
     """
 
     unanswered: Collection[int]
@@ -44,9 +45,17 @@ class Place(NamedTuple):
 
 
 class Rule(Protocol):
-    """A function that returns an item as the provider accepts it, or None to leave it out."""
+    """A pure function that makes an item acceptable to the provider.
 
-    def __call__(self, item: Any, place: Place, /) -> Any | None: ...
+    `apply_rules` has an example.
+    """
+
+    def __call__(self, item: Any, place: Place, /) -> Any | None:
+        """Return *item* as the provider accepts it, or None to leave it out.
+
+        A rule must not change *item* in place. It returns *item* itself if it does not apply.
+        """
+        ...
 
 
 def apply_rules(
@@ -58,12 +67,30 @@ def apply_rules(
 ) -> list[Any]:
     """Return the items of *history* as the provider accepts them.
 
+    This rule leaves out messages without text:
+
+    >>> from tower_memory.dialects import toolkit
+    >>> class AcmeRules(toolkit.ProviderRules):
+    ...     def links(self, item, /):
+    ...         return toolkit.plain_links(item)
+    ...
+    ...     def add_results(self, run, calls, /):
+    ...         return run  # Acme has no tools
+    ...
+    ...     def is_clean(self, item, /):
+    ...         return not toolkit.is_blank(item["content"])
+    >>> def without_blank_message(message, _place):
+    ...     return None if toolkit.is_blank(message["content"]) else message
+    >>> history = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " "}]
+    >>> toolkit.apply_rules([without_blank_message], history, [], AcmeRules(), now=0)
+    [{'role': 'user', 'content': 'Hi'}]
+
     Args:
-        table: The rules, in the order in which they are applied.
+        table: The rules, in the order in which they are applied to each item that is not clean.
         history: The items of the history, oldest first.
-        new: The items of the request. They may answer tool calls of the history.
-        provider: Tells the links of an item, and if an item is clean.
-        now: The time of the request, in seconds since 1970.
+        new: The items of the request, in order. They may answer tool calls of the history.
+        provider: The links of each item, and whether an item is clean.
+        now: Time of the request in seconds since 1970. It may be 0 if no rule reads `Place.now`.
     """
     unclean = {position for position, item in enumerate(history) if not provider.is_clean(item)}
     if not unclean:
@@ -94,9 +121,9 @@ def without_refused_exchanges(
 ) -> Sequence[Any]:
     """Leave out each exchange of *history* in which the provider refused to reply.
 
-    Otherwise Anthropic goes on refusing
+    If the refused exchange were sent again, Anthropic would go on refusing
     (https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails/handle-streaming-refusals).
-    The last exchange stays if *new* goes on with it.
+    The last exchange stays if *new* continues it.
 
     Args:
         history: The items of the history, oldest first.
@@ -113,17 +140,23 @@ def without_refused_exchanges(
         if links(item).starts_exchange:
             start = len(items)
         items.append(item)
-        goes_on = item is history[-1] and bool(new) and not links(new[0]).starts_exchange
-        if is_refused(item) and not goes_on:
+
+        is_continued = item is history[-1] and bool(new) and not links(new[0]).starts_exchange
+        if is_refused(item) and not is_continued:
             del items[start:]
     return items
 
 
-# Parts that several providers have
+# Helpers for the rules of several providers
 
 
 def is_blank(text: object) -> bool:
-    """Return True if *text* is a text that is empty or consists of white space."""
+    r"""Return True if *text* is a string that is empty or only white space.
+
+    >>> from tower_memory.dialects.toolkit import is_blank
+    >>> is_blank(" \n"), is_blank("Hi"), is_blank(None)
+    (True, False, False)
+    """
     return isinstance(text, str) and (not text or text.isspace())
 
 
@@ -137,16 +170,28 @@ def is_blank_part(part: object) -> bool:
 
 
 def is_json_object(arguments: object) -> bool:
-    """Return True if *arguments* is the text of a JSON object."""
+    """Return True if *arguments* is a string with a JSON object.
+
+    >>> from tower_memory.dialects.toolkit import is_json_object
+    >>> is_json_object('{"city": "Rome"}'), is_json_object("[1]"), is_json_object({})
+    (True, False, False)
+    """
     return isinstance(arguments, str) and decode_object(arguments) is not None
 
 
 def mend_arguments(arguments: object) -> str:
-    """Return *arguments* as the text of a JSON object (rule 4).
+    r"""Return *arguments* as a string with a JSON object, for a call that a result answers.
 
-    Empty arguments become ``{}``, as the model wanted to pass none. Other arguments that are no
-    JSON object are quoted under the key ``INVALID_JSON``, as Anthropic suggests
+    Blank arguments and None become ``{}``: the model passed no arguments. A dict is encoded. All
+    other arguments that are no JSON object are quoted under the key ``INVALID_JSON``, as Anthropic
+    suggests
     (https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming).
+
+    >>> from tower_memory.dialects.toolkit import mend_arguments
+    >>> mend_arguments('{"city": "Ro')
+    '{"INVALID_JSON":"{\\"city\\": \\"Ro"}'
+    >>> mend_arguments("")
+    '{}'
     """
     if arguments is None or is_blank(arguments):
         return "{}"

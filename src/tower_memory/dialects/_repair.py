@@ -1,14 +1,14 @@
-"""Repair: making a conversation that a provider accepts.
+"""Repair: make one valid conversation of the history and the items of the request.
 
 The history may have been cut, or a turn may have been interrupted.
 
-1. A tool result without its tool call is removed from the history. In the request, such a result
-   raises `ValueError`.
-2. A tool call of the history that neither the history nor the request answers gets a result that
-   says that the call was interrupted, because no other result will come. Other calls stay as they
-   are.
-3. A tool result moves to its call if an item that the provider refuses there lies between them.
-4. A valid conversation stays as it is, in its order, and a repaired conversation is valid.
+1. Repair removes a tool result without its tool call from the history. In the request, such a
+   result raises `ValueError`.
+2. If neither the history nor the request answers a tool call of the history, no result will come.
+   Repair then adds a result that says that the call was interrupted. Other calls stay as they are.
+3. A provider may refuse some items between a tool call and its result. If such an item lies there,
+   repair moves the result to its call.
+4. A valid conversation stays as it is, in its order. A repaired conversation is valid.
 
 Repair has three steps. Linking pairs the calls with their results (`pair_calls`). Placing puts each
 result into the segment of its call. Emitting adds the interrupted results.
@@ -36,13 +36,14 @@ INTERRUPTED: Final = "(interrupted: this call has no result)"
 class ProviderRules(Protocol):
     """The rules of one provider for a conversation, as `is_valid` and `repair` need them.
 
-    Subclass it. `links` and `add_results` have no default. The defaults of the others are for a
+    Subclass it, and define `links` and `add_results`. The other methods have defaults for a
     provider that wants each tool result as an item of its own, directly after the item with its
     call. The module `tower_memory.dialects.toolkit` has an example.
 
     Attributes:
-        results_together: True if the provider wants all results of one item's calls in one item.
-            `add_results` must then join the results of a run, also if it gets no calls.
+        results_together: Whether the provider wants all results of one item's calls in one item.
+            If it is True, `add_results` must join the results of each run, also if *calls* is
+            empty.
     """
 
     results_together: bool = False
@@ -58,23 +59,27 @@ class ProviderRules(Protocol):
             run: One or more consecutive items with tool calls or tool results. If no other item may
                 lie between a call and its result, the item with the calls comes first, and the
                 items with their results follow. Items of the request may be objects of the client.
-            calls: The calls without a result; `Call.position` is the index of the calling item in
-                *run*. There may be none, since the method is called for each run.
+            calls: The calls that need an interrupted result; `Call.position` is the index of the
+                calling item in *run*. It is often empty, because `repair` calls the method for each
+                run.
+
+        Returns:
+            The items to send in place of *run*. The method must not change *run* or its items.
         """
         ...
 
     def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:  # noqa: ARG002
         """Return *item* without the results at the indexes *dropped*; None if nothing remains.
 
-        The indexes count the results in the order of `links`. The default is for items that hold
-        one result and nothing else.
+        The indexes count the results in the order of `ItemLinks.results`. The default is for items
+        that consist of one result.
         """
         return None
 
     def separates(self, links: ItemLinks, /) -> bool:
         """Return True if the provider refuses an item with *links* between a call and its result.
 
-        By default, these are all items without results.
+        The default refuses all items without results there.
         """
         return not links.results
 
@@ -92,11 +97,25 @@ class ProviderRules(Protocol):
 def is_valid(items: Sequence[Any], rules: ProviderRules) -> bool:
     """Return True if the provider accepts *items* unchanged.
 
-    Each item is clean, and each tool call has its result in the right place. A plain text of the
-    user or the assistant counts as clean; if the provider wants another form of it, convert it
-    before. The function is a `Check`: if it holds for two consecutive lists, it holds for both
-    together. It returns False as well if a call of the request has no result; `repair` adds none
-    for this call.
+    Each item must be clean, and each tool call must have its result in the right place. A message
+    of the user or the assistant that has only text counts as clean: `ProviderRules.is_clean` is not
+    called for it. If the provider wants another form of such messages, convert them first.
+
+    If the result is True for two consecutive lists, it is True for both together (see `Check`).
+    The result is also False if a call of the request has no result, although `repair` adds no
+    result for that call.
+
+    >>> from tower_memory.dialects import toolkit
+    >>> class AcmeRules(toolkit.ProviderRules):
+    ...     def links(self, item, /):
+    ...         return toolkit.item_links(item.get("calls", ()), item.get("answers", ()))
+    ...
+    ...     def add_results(self, run, calls, /):
+    ...         return [*run, *({"answers": [call.id]} for call in calls)]
+    >>> toolkit.is_valid([{"calls": ["1"]}, {"answers": ["1"]}], AcmeRules())
+    True
+    >>> toolkit.is_valid([{"calls": ["1"]}], AcmeRules())
+    False
     """
     open_calls = OpenCalls()
     last = -1
@@ -155,7 +174,7 @@ class _Entry(NamedTuple):
     Attributes:
         item: The item, without results that answer no call.
         is_linked: Whether the item has tool calls or tool results.
-        unanswered: Its tool calls that need an interrupted result.
+        unanswered: The item's tool calls that need an interrupted result.
     """
 
     item: Any
@@ -170,7 +189,8 @@ _Segment = list[_Entry]
 def repair(history: Sequence[Any], new: Sequence[Any], rules: ProviderRules) -> list[Any]:
     """Return the items of *history* and *new* as one conversation with valid tool calls.
 
-    No item is changed in place. The module `tower_memory.dialects.toolkit` has an example.
+    The function changes no item in place. The module `tower_memory.dialects.toolkit` has an
+    example.
 
     Args:
         history: The items of the history, oldest first.

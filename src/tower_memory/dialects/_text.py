@@ -1,10 +1,10 @@
 """Text helpers that every dialect needs for streams.
 
 1. A character outside the Basic Multilingual Plane may arrive as two JSON escapes in two chunks,
-   such as U+D83D and U+DE00. Each chunk then holds half of a surrogate pair, which
-   UTF-8 cannot hold, and the joined text is valid. So pieces are joined as UTF-16 joins them
-   (elie222/rakazo#416, elizaOS/eliza#30904).
-2. If a stream is interrupted between the halves, the first half is left out.
+   such as U+D83D and U+DE00. UTF-8 cannot encode such a half of a surrogate pair. Therefore
+   `join_text` joins the two halves to one character, as UTF-16 does (elie222/rakazo#416,
+   elizaOS/eliza#30904).
+2. A stream may be interrupted between the halves. `without_half_character` removes the first half.
 """
 
 from __future__ import annotations
@@ -42,10 +42,15 @@ def streamed_text(streamed: Streamed) -> str | None:
 
 
 def mark_interrupted(text: str | None) -> str:
-    """Return *text* with `INTERRUPTED_REPLY` as its last paragraph, or only that if it is empty.
+    r"""Return *text* with `INTERRUPTED_REPLY` as its last paragraph.
 
-    Use it for every text that a dialect stores of an interrupted stream. Reconcile knows the mark
-    and accepts a conversation that shows such a reply in part or without the mark.
+    If *text* is empty or None, return `INTERRUPTED_REPLY` alone. Use the function for every text
+    that a dialect stores of an interrupted stream. Reconcile knows this mark, and accepts a front
+    end that shows such a reply in part or without the mark.
+
+    >>> from tower_memory.dialects.toolkit import mark_interrupted
+    >>> mark_interrupted("Once upon")
+    'Once upon\n\n(interrupted: this reply is not complete)'
     """
     text = without_half_character(text or "")
     return f"{text}\n\n{INTERRUPTED_REPLY}" if text else INTERRUPTED_REPLY
@@ -54,7 +59,11 @@ def mark_interrupted(text: str | None) -> str:
 def join_text(pieces: Iterable[str]) -> str:
     """Return the joined *pieces*; a surrogate pair that was split over two pieces is one character.
 
-    A surrogate without its other half stays, so the store can refuse it.
+    A surrogate without its other half stays, so the store can refuse the text.
+
+    >>> from tower_memory.dialects.toolkit import join_text
+    >>> join_text(["Hi ", chr(0xD83D), chr(0xDE00)]) == "Hi " + chr(0x1F600)
+    True
     """
     return _SURROGATE_PAIR.sub(_as_character, "".join(pieces))
 
@@ -83,7 +92,7 @@ def is_json(text: str) -> bool:
 
 
 INVALID_JSON: Final = "INVALID_JSON"
-"""Key of an object that quotes the arguments of a tool call which are no JSON object."""
+"""Key under which a mended tool call quotes arguments that are no JSON object."""
 
 
 def decode_object(text: str) -> dict[str, Any] | None:

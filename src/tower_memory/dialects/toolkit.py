@@ -1,20 +1,22 @@
 """Building blocks for a dialect of your own. The dialects of this package are built from them.
 
-A dialect has three methods (see `tower_memory.dialects.Dialect`). Most dialects build them so:
+A dialect has three methods and an optional fourth (see `tower_memory.dialects.Dialect` and
+`tower_memory.dialects.LinkedDialect`). Most dialects build them from these functions:
 
-1. ``new_items``: `request_messages` reads and checks the messages of a request, `partition` with
-   `is_instruction` takes out the instructions, and `to_builtins` makes JSON values of the rest.
+1. ``new_items``: `request_messages` reads and checks the messages of a request. `partition` with
+   `is_instruction` separates the instructions. `to_builtins` makes JSON values of all others.
 2. ``with_history``: `repair` joins the history and the new messages to a conversation with valid
-   tool calls; it gets the rules of the provider as a `ProviderRules`. `replace_messages` returns a
-   copy of the request with it. If the provider refuses some items as they are stored, `apply_rules`
-   mends these first, with a table of rules, and `is_valid` tells if there is nothing to do.
+   tool calls. The provider's rules for this are a subclass of `ProviderRules`. `replace_messages`
+   returns a copy of the request with the conversation. If the provider refuses some items as they
+   are stored, call `apply_rules` with a table of rules before `repair`. If `is_valid` returns True,
+   skip both.
 3. ``reply_items``: `streamed_text` returns the text of a stream. `new_in_response` finds the new
    items in a response that carries the whole conversation.
-4. ``links``, optional: `item_links` returns the tool calls and tool results of an item. Windows
-   and `repair` need them.
+4. ``links``, optional: `item_links` returns the tool calls and tool results of an item. Windows,
+   repair and reconcile need them.
 
-`tower_memory.dialects.GeminiContents` imports only this module. It is a larger example, with
-streams and a table of rules.
+The modules of `tower_memory.dialects.GeminiContents` import only this module. They are a larger
+example, with streams and a table of rules.
 
 This dialect is for a made-up service. Its messages make tool calls in ``calls``, and a tool result
 is a message that names its call in ``answers``:
@@ -65,7 +67,8 @@ is a message that names its call in ``answers``:
 ...     def links(self, item: Any, /) -> ItemLinks:
 ...         return AcmeRules().links(item)
 
-The session ended in a tool call without its result, so the model gets a result that says so:
+The history ends in a tool call without its result. Repair adds a result that says that the call was
+interrupted:
 
 >>> question = {"role": "user", "content": "Weather?"}
 >>> call = {"role": "assistant", "calls": [{"id": "1", "tool": "weather"}]}
