@@ -42,8 +42,8 @@ def has_no_user_content(message: Any) -> bool:
 def with_paired_server_tools(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
     """Leave out calls of the provider's own tools without a result, and results without a call.
 
-    A call stays if its result may still come: it is in the last message of *history*, and *new* has
-    nothing, or only results of other tools
+    A call stays if its result may still come: the call is in the last message of *history*, and
+    *new* is empty or has only results of other tools
     (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``pause_turn``).
     """
     may_wait = all(map(has_no_user_content, new))
@@ -81,7 +81,7 @@ def _unpaired_server_blocks(history: Sequence[Any]) -> set[tuple[int, int]]:
                 unpaired.add((number, index))
             elif str(field(block, "type")).endswith("_tool_result"):
                 call = open_calls.pop(field(block, "tool_use_id"), (number, index))
-                unpaired ^= {call}  # removes the call, or adds the result that has none
+                unpaired ^= {call}  # removes the answered call, or adds a result without a call
 
     return unpaired
 

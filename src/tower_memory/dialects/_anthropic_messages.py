@@ -60,19 +60,19 @@ class AnthropicMessages:
     3. System messages at the front of the request stay there and are not stored. A system message
        after other messages is part of the conversation.
     4. A history that was cut or interrupted is repaired. It starts with a message of the user. A
-       tool result without its tool call is left out, and a call without its result gets a result
-       that says it was interrupted. Left out are also calls of the provider's own tools without
-       their results, blank texts, thinking without a signature or at the end of a message, and an
-       incomplete call that no result answers.
+       tool result without its tool call is left out. A call without its result gets a result that
+       says that the call was interrupted. These parts are left out, too: calls of the provider's
+       own tools without their results, blank texts, thinking without a signature or at the end of a
+       message, and an incomplete call that no result answers.
     5. Thinking is bound to all items before it. If the history is cut, the thinking of completed
        exchanges is left out, as the provider advises
        (https://platform.claude.com/docs/build-with-claude/preserved-thinking).
     6. A refused exchange is stored and not sent again, because the provider would go on refusing.
-    7. A paused reply (``pause_turn``) goes on with the next request. Send no new message, or the
-       reply's content as the only message: it is not stored again.
+    7. The next request continues a paused reply (``pause_turn``). Send no new message, or the
+       reply's content as the only message; this message is not stored again.
     8. A stream without ``message_stop``, or with an unknown kind of delta, is refused with
-       `ValueError`. Of an interrupted stream, the text and the complete blocks are stored, and a
-       text block that says it was interrupted.
+       `ValueError`. An interrupted stream stores its text and its complete blocks, and a text block
+       that says that the reply is not complete.
 
     >>> from tower_memory.dialects import AnthropicMessages
     >>> claude = AnthropicMessages()
@@ -90,10 +90,10 @@ class AnthropicMessages:
 
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
-        # The store's cache remembers for how many items this check holds already.
+        # The session cache knows the length of the prefix that is already checked.
         known = history.known(_is_valid) if isinstance(history, History) else 0
         instructions, new = _partition(_messages(request))
-        if not new and not (history and is_paused(history[-1])):
+        if not (history and is_paused(history[-1])):  # only a paused reply needs no new message
             check_list(new, "request.messages")
 
         is_cut = isinstance(history, History) and history.is_cut
@@ -161,7 +161,7 @@ def _is_valid(messages: Sequence[Any]) -> bool:
 
 
 def _messages(request: Any) -> Sequence[Any]:
-    """Return the messages of *request*; there may be none, if a paused reply is to go on."""
+    """Return the messages of *request*; none if the request only continues a paused reply."""
     messages = messages_field(request)
     return request_messages(request) if messages else check_list(messages, "request.messages", 0)
 

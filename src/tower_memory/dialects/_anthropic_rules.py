@@ -1,7 +1,7 @@
 """The provider rules of Anthropic's messages.
 
-A stored message of the assistant notes its ``stop_reason`` if the reply did not end regularly
-(`NOTED_REASONS`). The rules need it, and never send it.
+A stored message of the assistant has a ``stop_reason`` if the reply did not end regularly
+(`NOTED_REASONS`). The rules read this field and remove it from the message that is sent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tower_memory.dialects._text import INVALID_JSON
 NOTED_REASONS: Final = frozenset(
     {"max_tokens", "model_context_window_exceeded", "pause_turn", "refusal"}
 )
-"""Values of ``stop_reason`` that a stored message notes."""
+"""Values of ``stop_reason`` that are stored with a message."""
 
 _CUT_REASONS: Final = ("max_tokens", "model_context_window_exceeded")
 """Values of ``stop_reason`` that say that the reply was cut off."""
@@ -175,11 +175,11 @@ def with_blocks(message: Any, select: Callable[[Any], bool]) -> Any | None:
 def with_sendable_calls(message: Any, place: Place) -> Any | None:
     """Mend tool calls with broken input or without a name; leave out unanswered ones.
 
-    1. The input must be an object. Of a reply that was cut off, the last call may be incomplete
+    1. The input must be an object. If a reply was cut off, its last call may be incomplete
        (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``max_tokens``).
     2. Calls must be the last blocks of a message (anomalyco/opencode, recorded refusals of the
-       API). If the reply went on after an unanswered call, the call did not wait for a result: the
-       server's code made it.
+       API). If the reply went on after an unanswered call, code on the server made the call, and it
+       does not wait for a result.
     """
     content = field(message, "content")
     if not isinstance(content, list):
@@ -188,16 +188,19 @@ def with_sendable_calls(message: Any, place: Place) -> Any | None:
     was_cut = field(message, "stop_reason") in _CUT_REASONS
     others: list[Any] = []
     calls: list[Any] = []
-    number = 0  # of the tool call
+    number = 0  # index of the next tool call
+
     for position, block in enumerate(content):
         if not is_call(block):
             others.append(block)
             continue
+
         goes_on = not all(map(is_call, content[position:]))
         is_broken = _is_broken(block) or goes_on or (was_cut and block is content[-1])
         if not (is_broken and number in place.unanswered):
             calls.append(_mend(block))
         number += 1
+
     return {**message, "content": [*others, *calls]}
 
 
@@ -234,6 +237,7 @@ def without_unsigned_thinking(message: Any, _place: Place) -> Any | None:
     """
     if not isinstance(field(message, "content"), list):
         return message
+
     signed = with_blocks(message, _is_signed)
     blocks = list_field(signed, "content")
     while blocks and field(blocks[-1], "type") in _THINKING:

@@ -5,8 +5,8 @@ The rules are those of Anthropic's documentation of its events
 (``anthropic.lib.streaming``). Unknown combinations are refused, not guessed, because the provider
 would refuse a wrongly assembled block in every later request.
 
-1. A block belongs to its ``index``, and its deltas continue it. Blocks that ``message_start``
-   already holds are complete and come first.
+1. Events with the same ``index`` belong to one block. Blocks inside ``message_start`` are complete
+   and come first.
 2. A further ``message_start`` restarts the reply, because a proxy may retry within one stream
    (vercel/ai#18331). All earlier events are ignored. If no block had begun, the repeated event
    changes nothing.
@@ -15,13 +15,12 @@ would refuse a wrongly assembled block in every later request.
 4. An ``error`` event says that the reply failed. Such a stream is refused with `ValueError`; if it
    was interrupted, the message counts as interrupted.
 5. The input of a tool call arrives as pieces of JSON. With fine-grained tool streaming, or if the
-   reply was cut off, it may be invalid JSON. The input then becomes
-   ``{"INVALID_JSON": "<the text>"}``, as Anthropic suggests
-   (https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming). So
-   does JSON that is no object, because the provider accepts only objects.
+   reply was cut off, the input may be invalid JSON. The provider accepts only a JSON object, so any
+   other input becomes ``{"INVALID_JSON": "<the text>"}``, as Anthropic suggests
+   (https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming).
 6. A surrogate pair that was split over two deltas is one character (see ``_text``).
-7. Of an interrupted message, the complete blocks and the text stay, and a text block marks the
-   interruption.
+7. An interrupted message keeps its complete blocks and its text, and gets a text block that marks
+   the interruption.
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ def _collect_blocks(
 ) -> tuple[dict[Any, dict[str, Any]], dict[Any, str], set[Any]]:
     """Return the blocks, the JSON texts of their tool inputs, and the indexes of complete blocks.
 
-    Blocks and input texts are keyed by the block's index.
+    The keys of both dicts are the indexes of the blocks.
     """
     begun = list_field(field(events[0], "message"), "content")
     blocks: dict[Any, dict[str, Any]] = {
@@ -143,6 +142,7 @@ def _collect_blocks(
             inputs[index] = join_text(texts)
         else:
             blocks[index][name] = join_text([blocks[index].get(name) or "", *texts])
+
     return blocks, inputs, done
 
 
@@ -152,6 +152,7 @@ def _may_have(block: dict[str, Any], name: str) -> bool:
 
 
 def _apply_delta(block: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Add a *delta* that arrives whole to *block*; refuse an unknown kind of delta."""
     match delta:
         case {"type": "signature_delta", "signature": signature}:
             block["signature"] = signature

@@ -70,22 +70,25 @@ class ChatCompletions:
     2. All other messages of the request are new, unless the layer has ``whole_requests=True``. The
        history goes between the instructions and the new messages.
     3. A history that was cut or interrupted is repaired, so the model gets a valid conversation. A
-       tool result without its tool call is left out, and a call without its result gets a result
-       that says that the call was interrupted; a reply that says so follows, if the user's next
-       message comes directly after it. Calls that the request itself answers stay as they are.
+       tool result without its tool call is left out. A call without its result gets a result that
+       says that the call was interrupted. If a message of the user comes directly after such a
+       result, a reply that says that it is not complete is put between them. Calls that the request
+       itself answers stay as they are.
     4. Run items in the history become chat messages. If all messages of a request are objects of
        one class, the history is converted to this class.
     5. The message of a reply is stored as it was said, with all unknown fields. It is sent as
        providers accept it: a message without content gets the text ``(empty message)``, a blank
        part and a zero value such as ``audio: {"id": ""}`` are left out, and expired audio becomes
-       its transcript. Half a tool call, or one without a name, is left out; if a result answers it,
-       the broken arguments are quoted as ``{"INVALID_JSON": ...}``.
-    6. A reply with the finish_reason ``content_filter`` is stored with it. Its exchange is not sent
-       again, since litellm reports a refusal of Anthropic so, which would go on refusing.
-    7. A stream that ends inside a tool call, without a finish_reason, is refused with `ValueError`,
-       and so is one that reports an error. Without a finish_reason, any other stream that ends
-       regularly counts as whole. Of an interrupted stream, the text and the complete tool calls are
-       stored, marked as interrupted.
+       its transcript. A tool call with broken arguments or without a name is left out. If a result
+       answers the call, the call gets a name, and its broken arguments are quoted as
+       ``{"INVALID_JSON": ...}``.
+    6. A reply with the finish_reason ``content_filter`` is stored with this reason. Its exchange is
+       not sent again: litellm reports Anthropic's refusals with this reason, and Anthropic would go
+       on refusing.
+    7. A stream is refused with `ValueError` if it reports an error, or ends inside a tool call
+       without a finish_reason. Any other stream that ends regularly counts as whole, also without a
+       finish_reason. An interrupted stream stores its text and its complete tool calls, marked as
+       interrupted.
 
     >>> from tower_memory.dialects import ChatCompletions
     >>> chat = ChatCompletions()
@@ -107,7 +110,7 @@ class ChatCompletions:
         messages = request_messages(request)
         instructions, new = partition(messages, is_instruction)
 
-        # The store's cache remembers for how many items this check holds already.
+        # The session cache knows the length of the prefix that is already checked.
         known = history.known(_is_valid) if isinstance(history, History) else 0
         conversation = [*history, *new]
         if _is_valid(conversation[known:]):
@@ -133,7 +136,7 @@ class ChatCompletions:
         if isinstance(response, str):
             return [{"role": "assistant", "content": str(response)}]
 
-        # A response with several of these fields is read by the first of them.
+        # If a response has several of these fields, the first of them counts.
         if (choices := field(response, "choices")) is not MISSING:
             if not isinstance(choices, (list, tuple)):
                 return _replies(check_chat_messages(choices, "response.choices"))
@@ -201,11 +204,12 @@ def _items(messages: Iterable[Any]) -> Iterator[Any]:
 
 
 def _replies(messages: Iterable[Any]) -> list[Any]:
-    """Return the *messages* of a response as items, without fields that only number or fill."""
+    """Return the *messages* of a response as items, without fields that clients and servers add."""
     return [_without_client_fields(item) for item in _items(messages)]
 
 
 def _without_client_fields(item: Any) -> Any:
+    """Return *item* without empty fields of a client, and without the indexes of its calls."""
     if not isinstance(item, dict):
         return item
 

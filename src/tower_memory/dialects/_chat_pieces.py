@@ -1,22 +1,23 @@
 """Joining the deltas of a chat completion's stream to one message.
 
 OpenAI's own client (``openai.lib.streaming``) joins pieces by their position in a list. Many
-servers that copy the API send pieces that do not fit this, so pieces are joined by identity.
+servers that copy the API send pieces that do not fit this. Therefore this module joins pieces by
+their index, id and name.
 
 1. Text that arrives in pieces is joined. A value that arrives whole is stored once, even if every
-   chunk repeats it: of a role, a type and an id the first value counts, of other values the latest.
-   A name may be repeated or may arrive in pieces.
-2. A piece of a list belongs to the element with its ``index``, otherwise to the element with its
-   ``id``, otherwise it continues the last element if that is text. Two elements may share an index
-   if their types or ids differ; a piece then continues the later one (InternLM/lmdeploy#3412). One
-   chunk may hold several pieces of one element (openai-python#3201).
+   chunk repeats it. The first role, type and id count, and the latest value of every other field. A
+   name may be repeated or may arrive in pieces.
+2. A piece of a list belongs to the element with its ``index``, or else to the element with its
+   ``id``. A piece without both continues the last element if that is text. Two elements may share
+   an index if their types or ids differ; a piece then continues the later one
+   (InternLM/lmdeploy#3412). One chunk may hold several pieces of one element (openai-python#3201).
 3. A piece of a tool call without a name and without a new id continues the call of its index, or
    else the last call. Cloudflare, Kimi and Gemini send no index (openai-python#2806), and some
    servers send a wrong index (agno-agi/agno#8880).
 4. A piece with a name and arguments begins a new call if the arguments of the present call are
-   complete, whatever its index and id say: some servers number all calls 0 (su-kaka/gcli2api#406).
-   If the present arguments are incomplete, the piece continues the call, even with another id:
-   some servers make a new id for each chunk (vllm-project/vllm#23522).
+   complete, even if it has the index or the id of that call: some servers number all calls 0
+   (su-kaka/gcli2api#406). If the present arguments are incomplete, the piece continues the call,
+   even with another id: some servers make a new id for each chunk (vllm-project/vllm#23522).
 5. Fields that only number or describe chunks are not stored: the ``id``, ``index`` and ``logprobs``
    of a delta, and the ``index`` of a tool call.
 6. A surrogate pair that was split over two chunks is one character (see ``_text``).
@@ -61,8 +62,8 @@ def join_deltas(deltas: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the message of the assistant that consists of *deltas*."""
     message: dict[str, Any] = {"role": "assistant", "content": None}
     for delta in deltas:
-        of_message = {key: value for key, value in delta.items() if key not in _CHUNK_FIELDS}
-        _add(message, of_message, inside=False)
+        fields = {key: value for key, value in delta.items() if key not in _CHUNK_FIELDS}
+        _add(message, fields, inside=False)
 
     message = _join_pieces(message)
     for call in list_field(message, "tool_calls"):
@@ -89,6 +90,7 @@ def _add(target: dict[str, Any], delta: dict[str, Any], *, inside: bool) -> None
 
 
 def _join(key: str, present: str, value: str, *, inside: bool) -> str | _Pieces:
+    """Return the text of the field *key* after *value* has followed *present* (rule 1)."""
     if key in _FIXED_FIELDS:
         return present or value
 
@@ -115,7 +117,7 @@ def map_values(change: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _as_parts(content: Any) -> list[Any]:
-    """Return *content* as a list of parts, as some reasoning models send it."""
+    """Return *content* as a list of parts: a reasoning model may send text first, then parts."""
     if isinstance(content, list):
         parts: list[Any] = content
         return parts
@@ -124,6 +126,7 @@ def _as_parts(content: Any) -> list[Any]:
 
 
 def _add_parts(parts: list[Any], pieces: list[Any], find: _Find) -> list[Any]:
+    """Add *pieces* to *parts*: each to the part that *find* returns, or as a new part."""
     for piece in pieces:
         known = [part for part in parts if isinstance(part, dict)]
         part = find(known, piece) if known and isinstance(piece, dict) else None
@@ -151,6 +154,7 @@ def _find_call(calls: list[dict[str, Any]], piece: dict[str, Any]) -> dict[str, 
     index, call_id, name = piece.get("index"), piece.get("id"), _name(piece)
     candidates: list[dict[str, Any]]
     candidates = [call for call in reversed(calls) if _may_continue(call, piece)]
+
     if index is not None:
         of_index: list[dict[str, Any]]
         of_index = [call for call in candidates if call.get("index") == index]

@@ -1,7 +1,7 @@
 """The provider rules of chat completions.
 
-Many servers have this API, and each refuses something else. The rules make a message that all of
-them accept, as far as they are known: OpenAI, Mistral, vLLM, llama.cpp and servers that copy them.
+Many servers have this API, and each refuses other messages. A message that follows these rules is
+accepted by all known servers: OpenAI, Mistral, vLLM, llama.cpp and servers that copy them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NOTED_REASON: Final = "content_filter"
 """Value of ``finish_reason`` that a stored message notes."""
 
 _EXPIRY_MARGIN: Final = 60
-"""Seconds before its expiry at which audio counts as expired, as the request takes its time."""
+"""Seconds before its expiry at which audio counts as expired, since the request takes time."""
 
 
 # Links and repair
@@ -147,7 +147,7 @@ def with_noted_reason(items: list[Any], reason: Any) -> list[Any]:
 def is_refused(message: Any) -> bool:
     """Return True if *message* is a reply that the provider refused or filtered.
 
-    litellm reports a refusal of Anthropic so.
+    litellm reports Anthropic's refusals with this finish_reason.
     """
     return bool(field(message, "finish_reason") == NOTED_REASON)
 
@@ -259,19 +259,20 @@ def _mend_function(function: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_content(message: dict[str, Any], _place: Place) -> dict[str, Any]:
-    """Leave out blank text parts, and give a message without any content a text.
+    """Leave out blank text parts, and give a message without content a text.
 
-    OpenAI requires content or calls (langchain-ai/langchain#4139); Mistral's chat templates refuse
-    an assistant's message with neither (All-Hands-AI/OpenHands#8685), and know no refusal. The
-    message stays, since they also require that the roles alternate.
+    The text is the refusal of the message, or `EMPTY_MESSAGE`. OpenAI requires content or calls
+    (langchain-ai/langchain#4139). Mistral's chat templates refuse an assistant's message with
+    neither (All-Hands-AI/OpenHands#8685), and do not read the field ``refusal``. They also require
+    that the roles alternate, so the message must stay.
     """
-    content = message.get("content")
-    if isinstance(content, list):
-        content = [part for part in content if not is_blank_part(part)]
     if message.get("role") == "tool":
         return message
 
-    refusal = message.get("refusal")
+    content, refusal = message.get("content"), message.get("refusal")
+    if isinstance(content, list):
+        content = [part for part in content if not is_blank_part(part)]
+
     if content and not is_blank(content):
         return {**message, "content": content}
     if isinstance(refusal, str) and not is_blank(refusal):

@@ -2,24 +2,24 @@
 
 ``_chat_pieces`` joins the deltas. This module finds them, and decides if the reply is whole.
 
-1. If a chunk has several choices, the first counts, which is the choice with the lowest index. With
-   ``n`` above 1, OpenAI sends each choice in chunks of its own, and the same rule holds. A server
-   may count chunks in ``choices[].index`` (microsoft/foundry-local#263). Then no chunk has several
-   choices, at most one choice ends, and the index rises with each chunk, except perhaps the last.
-   Such indexes are ignored.
-2. Only a ``finish_reason`` that is a text with at least one character ends a message, or ``done``
-   in Ollama's own API.
+1. The choice with the lowest index counts. With ``n`` above 1, a chunk may have pieces of several
+   choices, or each choice has chunks of its own. Some servers number the chunks in
+   ``choices[].index`` instead (microsoft/foundry-local#263). The index is taken for such a number
+   if no chunk has several choices, at most one choice has a finish_reason, and the index rises with
+   each chunk except perhaps the last. All choices then belong to one message.
+2. A message ends with a ``finish_reason`` that is a string and not empty, or with ``done`` in
+   Ollama's own API.
 3. A chunk with an ``error``, or with the ``finish_reason`` ``"error"``, says that the reply failed:
-   after HTTP 200, a provider cannot report it otherwise
+   after HTTP 200, a provider has no other way to report a failure
    (https://openrouter.ai/docs/api_reference/errors-and-debugging#mid-stream-errors). Such a stream
-   is refused with `ValueError`. If it was interrupted, its message is interrupted.
+   is refused with `ValueError`. If the stream was interrupted as well, its message counts as
+   interrupted.
 4. A stream that ends regularly without a ``finish_reason`` is a whole reply, because some servers
-   never send one (anomalyco/opencode#43379, databricks/unity-gateway#215): to refuse it would lose
-   each of their replies. It is refused with `ValueError` only if it ends inside a tool call, since
-   such a call cannot be sent back. Text that a gateway cut off without an error (pi#8460) cannot be
-   told from whole text.
-5. From an interrupted message, incomplete tool calls are removed, and its text is marked as
-    interrupted.
+   never send one (anomalyco/opencode#43379, databricks/unity-gateway#215). If such streams were
+   refused, all replies of these servers would be lost. Only a stream that ends inside a tool call
+   is refused with `ValueError`, since such a call cannot be sent back. A gateway may cut off text
+   without an error (pi#8460). Such text cannot be told from whole text, and is stored as it came.
+5. An interrupted message loses its incomplete tool calls, and its text is marked as interrupted.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ def _interrupted_message(message: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _without_half(value: Any) -> Any:
+    """Return a text without half a surrogate pair at its end, and any other value as it is."""
     return without_half_character(value) if isinstance(value, str) else value
 
 

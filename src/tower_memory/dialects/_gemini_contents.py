@@ -62,13 +62,14 @@ class GeminiContents:
        reply that ended for a reason such as ``SAFETY`` or ``MALFORMED_FUNCTION_CALL``. The user's
        content is stored all the same, and the next request stays valid.
     3. A history that was cut or interrupted is repaired. It starts with a content of the user. A
-       result without its function call is left out, and a call without its result gets a result
-       that says it was interrupted. All results of one content are in one content. Parts without
-       data, such as an empty text, are left out, unless they carry a thought signature.
+       result without its function call is left out. A call without its result gets a result that
+       says that the call was interrupted. The results of all calls of one content are in one
+       content. Parts without data, such as an empty text, are left out, unless they carry a thought
+       signature.
     4. If the client calls functions itself, these calls and their results are stored, too.
     5. A stream whose function calls arrive in pieces is refused with `ValueError`
-       (``stream_function_call_arguments``). Of an interrupted stream, the texts and the complete
-       function calls are stored, and a text that says it was interrupted.
+       (``stream_function_call_arguments``). An interrupted stream stores its texts and its complete
+       function calls, and a text that says that the reply is not complete.
 
     >>> from tower_memory.dialects import GeminiContents
     >>> gemini = GeminiContents()
@@ -133,14 +134,15 @@ class GeminiContents:
     def _automatic_calls(self, request: Any, response: Any) -> list[Any]:
         """Return the function calls that the client made itself, and their results.
 
-        They are the end of a list that begins with the contents of the request.
+        The client lists them in *response*, after the contents that it sent. These include the
+        history, which *request* may lack, so the method reads the list from its end.
         """
         given = list_field(response, "automatic_function_calling_history")
         if not given:
             return []
+
         contents = join_contents([to_item(content) for content in given])
         newest = self.new_items(request)[-1]
-
         start = len(contents)
         while start > 1 and contents[start - 1] != newest:
             calling, answer = contents[start - 2 : start]

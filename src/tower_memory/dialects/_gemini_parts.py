@@ -1,8 +1,8 @@
 """The contents of Gemini, and the spellings of their fields.
 
 1. The API spells fields in camel case, as in ``functionCall``. The client's objects, and mappings
-   for the client, have snake case, as in ``function_call``. Both are read. Stored items have camel
-   case.
+   for the client, have snake case, as in ``function_call``. The dialect reads both, and stores
+   items in camel case.
 2. The client's objects hold bytes: inline data and thought signatures. Stored items have them as
    base64 with the URL-safe alphabet, as the client sends them. Text stays as it is; the API and the
    client read both alphabets.
@@ -36,7 +36,10 @@ _OWN_FIELDS: Final = frozenset({"args", "partMetadata", "response"})
 
 
 def read(value: Any, name: str) -> Any:
-    """Return the field *name*, in snake case, of *value* in either spelling; None if absent."""
+    """Return the field *name* of *value* in either spelling; None if absent.
+
+    *name* is in snake case, such as ``"function_call"``.
+    """
     found = field(value, name)
     if found is MISSING:
         found = field(value, _camel(name))
@@ -52,7 +55,7 @@ def _camel(name: str) -> str:
 
 
 def to_item(value: Any) -> Any:
-    """Return a content, or a part of one, as it is stored. Fields that are None are left out."""
+    """Return a content, or a part of one, as it is stored: without fields that are None."""
     return _to_json(to_builtins(value))
 
 
@@ -71,9 +74,10 @@ def _to_json(value: Any) -> Any:
 
 
 def content_class(contents: Sequence[Any]) -> type | None:
-    """Return the class of the first of *contents* that is an object of the client; None if none is.
+    """Return the class of the first object of the client among *contents*; None without an object.
 
-    The client has subclasses for one role each, so this is the base class that has both fields.
+    The client has subclasses for one role each. The result is their base class that has the fields
+    ``role`` and ``parts``, because an object of the history may have another role.
     """
     for content in contents:
         if not isinstance(content, Mapping):
@@ -92,7 +96,7 @@ def to_object(content: Any, kind: type) -> Any:
 
 
 def _with_bytes(value: Any, name: str = "") -> Any:
-    """Return *value*, which the field *name* holds, with its base64 texts as bytes."""
+    """Return *value*, the value of the field *name*, with its base64 texts as bytes."""
     if isinstance(value, list):
         return [_with_bytes(part, name) for part in value]
     if not isinstance(value, dict) or name in _OWN_FIELDS:
@@ -124,7 +128,7 @@ def request_contents(request: Any) -> list[Any]:
 
     Raises:
         TypeError: *request* has no contents, or one of them is of an unknown shape.
-        ValueError: There are none.
+        ValueError: *request* has an empty list of contents.
     """
     given = messages_field(request, "contents")
     is_single = isinstance(given, (str, Mapping)) or _is_content(given) or _is_part(given)
@@ -137,6 +141,10 @@ def read_contents(given: Any, where: str) -> list[Any]:
     Args:
         given: A list of contents, parts and texts.
         where: Place of *given*, for the error message.
+
+    Raises:
+        TypeError: *given* is no list, or an element is of an unknown shape.
+        ValueError: *given* is empty.
     """
     contents: list[Any] = []
     last: dict[str, Any] | None = None  # the content that further parts belong to
@@ -190,6 +198,7 @@ def _content(value: Any, where: str) -> Any:
 
 
 def _part(value: Any, where: str) -> Any:
+    """Return *value*, a text, an uploaded file or a part, as a part."""
     if isinstance(value, str):
         return {"text": value}
     if uri := read(value, "uri") or read(value, "file_uri"):

@@ -30,7 +30,7 @@ from tower_memory.dialects.toolkit import (
 _NO_DATA: Final = frozenset(
     {"mediaResolution", "partMetadata", "thought", "thoughtSignature", "videoMetadata"}
 )
-"""Fields of a part that describe its data. A part needs another field, too."""
+"""Fields of a part that only describe its data. A part needs a field with data, too."""
 
 
 # Links and repair
@@ -59,7 +59,7 @@ class GeminiRules(ProviderRules):
     def add_results(self, run: list[Any], calls: Sequence[Call], /) -> list[Any]:
         """Return *run* with all results in one content, in the order of their calls.
 
-        The API wants as many results as there are calls, directly after these
+        The API wants one result for each call, directly after the calls
         (google-gemini/gemini-cli#16216), and nothing else in their content
         (anomalyco/opencode#43479).
         """
@@ -144,7 +144,7 @@ def _is_clean_part(part: Any) -> bool:
 
 
 def as_content(item: Any) -> Any:
-    """Return a plain message, which a window may add, as a content; others stay as they are."""
+    """Return a plain message, which a window may add, as a content; return a content as it is."""
     if not is_plain(item):
         return item
     role = "user" if item["role"] == "user" else "model"
@@ -175,7 +175,8 @@ def with_sendable_calls(content: Any, place: Place) -> Any:
     arguments may omit them.
     """
     parts: list[Any] = []
-    number = 0  # of the call
+    number = 0  # index of the next call
+
     for part in list_field(content, "parts"):
         call = read(part, "function_call")
         if call is None:
@@ -205,8 +206,8 @@ def _mend(call: Any) -> dict[str, Any]:
 def without_empty_parts(content: Any, _place: Place) -> Any:
     """Leave out parts without data and blank texts, unless they have a thought signature.
 
-    The API wants data in each part (router-for-me/CLIProxyAPI#1292). A signature may arrive in a
-    part whose text is empty, and is to be sent back in it
+    The API wants data in each part (router-for-me/CLIProxyAPI#1292). It may send a signature in a
+    part with an empty text, and wants the signature back in that part
     (https://ai.google.dev/gemini-api/docs/thought-signatures).
     """
     parts: list[Any] = []
@@ -219,7 +220,7 @@ def without_empty_parts(content: Any, _place: Place) -> Any:
 
 
 def with_parts(content: Any, _place: Place) -> Any | None:
-    """Leave out a content of the model without parts; give one of the user a text.
+    """Leave out a content of the model without parts; give a user's content `EMPTY_MESSAGE`.
 
     The API refuses a content without parts (agno-agi/agno#6644). The user's content stays, since a
     function call must follow a content of the user (google-gemini/gemini-cli#26486).

@@ -10,11 +10,12 @@
 4. A stream that ends regularly is a whole reply, with or without a finish reason: some servers send
    none (higress-group/higress#2408), and Gemini may send one before the end
    (0xPlaygrounds/rig#2328).
-5. Of an interrupted stream, the texts and the function calls stay, and a text marks the
-   interruption, in front of the calls. A thought at the end is left out unless it is signed,
-   because it may be half of one. If nothing remains, nothing is stored.
-6. If the client calls functions itself, the stream has the chunks of several contents. The client
-   notes in the chunks which contents came before the last (``automatic_function_calling_history``).
+5. An interrupted stream keeps its texts and its function calls. A text in front of the calls marks
+   the interruption. A thought at the end is left out unless it is signed, because it may be
+   incomplete. If nothing remains, nothing is stored.
+6. If the client calls functions itself, the stream has the chunks of several contents. The last
+   chunk lists the contents before the last one (``automatic_function_calling_history``). Only the
+   last one is assembled here.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def content_items(content: Any) -> list[Any]:
 
 
 def assemble_items(streamed: Streamed) -> list[Any]:
-    """Return the content that *streamed* carried, as items: one, or none if it is empty.
+    """Return the last content that *streamed* carried, as items: one, or none if it is empty.
 
     Raises:
         TypeError: The chunks are not responses of the API.
@@ -69,6 +70,7 @@ def assemble_items(streamed: Streamed) -> list[Any]:
         )
         raise TypeError(msg)
 
+    # The list has the same objects as the chunks (rule 6).
     last = chunks[-1] if chunks else None
     earlier = {id(each) for each in list_field(last, "automatic_function_calling_history")}
     contents = [content for chunk in chunks if (content := reply_content(chunk)) is not None]
@@ -87,7 +89,7 @@ def assemble_items(streamed: Streamed) -> list[Any]:
 
 
 def join_contents(contents: Sequence[Any]) -> list[Any]:
-    """Return *contents*, in which consecutive contents of the model are one."""
+    """Return *contents* with consecutive contents of the model joined to one."""
     joined: list[Any] = []
     for role, group in groupby(contents, key=lambda content: field(content, "role")):
         if role == "model":
@@ -112,7 +114,7 @@ def _join(contents: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def _text_kind(part: dict[str, Any]) -> str | None:
-    """Return the kind of a text without a signature; None for other parts."""
+    """Return ``"thought"`` or ``"text"`` for a text without a signature; None for other parts."""
     if "text" not in part or not part.keys() <= _TEXT_FIELDS:
         return None
     return "thought" if part.get("thought") else "text"

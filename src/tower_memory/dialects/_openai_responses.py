@@ -51,17 +51,18 @@ class OpenAIResponses:
     3. Items of the roles system and developer go in front of the history and are not stored.
     4. A history that was cut or interrupted is repaired. It starts where an exchange starts. A tool
        result without its tool call is left out. A call without its result gets a result that says
-       it was interrupted, or is left out if its result cannot be text. A call with
-       ``async`` stays as it is, because its result may still come. Reasoning without an item that
-       followed from it is left out, and so are messages without text, calls that the server has run
-       itself and reported without a result, and an incomplete call that no result answers.
+       that the call was interrupted, or is left out if its result cannot be text. A call with
+       ``async`` stays as it is, because its result may still come. These items are left out, too:
+       reasoning without an item that followed from it, messages without text, calls that the server
+       has run itself and reported without a result, and an incomplete call that no result answers.
     5. Reasoning without ``encrypted_content`` is only a reference to the server's copy, which the
-       server deletes after 30 days. It is sent in the open exchange only, in which the model needs
-       it, and not if the request has ``store=False``; set this in the request that the memory layer
-       gets. The items that followed from left-out reasoning are sent without their ids.
+       server deletes after 30 days. Such reasoning is sent only in the last exchange, in which the
+       model needs it. It is not sent if the request has ``store=False``; set this field in the
+       request that the memory layer gets. If reasoning is left out, the items that followed from it
+       are sent without their ids.
     6. A response that failed, was cancelled or has not ended is refused with `ValueError`, and so
-       is a stream that ended before its response was complete. Of an interrupted stream, the
-       complete items are stored, and a message with the rest of the text, marked as interrupted.
+       is a stream that ended before its response was complete. An interrupted stream stores its
+       complete items, and a message with the rest of the text, marked as interrupted.
 
     >>> from tower_memory.dialects import OpenAIResponses
     >>> responses = OpenAIResponses()
@@ -139,7 +140,7 @@ _RULES: Final = ResponsesRules()
 
 
 def _input(request: Any) -> list[Any]:
-    """Return the input items of *request*; none if another field stands for the input."""
+    """Return the input items of *request*; none if the request has a field instead of input."""
     items = request if isinstance(request, (list, tuple)) else field(request, "input")
     if isinstance(items, str):
         return [{"role": "user", "content": items}]
@@ -194,6 +195,7 @@ def _partition(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
 
 
 def _is_instruction(item: Any) -> bool:
+    """Return True if *item* is a message of the role system or developer."""
     return is_instruction(item) and field(item, "type") in (MISSING, "message")
 
 

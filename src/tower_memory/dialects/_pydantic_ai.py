@@ -45,18 +45,19 @@ class PydanticAI:
 
     1. Instructions are not stored: ``instructions`` stay on the request's message, and system
        prompts go to the front of the request.
-    2. The history is given as messages of the same classes that it was made of, with thinking and
-       its signatures, and with binary content.
+    2. The model gets the history as objects of pydantic-ai's message classes, with thinking and its
+       signatures, and with binary content.
     3. A history that was cut or interrupted is repaired. A tool result without its tool call is
-       left out, and a call without its result gets a result that says it was interrupted; a
-       response that says so follows, if the user's next prompt comes directly after it.
-    4. A response is stored as it was said. Blank text, thinking at the end, a tool call with broken
-       arguments that no result answers, and an exchange that ended with the finish_reason
-       ``content_filter`` are not sent. A response with nothing else has the text
+       left out. A call without its result gets a result that says that the call was interrupted. If
+       a prompt of the user comes directly after such a result, a response that says that it is not
+       complete is put between them.
+    4. A response is stored as it was said. These parts are not sent: blank text, thinking at the
+       end, a tool call with broken arguments that no result answers, and an exchange that ended
+       with the finish_reason ``content_filter``. A response with nothing else is sent with the text
        ``(empty message)``.
-    5. A stream that ended before its response was complete is refused with `ValueError`. Of an
-       interrupted stream, the text and the complete tool calls are stored, and a text part that
-       says it was interrupted.
+    5. A stream that ended before its response was complete is refused with `ValueError`. An
+       interrupted stream stores its text and its complete tool calls, and a text part that says
+       that the response is not complete.
 
     >>> from tower_memory.dialects import PydanticAI
     >>> from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart

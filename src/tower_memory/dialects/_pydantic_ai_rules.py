@@ -180,7 +180,8 @@ def with_sendable_calls(message: dict[str, Any], place: Place) -> dict[str, Any]
     object, as Anthropic does.
     """
     parts: list[Any] = []
-    number = 0  # of the tool call
+    number = 0  # index of the next tool call
+
     for part in list_field(message, "parts"):
         if not _is_call(part):
             parts.append(part)
@@ -232,7 +233,7 @@ def without_unfinished_server_calls(message: dict[str, Any], _place: Place) -> d
 
 
 def without_blank_text(message: dict[str, Any], _place: Place) -> dict[str, Any]:
-    """Leave out blank text and thinking at the end; give a message that has nothing else a text.
+    """Leave out blank text and thinking at the end; give a message without parts `EMPTY_MESSAGE`.
 
     Anthropic refuses blank text, and thinking as the last block of a message
     (tailcallhq/forgecode#3071). Mistral's chat templates refuse a message with neither content nor

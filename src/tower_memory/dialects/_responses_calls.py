@@ -24,7 +24,7 @@ INTERRUPTED_FIELDS: Final[dict[str, dict[str, Any]]] = {
 }
 """Fields of an interrupted result, by the type of the call.
 
-Calls of other types, such as one that asks for a screenshot, cannot have such a result.
+A call of another type, such as a request for a screenshot, cannot get such a result.
 """
 
 _RESULT_TYPES: Final = {

@@ -1,8 +1,8 @@
 """The provider rules of OpenAI's responses.
 
-Reasoning and the items that followed from it belong together: the API refuses reasoning without
-such an item, and an item that it knows by its id without its reasoning. So if one is left out, the
-other must change too (`without_refused_items`).
+Reasoning and the items that followed from it belong together. The API refuses reasoning without
+such an item. It also refuses such an item without its reasoning, if the item has an id that the API
+knows. Therefore, if one of them is left out, the other must change too (`without_refused_items`).
 """
 
 from __future__ import annotations
@@ -127,21 +127,22 @@ def without_refused_items(
     """Leave out items that the provider refuses, together with the reasoning that led to them.
 
     1. Reasoning without ``encrypted_content`` is sent by its id, so the server must have stored it.
-       It has not if the request has ``store=False`` (vercel/ai#7543), and it deletes responses
-       after 30 days (https://platform.openai.com/docs/guides/conversation-state). Therefore such
-       reasoning is sent only in the last exchange, in which the model needs it
+       The server stores nothing for a request with ``store=False`` (vercel/ai#7543), and deletes
+       responses after 30 days (https://platform.openai.com/docs/guides/conversation-state).
+       Therefore such reasoning is sent only in the last exchange, in which the model needs it
        (https://platform.openai.com/docs/guides/reasoning).
-    2. An item that lost its reasoning loses its id, too: the server cannot then miss the reasoning.
-       A call that the server executed itself needs its id, so it is left out.
+    2. If an item's reasoning is left out, the item is sent without its id, so the server does not
+       look for the reasoning. A call that the server executed itself needs its id, so the call is
+       left out.
     3. A message without content is left out, and so is a call that cannot be answered
        (`_unsendable_calls`).
     4. Reasoning that led to no item is left out.
 
     Args:
         history: The items of the history, oldest first.
-        new: The items of the request.
+        new: The items of the request, in order.
         is_stored: Whether the server stores the responses.
-        is_cut: Whether older items of the session are missing.
+        is_cut: Whether *history* lacks older items of the session.
     """
     links = [_LINKS(item) for item in (*history, *new)]
     last_start = _last_exchange_start([*history, *new])
@@ -255,8 +256,9 @@ def _is_followed_by_reply(
 def with_sendable_call(item: Any, _place: Place) -> Any:
     """Mend the arguments and the name of an answered tool call.
 
-    The API requires a name. Servers with the same API parse the arguments, as those of chat
-    completions do (vllm-project/vllm#48922).
+    The API requires a name. Servers that copy the API parse the arguments, as servers of chat
+    completions do (vllm-project/vllm#48922). `without_refused_items` has left out each call with
+    broken arguments that no result answers.
     """
     kind = field(item, "type")
     if kind not in ("function_call", "custom_tool_call") or _has_clean_call(item):

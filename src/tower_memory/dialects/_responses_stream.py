@@ -4,12 +4,12 @@ The source of rules 1, 2 and 4 is OpenAI's reference of its streaming events
 (https://platform.openai.com/docs/api-reference/responses-streaming).
 
 1. The last event of a stream carries the whole response, so its output counts. If its output is
-   empty, the items that were reported as complete count.
-2. A response that failed, was cancelled or has not ended is not a reply. It is refused with
-   `ValueError`, and so is a stream with an ``error`` event and without a last event.
-3. A stream without a last event is refused with `ValueError`. If it was interrupted, the output is
-   the items that were complete, without reasoning that led to no item, and a message with the text
-   of all incomplete messages.
+   empty, the items that earlier events reported as complete count.
+2. A response that failed, was cancelled or has not ended is not a reply, and is refused with
+   `ValueError`.
+3. A stream without a last event is refused with `ValueError`, unless it was interrupted. An
+   interrupted stream gives its complete items, without reasoning that led to no item, and a message
+   with the text of all incomplete messages.
 4. The deltas of several texts may be interleaved. The text of incomplete messages is joined in the
    order of ``(output_index, content_index)``, and within one text in the order of arrival.
 5. A surrogate pair that was split over two deltas is one character (see ``_text``).
