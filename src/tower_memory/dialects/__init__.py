@@ -56,24 +56,25 @@ Take a coat.
 Rules of the built-in dialects
 ------------------------------
 
-1. **A reply is stored as it was said, and sent as the provider accepts it.** Stored are tool calls,
-   reasoning with its signatures, and blocks and fields of unknown kinds, in their order. A provider
-   may refuse its own reply in a later request: half a tool call, an empty message, expired audio.
-   So each dialect has a table of provider rules between the stored and the sent items. No client
-   library is imported; its objects are read by their structure.
+1. **A reply is stored as it was said, and sent as the provider accepts it.** The stored items have
+   tool calls, reasoning with its signatures, and blocks and fields of unknown kinds, in their
+   order. A provider may refuse its own reply in a later request: half a tool call, an empty
+   message, expired audio. Therefore each dialect has a table of provider rules, which make the
+   stored items sendable in each request. No dialect imports a client library; it reads the client's
+   objects by their structure.
 2. **A session has one dialect.** Messages of one client are not translated for another.
 3. **Tool results are new messages of the next request**, in the provider's own form.
 4. **Instructions are not stored.** System and developer messages go in front of the history, also
    from the middle of a request. With `AnthropicMessages`, a system message after other messages is
    part of the conversation. Anthropic's ``system=``, Gemini's ``system_instruction`` and OpenAI's
    ``instructions=`` do not change.
-5. **A response may carry the whole conversation**, as that of an agent loop does. Only its new
-   items are stored. A request may repeat the last reply at its start, for example a tool call along
-   with its result; the reply is not stored again.
+5. **A response may carry the whole conversation**, as the response of an agent loop does. Only its
+   new items are stored. A request may repeat the last reply at its start, for example a tool call
+   along with its result; the reply is not stored again.
 6. **A session may end in a tool call without its result**, because the tool crashed or the run was
-   interrupted. The model still gets a valid conversation: unless the request brings the result, the
-   call gets a result that says that the call was interrupted. The call is left out if it cannot
-   have such a result. The stored items do not change.
+   interrupted. The model still gets a valid conversation: if the request does not bring the result,
+   the call gets a result that says that the call was interrupted. If the call cannot have such a
+   result, it is left out. The stored items do not change.
 7. **OpenAI may store the history itself.** With ``previous_response_id`` or ``conversation``, the
    request gets no history from the store. Its new items and the reply are stored all the same.
 8. **Claude's thinking is sent back unchanged while the history is whole.** Claude's newer models
@@ -133,21 +134,21 @@ I got 3 messages.
 Stored items: 4
 The model was not called.
 
-The conversation must begin with the stored items. The front end need not show tool calls, tool
-results, reasoning, text in ``<think>`` tags and empty replies, and it may show one message for an
-answer of several messages. If it begins otherwise, `SessionConflict` is raised before the model is
-called. To continue from an earlier point (edit, regenerate), call ``store.pop`` once for each
-later item, also for those that the front end does not show, or use another session.
+The conversation must begin with the stored items, otherwise `SessionConflict` is raised before the
+model is called. The front end need not show tool calls, tool results, reasoning, text in
+``<think>`` tags and empty replies. It may show one message for an answer of several messages. To
+continue from an earlier point (edit, regenerate), call ``store.pop`` once for each later item, also
+for items that the front end does not show, or use another session.
 
 A dialect of your own
 ---------------------
 
 A dialect is any object with the three methods of `Dialect`. An item may be any JSON value. Two more
-methods are optional. `newest` (`WholeRequests`) is needed for ``whole_requests=True``. `links`
-(`LinkedDialect`) returns the tool calls and tool results of an item, and tells if an exchange
-starts with it; windows, repair and reconcile need these links. Without `links`, items are read as
-those of this package's dialects. This dialect is for a service that turns a prompt into a text.
-Each line of a prompt is an item:
+methods are optional. ``whole_requests=True`` needs `newest` (`WholeRequests`). Windows, repair and
+reconcile need `links` (`LinkedDialect`), which returns the tool calls and tool results of an item,
+and whether an exchange starts with it. Without `links`, items are read as items of this package's
+dialects. This dialect is for a service that turns a prompt into a text. Each line of a prompt is an
+item:
 
 >>> from collections.abc import Sequence
 >>> from typing import Any
@@ -196,9 +197,9 @@ That makes 3.
 That makes 3.
 ['User: Hi', 'Model: That makes 1.', 'User: And now?', 'Model: That makes 3.']
 
-The module `tower_memory.dialects.toolkit` has building blocks for tool calls, objects of client
-libraries and streams. `GeminiContents` is written with these alone, as a dialect of your own would
-be.
+The module `tower_memory.dialects.toolkit` has building blocks for tool calls, provider rules,
+objects of client libraries and streams. `GeminiContents` is written with these alone, so its
+modules are a larger example.
 """
 
 from tower_memory._tool_links import ItemLinks
