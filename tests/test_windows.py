@@ -74,7 +74,7 @@ async def test_ids_that_repeat_in_each_turn_are_paired_by_position():
     for window in (LastTurns(1), LastTurns(2), LastItems(3)):
         kept = await window(history)
         assert list(check_window(history, kept, [user("d")])) == list(kept)
-    with pytest.raises(ValueError, match="it tore apart the call '0'"):
+    with pytest.raises(ValueError, match="it separated the call '0'"):
         check_window(history, history[2:], [user("d")])
 
 
@@ -86,7 +86,7 @@ async def test_calls_without_ids_stay_with_their_results():
     assert list(await LastItems(1)(History(over))) == []
     assert list(await LastItems(4)(History(over))) == over[2:]
     assert list(await LastItems(1)(History(over[:-1]))) == over[2:-1]
-    with pytest.raises(ValueError, match="it tore apart a call without an id"):
+    with pytest.raises(ValueError, match="it separated a call without an id"):
         check_window(History(over), over[4:], [])
 
 
@@ -149,7 +149,7 @@ async def test_tool_calls_and_results_are_recognised_in_every_spelling(shape):
     over = History([*before, opening, making, answering])
     assert list(await LastItems(3)(over)) == [opening, making, answering]
     assert list(await LastItems(2)(over)) == []
-    with pytest.raises(ValueError, match="it tore apart the call '1'"):
+    with pytest.raises(ValueError, match="it separated the call '1'"):
         check_window(over, [answering], [])
 
 

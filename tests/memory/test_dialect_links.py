@@ -78,7 +78,7 @@ async def test_a_window_must_not_separate_a_call_of_the_dialect_from_its_result(
         assert history.links(["call", "1"]) == ItemLinks(calls=("1",))
         return history[4:]
 
-    with pytest.raises(ValueError, match="it tore apart the call '1'"):
+    with pytest.raises(ValueError, match="it separated the call '1'"):
         await (await acme_over(window=window))(ScriptedService())([["ask", "c"]])
 
 

@@ -126,8 +126,8 @@ async def test_a_custom_window_may_add_a_summary(store):
     [
         ("text", TypeError, "a window must give a sequence of items, got str"),
         (None, TypeError, "a window must give a sequence of items, got NoneType"),
-        ([result("1")], ValueError, "it tore apart the call '1'"),
-        ([user("b"), calling("1"), assistant("B")], ValueError, "it tore apart the call '1'"),
+        ([result("1")], ValueError, "it separated the call '1'"),
+        ([user("b"), calling("1"), assistant("B")], ValueError, "it separated the call '1'"),
     ],
 )
 async def test_a_window_that_returns_an_invalid_conversation_raises_before_the_model_call(
@@ -167,6 +167,6 @@ async def test_a_window_that_omits_the_call_the_request_answers_raises_before_th
 
     service = ScriptedService()
     await store.append(Turn("s", [user("a"), calling("1")]))
-    with pytest.raises(ValueError, match="it tore apart the call '1'"):
+    with pytest.raises(ValueError, match="it separated the call '1'"):
         await memory_over(store, window=window)(service)([result("1")])
     assert service.requests == []

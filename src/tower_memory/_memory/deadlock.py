@@ -8,9 +8,8 @@
 3. A stream does not cause a deadlock. If its reader waits for a lock that this stream's turn
    blocks, the stream is abandoned: its lease ends. If a task reads the rest of the stream later,
    the turn is still saved.
-
-4. Not seen is a turn that waits, through a queue or an event, for a worker that was started before
-   it, if this worker waits for the turn's lock.
+4. The check cannot see every circle. A turn may wait, through a queue or an event, for a worker
+   that was started before the turn and now waits for the turn's lock.
 
 Only turns that wait can deadlock, so this concerns ``overlap="serialize"``.
 """
@@ -54,9 +53,10 @@ def check_deadlock(lock: SessionLock, turns: tuple[LockHolder, ...], session_id:
     if any(turn in turns for turn in _blockers(lock, with_readers=False)):
         msg = (
             "this turn would wait for itself: the turn around it holds the session, or blocks the "
-            "turn that does; start it after that turn, or use overlap='append'. If a worker calls "
-            "that serves others than the turn in which it was started, start it with a context of "
-            "its own: asyncio.create_task(..., context=contextvars.Context())"
+            "turn that holds the session; start this turn after that turn, or use "
+            "overlap='append'. If the call comes from a worker that serves several turns, start "
+            "the worker with a context of its own: "
+            "asyncio.create_task(..., context=contextvars.Context())"
         )
         raise SessionError(msg, session_id=session_id)
 

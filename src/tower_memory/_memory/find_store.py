@@ -9,10 +9,10 @@ from tower_memory._store import SessionStore
 def find_store(save: object) -> SessionStore[object] | None:
     """Return the store behind the service *save*, or None if it is not visible.
 
-    The store is *save* itself, its attribute ``store``, or the object that it is bound to as a
-    method. The search goes on with the service that *save* wraps: an attribute ``inner``, as in
-    this library's layers, or the ``__wrapped__`` of `functools.wraps`. Closure variables are not
-    searched.
+    The store is *save* itself, the attribute ``store`` of *save*, or the object of which *save* is
+    a method. The search goes on with the service that *save* wraps: an attribute ``inner``, as in
+    this library's layers, or the ``__wrapped__`` of `functools.wraps`. The search does not read
+    closure variables.
     """
     for service in service_chain(save):
         for found in (service, attribute(service, "store")):

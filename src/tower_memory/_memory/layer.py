@@ -88,27 +88,35 @@ class MemoryLayer:
         session_id: The session of a request: an id, or a function of the request.
         dialect: The dialect of the inner service.
         overlap: The policy for overlapping turns of one session. ``"serialize"``: one after
-            another, within this event loop. ``"append"``: side by side; both are kept, in the
-            order of their commits. ``"reject"``: in this event loop, a turn that starts while
-            another is in progress raises `SessionConflict`; between processes, the turn that is
-            saved last raises it.
+            another, within this event loop. A turn also waits for an open stream while a task
+            reads it; it waits at most 30 seconds for a stream that a finished task handed over
+            unread. ``"append"``: side by side; both are kept, in the order of their commits.
+            ``"reject"``: in this event loop, a turn that starts while another is in progress
+            raises `SessionConflict`; between processes, the turn that is saved last raises it.
         turn_id: Function of the request that returns the turn's id. A turn whose id the session
             already holds is not saved again. None makes a new id for each call.
         window: The part of the history that the model gets: a service from `History` to items,
             such as those in `tower_memory.windows`. None gives the whole loaded history. The
             stored items do not change.
         whole_requests: Whether each request carries the whole conversation, as chat front ends
-            send it. The items after those that the session already stores are new. A conversation
-            that contradicts the session, or has nothing new, raises `SessionConflict`.
+            send it. The items after those that the session already stores are new. The front end
+            may leave out tool calls, tool results, reasoning and empty replies, and may show
+            several messages of one answer as one (see `tower_memory.dialects`). A conversation
+            that contradicts the session, or has nothing new, raises `SessionConflict`. If False,
+            all items of a request are new, except a last reply that the request repeats at its
+            start.
         keep_interrupted: Whether to save a stream that fails, is closed or is left before its
-            end. The items that were received are saved, marked as interrupted. A stream that is
-            garbage-collected without being closed is not saved; a `ResourceWarning` says so.
+            end. The items that were received are saved, marked as interrupted. A cancelled read
+            does not end a stream that survives the cancellation (see `tower_memory.streams`). A
+            stream that is garbage-collected without being closed is not saved; a
+            `ResourceWarning` says so.
         grace: Seconds, 0 or more, that a save may run past the caller's deadline or cancellation
             (promise 2); then it raises `SaveError`. None takes the store's ``busy_timeout``, or 5
             seconds if the store has none.
         store: The store behind *save*, whose sessions are locked. None searches for it: *save*
-            itself, its attribute ``store``, or the object that it is bound to as a method, also
-            through an attribute ``inner``, as in this library's layers, and `functools.wraps`.
+            itself, the attribute ``store`` of *save*, or the object of which *save* is a method.
+            The search goes on inside a wrapped service: an attribute ``inner``, as in this
+            library's layers, or the function that `functools.wraps` wraps.
 
     Raises:
         TypeError: A parameter is of the wrong type, *load* and *save* are swapped, or *overlap*
@@ -127,8 +135,9 @@ class MemoryLayer:
         TurnExists: The session holds the turn. The error carries the response if the inner
             service was called.
         SaveError: The inner service has answered, and the turn is perhaps not saved.
-        SessionError: The turn would wait for itself, the session cannot be loaded, or a stream
-            that has failed is read again.
+        SessionError: The turn would wait for itself, the session cannot be loaded, a stream ended
+            right after a cancelled read, or a stream that has failed is read again. Also if a
+            worker has waited 60 seconds for the turn in which it was started.
     """
 
     load: Service[str, History[Any]]

@@ -1,13 +1,14 @@
 """Re-entrancy: which turns the running code is part of.
 
-1. A context variable holds these turns. Tasks inherit it, so a tool that a turn starts in a task of
-   its own is part of the turn as well. A turn that has released its lock no longer counts.
-2. A worker that is first started inside a turn inherits the variable too, but the turn does not
-   wait for it. If its task group was opened outside the turn's task, the worker runs beside the
-   turn, and may wait for it. The turn may still wait for the worker, through a queue or a thread.
-   Therefore that wait has a limit (see session_lock.py).
-3. Nothing tells whether a turn waits for a bare asyncio task, for a task of an
-   ``asyncio.TaskGroup`` or for one of a task group that the turn's own task has opened. Such a
+1. A context variable contains these turns. Tasks inherit the variable, so a tool that a turn starts
+   in a task of its own is part of the turn as well. A turn that has released its lock no longer
+   counts.
+2. A turn may start a worker that serves other turns, too. The worker inherits the variable, but the
+   turn does not wait for the worker's end. If the worker's task group was opened outside the turn's
+   task, the worker runs beside the turn, and may wait for the turn. The turn may still wait for the
+   worker, through a queue or a thread. Therefore the worker's wait has a limit (session_lock.py).
+3. The library cannot know whether a turn waits for a bare asyncio task, for a task of an
+   ``asyncio.TaskGroup``, or for a task of a task group that the turn's own task has opened. Such a
    task counts as part of the turn: a wrong error is better than a turn that waits for ever. A
    task that is started with an empty `contextvars.Context` is part of no turn.
 """
@@ -40,7 +41,10 @@ def enclosing_turns() -> tuple[LockHolder, ...]:
 
 
 def inherited_turns() -> tuple[LockHolder, ...]:
-    """Return the enclosing turns, and those that the running code was started in and is beside."""
+    """Return all turns in which the running code was started, outermost first.
+
+    These are the enclosing turns and the turns beside which the code runs (rule 2).
+    """
     return tuple(part.turn for part in _inherited())
 
 

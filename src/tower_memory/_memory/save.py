@@ -1,7 +1,7 @@
 """Saving the turn of a reply.
 
 1. The save runs to its end even if its caller is cancelled. It ends at most *grace* seconds after
-   the caller's deadline, or after its own start if the caller's time was over before.
+   the caller's deadline, or after its own start if the deadline has passed before.
 2. Every failure is raised with the response, so that it is not lost. The error also carries the
    turn or, if another call has saved the turn, the stored items.
 3. With `turn_id=`, two calls of the same request have the same turn id. They may overlap and both
@@ -115,14 +115,14 @@ def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
 def _reason(error: Exception) -> str:
     """Return the text of an error of this library or the system, or the name of another error.
 
-    The text of another error may show content, as pydantic's does. The error itself is chained.
+    The text of another error may show content, as pydantic's errors do. The error is chained.
     """
     has_no_content = isinstance(error, (SessionError, OSError)) or _is_raised_here(error)
     return (has_no_content and str(error)) or type(error).__name__
 
 
 def _is_raised_here(error: Exception) -> bool:
-    """Return True if code of this library raised *error*, a mistake in calling the library."""
+    """Return True if code of this library raised *error* because of a wrong call."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

@@ -98,16 +98,17 @@ class Memory(Generic[Req, Res]):
         session_id = layer.session_id
         if callable(session_id):
             session_id = session_id(request)
-            check_text("what session_id(request) returned", session_id)
+            check_text("the result of session_id(request)", session_id)
 
         new = snapshot(layer.dialect.new_items(request), session_id, self.parts.codec)
         turn_id = None
         if layer.turn_id is not None:
             turn_id = layer.turn_id(request)
-            check_text("what turn_id(request) returned", turn_id)
+            check_text("the result of turn_id(request)", turn_id)
 
         if layer.overlap == "append":
             return await self._run_turn(request, session_id, turn_id, new, None)
+
         wait = layer.overlap == "serialize"
         holder = await acquire(layer.store, session_id, wait=wait)
         try:
@@ -139,6 +140,7 @@ class Memory(Generic[Req, Res]):
         else:
             repeated = repeated_in_request(history, new, parts.links)
             history, new = without_last(history, repeated), new[repeated:]
+
         history = from_start(history, new, parts.links)
         given: Sequence[Any] = history
         if layer.window is not None:

@@ -17,8 +17,8 @@ number of turns may wait.
 2. The queue is first come, first served. A cancelled waiter leaves the queue.
 3. A turn inside another turn may need a lock that the other turn blocks (see reentrancy.py).
    This would be a deadlock, so it raises (see deadlock.py).
-4. Code beside a turn that it was started in waits for it at most 60 seconds, then this raises as
-   well: that turn may wait for this code in a way that cannot be seen.
+4. A worker that runs beside the turn in which it was started waits for this turn at most 60 seconds
+   and then raises, because the turn may wait for the worker in a way that cannot be seen.
 5. Any task may release a lock, since a stream is often finished by another task than began it
    (see stream_lease.py).
 """
@@ -51,7 +51,7 @@ _POLL_SECONDS = 0.25
 """Interval at which the first waiter checks a stream's readers, as no event tells their end."""
 
 _BESIDE_SECONDS = 60.0
-"""How long code may wait for a turn that it was started in and runs beside."""
+"""Longest wait of a worker for the turn in which it was started and beside which it runs."""
 
 _locks: RunVar[dict[LockKey, SessionLock]] = RunVar("tower_memory_locks")
 
@@ -109,7 +109,10 @@ async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:
 
 
 async def _wait_until_woken(lock: SessionLock, waiter: Waiter, latest: float) -> None:
-    """Wait until the waiter is woken or *latest*; the first waiter also ends abandoned leases."""
+    """Wait until *waiter* is woken, or until the time *latest*.
+
+    The first waiter of the queue also ends abandoned leases.
+    """
     seconds = latest - current_time()
     if waiter is lock.waiters[0]:
         await _end_abandoned_leases(lock)

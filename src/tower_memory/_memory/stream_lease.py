@@ -1,14 +1,14 @@
 """Stream leases: an open stream owns the session lock of its turn.
 
-1. The lease records the tasks that read the stream. A stream may be read by several tasks, one
-   after another, and is often finished by another task than began it.
-2. The task that made the call counts as a reader. It may hand the stream over unread and finish,
-   as a task of ``asyncio.gather`` does. Its stream then waits for the first reader, at most
-   30 seconds from the reply on. The limit is needed because nothing tells which task holds an
-   unread stream: it may be the task that wants the lock.
-3. A lease without a reader that will go on is abandoned: the stream was garbage-collected, all
-   its readers have finished and rule 2 does not apply, or its reader waits for a lock that this
-   lease blocks. `deadlock` decides this, since the last case needs the locks.
+1. The lease records the tasks that read the stream. Several tasks may read a stream, one after
+   another. Often one task begins to read it, and another task finishes it.
+2. The task that made the call counts as a reader. This task may hand the stream over unread and
+   finish, as a task of ``asyncio.gather`` does. The lease then waits for the first reader, at most
+   30 seconds from the reply on. The limit is needed because the library cannot know which task has
+   an unread stream: that task may itself want the lock.
+3. A lease is abandoned if no reader will go on. This is so if the stream was garbage-collected, if
+   all its readers have finished and rule 2 does not apply, or if its reader waits for a lock that
+   this lease blocks. `deadlock` decides this, since the last case needs the locks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from anyio import current_time
 from tower_memory._memory.tasks import current_task, is_finished
 
 _UNREAD_SECONDS = 30.0
-"""How long a stream that was handed over unread waits for its first reader."""
+"""Seconds that the lease of a stream that was handed over unread waits for the first reader."""
 
 
 @final
 class StreamLease:
-    """The readers of one open stream; made by the task that made the call.
+    """The readers of one open stream. The task that made the call creates it.
 
     Attributes:
         is_collected: Whether the stream was garbage-collected.
@@ -53,5 +53,5 @@ class StreamLease:
         return next((reader for reader in readers if not is_finished(reader)), None)
 
     def waits_for_first_reader(self) -> bool:
-        """Return True if no task has begun to read the stream, and the time for it is not over."""
+        """Return True if no task has begun to read the stream, and the 30 seconds are not over."""
         return not self.is_begun and current_time() < self._read_by

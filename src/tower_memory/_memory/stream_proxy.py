@@ -61,7 +61,7 @@ class StreamProxy:
                 return method(self)
 
         if isasyncgen(stream) and callable(value):
-            msg = f"{name}: a generator that is remembered is read by iterating it"
+            msg = f"{name}: iterate a recorded generator to read it"
             raise AttributeError(msg)
         return value
 
@@ -73,7 +73,7 @@ class StreamProxy:
         return self.__recorder.stream.__class__
 
     def __repr__(self) -> str:
-        return f"<remembered {self.__recorder.stream!r}>"
+        return f"<recorded {self.__recorder.stream!r}>"
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # the constructor did not run

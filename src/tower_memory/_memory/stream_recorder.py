@@ -10,12 +10,12 @@
 4. If a stream is garbage-collected without being closed, nothing can be saved, since a finalizer
    cannot await. With *keep_interrupted* this is a warning.
 5. A cancelled read is no failure of the stream: a heartbeat cancels one read and repeats it. The
-   stream stays open, and its session stays locked. But a cancellation finishes an async generator:
-   a stream that is one, or keeps one in an attribute, is interrupted at once (rule 3).
-6. Of other streams it can't be known whether a cancelled read has finished them. If such a stream
-   ends at the very next read, it counts as interrupted, and the read raises `SessionError`. A whole
-   reply that is refused is an error that the reader sees; a cut reply that is saved as a whole one
-   would be seen by none.
+   stream stays open, and its session stays locked. But a cancellation finishes an async generator.
+   A stream that is an async generator, or has one in an attribute, is interrupted at once (rule 3).
+6. For other streams, the recorder cannot know whether a cancelled read has finished them. If such a
+   stream ends at the very next read, it counts as interrupted, and the read raises `SessionError`.
+   This may refuse a whole reply, but the reader sees the error. A cut reply that is saved as a
+   whole one would remain unnoticed.
 
 | state | next state |
 |---|---|
@@ -164,7 +164,7 @@ class StreamRecorder:
             call_soon(self._loop, self._holder.release)
         if self._keep_interrupted and self._chunks:
             kind = type(self.stream).__name__
-            msg = f"{kind} was not closed; to keep what came of it, use 'async with'"
+            msg = f"{kind} was not closed; to save the received part, use 'async with'"
             warnings.warn(msg, ResourceWarning, stacklevel=3)
 
     def _raise_not_iterable(self) -> None:

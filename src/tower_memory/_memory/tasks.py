@@ -1,4 +1,4 @@
-"""Tasks: the unit in which session locks and stream leases think.
+"""Tasks, for session locks and stream leases: the current task, and how tasks are related.
 
 A task is asyncio's task object, or the coroutine of a trio task. Code that a bridge runs in another
 event loop counts as the task that called the bridge.
@@ -35,7 +35,8 @@ def is_finished(task: Any) -> bool:
 def is_started_beside(task: Any) -> bool:
     """Return True if the current task belongs to a task group that was opened outside *task*.
 
-    False if it is *task*, or if a task group inside *task* waits for it, or if this is not known.
+    Return False if the current task is *task*, if a task group inside *task* waits for the current
+    task, or if the task groups are not known.
     """
     if task is None or task is current_task() or remote_task.get() is not None:
         return False
@@ -49,7 +50,7 @@ def is_started_beside(task: Any) -> bool:
     if other is None:
         return False
 
-    # Task groups form trees of tasks. Another tree may have been started by code inside *task*.
+    # Task groups form trees of tasks. Code inside *task* may have started another tree.
     ancestors = _ancestors(get_current_task(), tasks)
     return other.id not in ancestors and ancestors[-1] == _ancestors(other, tasks)[-1]
 

@@ -1,13 +1,13 @@
 """Loading the history that a window needs, and applying the window to it.
 
-1. A bounded window tells how many items it needs. It is asked again after each load, until the
-   loaded history is long enough, so no more is read from the store than necessary.
+1. A bounded window tells how many items it needs. The layer asks again after each load, until the
+   loaded history is long enough, so it reads no more from the store than necessary.
 2. A limit may cut the history inside an exchange. The rest of that exchange is left out, since
    Anthropic's messages, Gemini's contents and Mistral's chat templates must start with a message of
-   the user. It stays from a tool call on that the request answers.
-3. The result of a window is checked: a tool call and its result stay together. Items that were
-   never in the history are allowed, such as a summary. Calls and results are paired by position, as
-   ids may repeat and may be missing (see `_tool_links`).
+   the user. But if the request answers a tool call of the rest, the items from this call on stay.
+3. The layer checks the result of a window: a tool call and its result must stay together. Items
+   that were never in the history are allowed, such as a summary. Calls and results are paired by
+   position, because ids may repeat or may be missing (see `_tool_links`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def load_history(
     session_id: str,
     links: GetLinks,
 ) -> History[Any]:
-    """Load the session's history, as far back as *window* needs it; None needs all of it.
+    """Load as much of the session's history as *window* needs; the whole history if it is None.
 
     Raises:
         TypeError: *load* did not return a `History`.
@@ -63,7 +63,7 @@ async def _load(
 def from_start(history: History[Any], new: Sequence[Any], links: GetLinks) -> History[Any]:
     """Return *history* without the rest of an exchange whose start was cut off (rule 2).
 
-    A history that was not cut stays whole. *new* are the new items of the request.
+    A history that was not cut stays whole. *new* contains the new items of the request.
     """
     if not history.is_cut or not history or links(history[0]).starts_exchange:
         return history
@@ -133,20 +133,20 @@ def check_window(
     """Return *items*, which a window made of *history*, as a history.
 
     Raises:
-        TypeError: They are no sequence of items.
-        ValueError: They contain a call without its result, or a result without its call, though
-            *history* and the *new* items have both.
+        TypeError: *items* is no sequence of items.
+        ValueError: *items* has a call without its result, or a result without its call, although
+            *history* and *new* have both.
     """
     if not isinstance(items, Sequence) or isinstance(items, (str, bytes)):
         msg = f"a window must give a sequence of items, got {type(items).__name__}"
         raise TypeError(msg)
 
-    whole, kept = (_unpaired([*each, *new], links) for each in (history, items))
-    torn = kept - whole
-    if torn:
+    before, after = (_unpaired([*each, *new], links) for each in (history, items))
+    separated = after - before
+    if separated:
         msg = (
-            "a window must give a call of a tool and its result together, or neither; it tore "
-            f"apart {_describe_call(next(iter(torn)))}"
+            "a window must give a tool call and its result together, or neither; it separated "
+            f"{_describe_call(next(iter(separated)))}"
         )
         raise ValueError(msg)
 
@@ -156,7 +156,10 @@ def check_window(
 
 
 def _unpaired(items: Sequence[Any], links: GetLinks) -> Counter[tuple[bool, str | None]]:
-    """Count the calls without a result and the results without a call, by their kind and id."""
+    """Count the calls without a result and the results without a call, by id.
+
+    The first value of a key is True for calls, and False for results.
+    """
     pairing = pair_calls(items, links)
     results = (
         result
@@ -172,6 +175,6 @@ def _unpaired(items: Sequence[Any], links: GetLinks) -> Counter[tuple[bool, str 
     )
 
 
-def _describe_call(torn: tuple[bool, str | None]) -> str:
-    _, call_id = torn
+def _describe_call(separated: tuple[bool, str | None]) -> str:
+    _, call_id = separated
     return "a call without an id" if call_id is None else f"the call {call_id!r}"

@@ -118,7 +118,7 @@ async def test_a_generator_is_read_by_iterating_it(store):
         yield "a"
 
     stream = await memory_over(store)(ScriptedService(chunks()))([user("a")])
-    with pytest.raises(AttributeError, match="asend: a generator that is remembered is read by"):
+    with pytest.raises(AttributeError, match="asend: iterate a recorded generator to read it"):
         stream.asend  # noqa: B018
     assert await read_all(stream) == ["a"]
     await stream.aclose()

@@ -173,7 +173,7 @@ async def test_an_abandoned_stream_cannot_be_saved_and_warns(store):
     assert warning.category is ResourceWarning
     assert (
         str(warning.message)
-        == "TextStream was not closed; to keep what came of it, use 'async with'"
+        == "TextStream was not closed; to save the received part, use 'async with'"
     )
     assert await memory_over(store)(ScriptedService("done"))([user("b")]) == "done"
     assert len(await store.load("s")) == 2
