@@ -33,16 +33,19 @@ Once upon a time.|Once upon a time.
 3. **A stream that fails, is closed or is left before its end saves nothing.** With
    ``MemoryLayer(keep_interrupted=True)`` the received part is saved, marked as interrupted. If a
    stream is garbage-collected without being closed, nothing is saved; with
-   ``keep_interrupted=True`` and a received chunk, this is a `ResourceWarning`. Cancelling a read is
-   no failure: the stream stays open and may be read again. But most clients read with an async
-   generator, which a cancellation finishes; such a stream is then interrupted. To wait for a chunk
-   with a time limit, leave the read running in a task of its own.
+   ``keep_interrupted=True`` and a received chunk, this is a `ResourceWarning`.
+
+   Cancelling a read is no failure: the stream stays open and may be read again. But most clients
+   read with an async generator, which a cancellation finishes; such a stream is interrupted at
+   once. If any other stream ends right after a cancelled read, its reply may lack a part, so the
+   stream counts as interrupted and the read raises `SessionError`. To wait for a chunk with a time
+   limit, leave the read running in a task of its own.
 4. **Turns wait for a stream.** With ``overlap="serialize"``, the next turn of the session waits
-   until the stream ends, or until no task reads it any more. If the task that made the call has
-   finished before the first read, the turn waits for a reader up to 30 seconds after the reply
-   came. A turn does not wait for a stream
-   whose reader waits for this turn: the reader starts the turn inside its loop, or two readers
-   wait for each other. Such a turn does not see the streamed reply, and is saved before it.
+   until the stream ends, or until no task reads it any more. A task may make the call, hand the
+   stream over unread and finish. The next turn then waits for the first reader, at most 30 seconds
+   from the reply on. A turn does not wait for a stream whose reader waits for this turn: the reader
+   starts the turn inside its loop, or two readers wait for each other. Such a turn does not see the
+   streamed reply, and is saved before it.
 5. **Outer layers cover a stream until it is handed over.** After that, their timeouts and
    retries no longer apply, and the reader gets the errors.
 6. **A save that fails raises in the loop**: after the last chunk, the ``async for`` raises
@@ -74,7 +77,8 @@ class Stream(Protocol[Chunk_co]):
 
         Raises:
             SessionError: After the last chunk, if the turn was not saved: a `SaveError`, a
-                `TurnExists` or a `SessionConflict`.
+                `TurnExists` or a `SessionConflict`. Also if the stream ended right after a
+                cancelled read, or is read again after it has failed.
             TypeError: The client's stream must be entered first.
         """
         ...

@@ -95,8 +95,8 @@ class BoundedWindow(Protocol):
     def needs(self, loaded: History[Any] | None, /) -> int | None:
         """Return the number of newest items to load; None loads all.
 
-        The layer asks with None at first, and then with the history *loaded* so far, until as many
-        items as the window needs, or all items, are loaded.
+        The layer first passes None. Then it loads, and passes the history *loaded* so far, until
+        the window needs no more items than are loaded, or all items are loaded.
         """
         ...
 
@@ -110,6 +110,10 @@ class LastTurns:
 
     Attributes:
         turns: Number of exchanges; 1 or more.
+
+    Raises:
+        TypeError: *turns* is not an integer.
+        ValueError: *turns* is below 1.
     """
 
     turns: int
@@ -137,6 +141,10 @@ class LastItems:
     Attributes:
         items: Maximum number of items; 0 or more. If no exchange starts within these, the result
             is empty, or the last exchange if one of its tool calls has no result.
+
+    Raises:
+        TypeError: *items* is not an integer.
+        ValueError: *items* is negative.
     """
 
     items: int
@@ -164,7 +172,11 @@ class TokenBudget:
         tokens: Maximum number of tokens; 0 or more. If no exchange starts within these, the result
             is empty, or the last exchange if one of its tool calls has no result.
         count: Function that returns the number of tokens of an item, 0 or more; the default is an
-            estimate. It is called for every loaded item.
+            estimate. The window calls it for every loaded item.
+
+    Raises:
+        TypeError: *tokens* is not an integer, or *count* is not callable.
+        ValueError: *tokens* is negative.
     """
 
     tokens: int
@@ -200,6 +212,9 @@ class Shortest:
 
     Args:
         windows: One or more `LastTurns`, `LastItems` or `TokenBudget` windows.
+
+    Raises:
+        ValueError: No window is given.
     """
 
     def __init__(self, *windows: LastTurns | LastItems | TokenBudget) -> None:
