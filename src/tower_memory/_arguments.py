@@ -39,12 +39,15 @@ def shown_name(value: object) -> str:
 
 
 def key_place(key: object, index: int) -> str:
-    """Return the place of the value under *key*, the *index*-th key of a mapping."""
+    """Return the place of the value under *key* in a mapping: ``.model``, or ``[key 0]``.
+
+    *index* is the position of *key*, for a key that may be content.
+    """
     return f".{key}" if is_short_name(key) else f"[key {index}]"
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse *value* unless it is a non-empty string of valid Unicode: an id, or a path."""
+    """Refuse *value* unless it is a non-empty string of valid Unicode, such as an id or a path."""
     if not isinstance(value, str):
         msg = f"{name} must be a string, got {shown(value)}"
         raise TypeError(msg)
@@ -56,7 +59,7 @@ def check_text(name: str, value: object) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         msg = f"{name} must be valid Unicode, got a lone surrogate at index {error.start}"
-        raise ValueError(msg) from None  # the error of Python holds the text
+        raise ValueError(msg) from None  # Python's own error shows the text
 
 
 def check_int(name: str, value: object, *, least: int) -> None:
@@ -82,6 +85,5 @@ def check_seconds(name: str, value: object) -> None:
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse *value* unless it is one of *choices*."""
     if value not in choices:
-        got = repr(value) if is_short_name(value) else shown(value)
-        msg = f"{name} must be one of {', '.join(map(repr, choices))}, got {got}"
+        msg = f"{name} must be one of {', '.join(map(repr, choices))}, got {shown_name(value)}"
         raise ValueError(msg)

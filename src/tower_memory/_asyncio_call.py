@@ -59,7 +59,7 @@ class BridgedCall:
 
     @property
     def is_cut(self) -> bool | None:
-        """Whether the latest read was cancelled and finished the stream; see `StreamSource`."""
+        """The state of the stream after the latest read, as in `StreamSource`."""
         return self._source.is_cut
 
     async def run(self, caller: object, inner: Service[Any, Any], request: Any) -> Any:

@@ -2,12 +2,12 @@
 
 1. A service is async: a call returns an awaitable. A plain function that returns an awaitable is a
    service too.
-2. A callable that certainly is no service is refused before it is called. Only three things are
-   certain: its code yields, a class without ``__await__`` makes its instances, or its return
-   annotation names only such classes. Annotations of a function with ``__wrapped__`` prove nothing,
-   because `functools.wraps` copies them.
-3. Otherwise the first call shows it. The error then carries the returned value, since it may be a
-   paid reply.
+2. A callable that certainly is no service is refused before it is called. Three things make this
+   certain: the callable's code yields, the callable is a class without ``__await__``, or its return
+   annotation names only such classes. The annotations of a function with ``__wrapped__`` prove
+   nothing, because `functools.wraps` copies them.
+3. In all other cases, only a call shows that a callable is not async. The error then carries the
+   returned value, since it may be a paid reply.
 """
 
 from __future__ import annotations
@@ -118,12 +118,15 @@ def _function_of(service: object) -> FunctionType | None:
 
 def _yields(function: FunctionType) -> bool:
     """Return True if a call of *function* only makes a generator, which cannot be awaited."""
-    is_coroutine = function.__code__.co_flags & CO_ITERABLE_COROUTINE  # of types.coroutine
+    is_coroutine = function.__code__.co_flags & CO_ITERABLE_COROUTINE  # made by types.coroutine
     return isasyncgenfunction(function) or (isgeneratorfunction(function) and not is_coroutine)
 
 
 def _class_result(service: object) -> str | None:
-    """Return the name of the class *service* if calling it makes an instance without await."""
+    """Return the name of the class *service* if its instances cannot be awaited; otherwise None.
+
+    None also stands for a class that makes its instances in its own way.
+    """
     if not isinstance(service, type) or hasattr(service, "__await__"):
         return None
     makers: tuple[object, object] = type(service).__call__, service.__new__
@@ -135,6 +138,7 @@ def _annotated_result(function: FunctionType) -> str | None:
     """Return the return annotation of *function* if it rules out an awaitable, otherwise None."""
     if iscoroutinefunction(function) or hasattr(function, "__wrapped__"):
         return None
+
     try:
         returned = get_type_hints(function)["return"]
     except Exception:  # noqa: BLE001 - there is no annotation, or it cannot be evaluated

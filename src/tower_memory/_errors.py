@@ -134,7 +134,7 @@ class UnencodableItemError(SessionError):
 
     Attributes:
         where: Place of the fault in the items, such as ``items[0].content[2]``. A key that is no
-            short identifier may be content; its part is called ``[key 0]``, by its position.
+            short identifier may be content; the place then has its position: ``[key 0]``.
         value: Value at that place.
     """
 

@@ -40,12 +40,12 @@ class Session(Protocol[SessionItem]):
 def check_handle(session_id: object, path: object) -> None:
     """Refuse a bad session id, and a session id and a path that look swapped.
 
-    They look swapped if the id has the suffix of a database file and the path is text without a
-    suffix. Otherwise a new file would be made under the name of the session.
+    They look swapped if the id has the suffix of a database file and the path is a string without a
+    suffix. Without this check, the handle would make a new file with the name of the session.
 
     Raises:
         TypeError: *session_id* is no string.
-        ValueError: *session_id* is empty or contains a lone surrogate, or they look swapped.
+        ValueError: *session_id* is empty or has a lone surrogate, or the two look swapped.
     """
     check_session_id(session_id)
     is_file = PurePath(str(session_id)).suffix.lower() in _FILE_SUFFIXES

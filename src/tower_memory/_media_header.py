@@ -1,7 +1,7 @@
-"""Facts about a picture or a recording that its first bytes tell, read from its base64 text.
+"""Read the size of a picture and the byte rate of a recording from their base64 text.
 
-Both alphabets of base64 are read. Text that cannot be decoded, and a header that is cut or unknown,
-give the result for an unknown fact: no error is raised.
+Only the first bytes are decoded, in either alphabet of base64. If the text cannot be decoded, or
+its header is cut or unknown, the result is 0: the functions raise no error.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Types of the JPEG segments that state the size."""
 
 _MAX_JPEG_SEGMENTS = 100
-"""Number of segments to read; metadata such as colour profiles comes before the size."""
+"""Maximum number of segments to read; metadata such as colour profiles comes before the size."""
 
 
 def picture_size(base64: str) -> tuple[int, int]:
     """Return the width and the height of a PNG, JPEG, GIF or WebP picture in pixels.
 
-    If they are unknown, both or one of them are 0.
+    A width or a height that is unknown is 0.
     """
     head = _decode(base64, 0, 30)
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -35,13 +35,16 @@ def picture_size(base64: str) -> tuple[int, int]:
 
 
 def wav_byte_rate(base64: str) -> int:
-    """Return the bytes of a second of a WAV recording; 0 if it is not known."""
+    """Return the number of bytes per second of a WAV recording; 0 if unknown."""
     head = _decode(base64, 0, 32)
     return _little(head[28:32]) if head[:4] + head[8:16] == b"RIFFWAVEfmt " else 0
 
 
 def _jpeg_size(base64: str) -> tuple[int, int]:
-    """Go from segment to segment, each with its length, until one states the size."""
+    """Return the width and the height from the first JPEG segment that states them.
+
+    Each segment states its length, so the next segment can be found without the data between.
+    """
     start = 2
     for _ in range(_MAX_JPEG_SEGMENTS):
         segment = _decode(base64, start, start + 9)
@@ -54,7 +57,7 @@ def _jpeg_size(base64: str) -> tuple[int, int]:
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """Read the size from the first chunk: extended, lossless or lossy."""
+    """Return the width and the height from the first chunk: extended, lossless or lossy."""
     if head[12:16] == b"VP8X":
         return 1 + _little(head[24:27]), 1 + _little(head[27:30])
     if head[12:16] == b"VP8L":
@@ -64,7 +67,7 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def _decode(base64: str, start: int, stop: int) -> bytes:
-    """Return the bytes from *start* to *stop*; fewer if the text ends or cannot be decoded."""
+    """Return the decoded bytes from *start* to *stop*; fewer if *base64* ends or is invalid."""
     first = start // 3
     text = base64[4 * first : 4 * -(-stop // 3)].translate(_STANDARD_ALPHABET)
     try:

@@ -13,9 +13,9 @@
    items; other items may come before them. If there are several ways to match, the longest match
    counts; of equally long ones, the first. If a response does not begin with a user's message, and
    does not repeat all received items, then all its items are new.
-4. A request without the whole conversation may still repeat the last reply at its start. Anthropic
-   continues a paused reply so, and a program may send a tool call along with its result. Repeated
-   items are not new, if the first of them is an item that the model made.
+4. A request without the whole conversation may still repeat the last reply at its start. A request
+   continues a paused reply of Anthropic in this way, and a program may send a tool call along with
+   its result. Repeated items are not new if the model made the first of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _EDIT_REMEDY: Final = (
 
 
 def may_be_whole(response: object) -> bool:
-    """Return True if *response* may carry the whole conversation: a sequence, or with messages."""
+    """Return True if *response* may carry the whole conversation: a list, or has ``messages``."""
     return isinstance(response, (list, tuple)) or field(response, "messages") is not MISSING
 
 
@@ -72,8 +72,8 @@ class _Place(NamedTuple):
     Attributes:
         stored: Number of stored items before this place; each is matched or hidden.
         shown: Number of shown messages before this place; each is matched.
-        rest: End of the text of the next shown message, if stored items before this place have the
-            text before it; otherwise empty.
+        rest: End of the text of the next shown message, if stored items have matched the text
+            before it; otherwise empty.
     """
 
     stored: int
@@ -106,7 +106,8 @@ class _Comparison:
             elif place not in tried:
                 tried.add(place)
                 path.append(self._next_places(place))
-                # An equally far place replaces none, except at the end: there a text may be left.
+                # Of equally far places, the first counts. But only a place without a rest is an
+                # end, so an end replaces an equally far place.
                 if place.stored > furthest.stored or self.is_end(place):
                     furthest = place
 
@@ -129,14 +130,17 @@ class _Comparison:
                 yield _Place(number + 1, position if after else position + 1, after)
 
         if may_be_hidden(item, self._links):
-            # If the item agrees with the whole message, no later item that may be hidden needs the
-            # message more; only one that must be shown does.
+            # If the item agrees with the whole message, another item that may be hidden is no
+            # better match. Try only the next item that must be shown.
             following = self._next_fixed[number] if after == "" else number + 1
             yield _Place(following, position, rest)
 
     @cached_property
     def _next_fixed(self) -> list[int]:
-        """For each stored item: number of the first item from there on that cannot be hidden."""
+        """For each stored item, the index of the first item from there on that must be shown.
+
+        If there is no such item, the number of stored items stands for it.
+        """
         numbers = [len(self._stored)]
         for number in range(len(self._stored) - 1, -1, -1):
             is_hideable = may_be_hidden(self._stored[number], self._links)
@@ -190,10 +194,13 @@ def new_in_response(
     [{'role': 'assistant', 'content': 'Hello!'}]
 
     Args:
-        received: The items that the service received, oldest first. They may be many; if the
-            response begins with new items, they are read only to the first that differs.
+        received: The items that the service received, oldest first. An iterator is read lazily: if
+            the response begins with new items, only up to the first item that differs.
         conversation: The items of the response, oldest first.
-        links: Returns the links of an item.
+        links: Function that returns the links of an item.
+
+    Returns:
+        The new items, in order; all items of *conversation* if it repeats none.
     """
     rest, start = iter(received), list[Any]()
     for item in rest:
@@ -206,8 +213,9 @@ def new_in_response(
     if not conversation or not links(conversation[0]).starts_exchange:
         return conversation
 
-    # The response begins with a user's message, but not with all received items: find the longest
-    # repeated end of these. This takes quadratic time only if the items repeat each other.
+    # The response begins with a user's message, but not with all received items. Find the longest
+    # end of the received items that it repeats. This takes quadratic time only if the items repeat
+    # each other.
     received = [*start, *rest]
     repeated = [_common_end(received, conversation, end) for end in range(len(conversation) + 1)]
     return conversation[repeated.index(max(repeated)) :]

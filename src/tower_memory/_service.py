@@ -203,7 +203,7 @@ def inner_of(service: object) -> object | None:
 
 
 def service_chain(service: object) -> Iterator[object]:
-    """Yield *service*, the service that it wraps, and so on; each once."""
+    """Yield *service*, the service inside it, and so on to the innermost; each only once."""
     seen: set[int] = set()
     found: object | None = service
     while found is not None and id(found) not in seen:

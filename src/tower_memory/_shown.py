@@ -4,19 +4,19 @@
    has a type and no role; a message with a tool call, even if it also has text; a message of the
    assistant without visible content. It must show all other items, such as text of the user and
    answers. Otherwise a deleted answer would look like a hidden one.
-2. Of a message that it shows, a front end may leave out tool calls, tool results and thinking, also
+2. In a message that it shows, a front end may leave out tool calls, tool results and thinking, also
    thinking in ``<think>`` tags at the start of the assistant's text (open-webui#22840). It may not
-   leave out text, images or files. The parts that it shows must be stored. Thinking in tags is not
-   compared, because front ends add such tags around reasoning. Times, usage and status are not
-   compared. Text and other parts are each compared in their own order.
+   leave out text, images or files. Each part that it shows must be a stored part. Thinking in tags
+   is not compared, because front ends add such tags around reasoning. Times, usage and status are
+   not compared. Texts are compared in their order, and other parts in theirs.
 3. A front end may show consecutive messages of the assistant as one message with their joined
    text, because many show one message for each answer (pydantic-ai#6293). Hidden items may be
    between them, but no message of the user.
-4. Two spellings of an item may differ in fields that only one of them has, such as an id. Null
-   counts as an absent field, except in ``content``, where it counts as empty text. The fields that
-   both have must agree. Text may be one part or several, and may have other space around it. A
-   front end may show only the beginning of an interrupted reply. In a message that a front end
-   shows, absent content counts as empty text, too.
+4. One spelling of an item may have fields that another spelling lacks, such as an id. The fields
+   that both have must agree. Null counts as an absent field, except in ``content``, where it counts
+   as empty text. Text may be one part or several, and the space around it may differ. A front end
+   may show only the beginning of an interrupted reply. In a message that a front end shows, absent
+   content counts as empty text, too.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def may_be_hidden(item: Any, links: GetLinks) -> bool:
         return has_only_type or has_links
 
     is_empty = not _has_content(item, message)
-    if message.author in _USERS:  # of tool results, or with text too
+    if message.author in _USERS:  # it has tool results, and perhaps text beside them
         return is_empty
     is_call = has_links or bool(list_field(item, "tool_calls"))  # some calls have no ids
     return is_call or message.author in _TOOLS or (is_empty and message.author in _ASSISTANTS)
@@ -150,7 +150,7 @@ def _text(content: Any) -> str | None:
 def _same_text(text: str, other: str) -> bool:
     """Return True if the texts agree without the space around them.
 
-    If a text is marked as interrupted, the shorter text need only begin the longer one.
+    If a text is marked as interrupted, the longer text need only begin with the shorter one.
     """
     texts = [each.strip().removesuffix(INTERRUPTED_REPLY).strip() for each in (text, other)]
     shown = min(map(len, texts))
@@ -161,8 +161,8 @@ def _same_text(text: str, other: str) -> bool:
 def _without_text(text: str, author: str, expected: list[str]) -> str | None:
     """Return *text* without the texts *expected* at its start, or None if it begins otherwise.
 
-    If a text is marked as interrupted, the shorter text need only begin the longer one, and the
-    result is empty.
+    If a text is marked as interrupted, the longer text need only begin with the shorter one, and
+    the result is empty.
     """
     was_interrupted = any(INTERRUPTED_REPLY in each for each in (text, *expected))
 

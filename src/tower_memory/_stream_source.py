@@ -32,8 +32,8 @@ class StreamSource:
         manager: The response itself, which may be a context manager.
         stream: The object that is iterated: the response, or, once its context manager is entered,
             the object which that returned.
-        is_cut: Whether the latest read was cancelled and this finished the stream; None if it was
-            cancelled and the stream may or may not go on.
+        is_cut: True if the latest read was cancelled and the cancellation finished the stream; None
+            if the read was cancelled and the stream may or may not go on; otherwise False.
     """
 
     def __init__(self, stream: Any) -> None:

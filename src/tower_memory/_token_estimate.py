@@ -6,7 +6,7 @@
    a part of a known type. Only fields that can lead to content are followed, so the arguments of a
    tool call are text. A data URL within a text is text for the model too.
 3. Only the first bytes of content are decoded. Its length comes from the length of its base64 text.
-4. Most items are text alone. A search that reads no strings finds these quickly.
+4. Most items contain only text. `_is_text` recognises them quickly, because it reads no strings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import json
 from tower_memory._media_header import picture_size, wav_byte_rate
 
 _BYTES_PER_TOKEN = 4
-"""For English text and the tokenisers of most providers."""
+"""Bytes of English text that count as one token, with the tokenisers of most providers."""
 
 _TOKENS_PER_ITEM = 4
 
@@ -28,7 +28,11 @@ _PATCH = 28
 """Pixels of the side of a square that counts as one token."""
 
 _UNKNOWN_PICTURE = 1568
+"""Tokens of a picture of unknown size."""
+
 _MAX_PICTURE = 4784
+"""Maximum number of tokens of a picture."""
+
 _LOW_DETAIL = (512, 512)
 """Width and height to which a picture is scaled if its detail is low, in pixels."""
 
@@ -37,6 +41,7 @@ _BYTES_PER_SECOND = {"audio": 8_000, "video": 125_000}
 """Rates of compressed speech of good quality, and of a small video: 64 kbit/s and 1 Mbit/s."""
 
 _UNKNOWN_SECONDS = 60
+"""Length of a recording or a video that is named by a URL or a file id."""
 
 _TOKENS_PER_PAGE = 3000 + _UNKNOWN_PICTURE
 _BYTES_PER_PAGE = 50_000
@@ -108,7 +113,8 @@ def estimated_tokens(item: Any) -> int:
     or video, or one page. This can be too low. Signatures and encrypted reasoning count as text,
     although a provider may ignore those of earlier turns.
 
-    An estimate that counts the characters of a data URL empties the history (langchain#40741).
+    An estimate that counts the characters of a data URL is so high that a token budget drops the
+    whole history (langchain#40741).
 
     Args:
         item: Any value that can be written as JSON.

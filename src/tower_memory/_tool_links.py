@@ -5,10 +5,10 @@
 2. Each dialect spells calls and results in its own way, so each dialect returns the links of its
    items (`LinkedDialect`). Windows, repair and reconcile read links and know no provider.
 3. Ids need not be unique: some servers number the calls of each reply from 0. Some servers give no
-   ids at all. Therefore calls and results are paired by position (`OpenCalls`): a result answers
-   the latest item with an open call of its id, and the first such call of that item. A result
-   without an id answers the latest open calls in their order. So does a result whose id no open
-   call has, if these calls have no ids.
+   ids at all. Therefore calls and results are paired by position (`OpenCalls`). A result answers an
+   open call of its id: of the latest item that has one, the first. If no open call has this id, the
+   result answers an open call without an id, chosen in the same way. A result without an id answers
+   any open call, chosen in the same way.
 4. This module knows only the items that several dialects share: plain messages and run items.
 """
 
@@ -71,7 +71,12 @@ def is_plain(item: Any) -> bool:
 
 
 def plain_links(item: dict[str, Any]) -> ItemLinks:
-    """Return the links of an item for which `is_plain` is True."""
+    """Return the links of an item for which `is_plain` is True.
+
+    >>> from tower_memory.dialects.toolkit import plain_links
+    >>> plain_links({"role": "user", "content": "Hi"})
+    ItemLinks(calls=(), results=(), starts_exchange=True)
+    """
     return STARTS_EXCHANGE if item.get("role") == "user" else NO_LINKS
 
 
@@ -112,9 +117,9 @@ class Call(NamedTuple):
     """A tool call in a list of items.
 
     Attributes:
-        position: Index of the item that makes the call.
-        number: Index of the call among the calls of that item.
-        id: Id of the call, or None.
+        position: Index of the item that makes the call, from 0.
+        number: Index of the call among the calls of that item, from 0.
+        id: Id of the call; None if it has none.
     """
 
     position: int
@@ -167,8 +172,8 @@ class Pairing(NamedTuple):
     """The tool calls and tool results of a list of items, paired by position (rule 3).
 
     Attributes:
-        callers: For the position of each item with results: one `Call` for each result; None for
-            a result that answers no open call.
+        callers: The answered calls by the position of the item with the results: a `Call` for each
+            result, or None for a result that answers no open call.
         unanswered: The calls without a result, oldest first.
     """
 

@@ -186,7 +186,7 @@ class BridgedStream:
 
     @property
     def is_cut(self) -> bool | None:
-        """Whether the latest read was cancelled and finished the stream; see `StreamSource`."""
+        """The state of the stream after the latest read, as in `StreamSource`."""
         return self._call.is_cut
 
     async def __aenter__(self) -> Self:

@@ -3,8 +3,8 @@
 1. The errors to retry have no default, because only the caller knows which calls are safe to
    repeat.
 2. Only an `Exception` is retried. Cancellation is never retried, regardless of ``on``.
-3. A service that is not async is never called again: it has answered, and the error carries the
-   reply.
+3. A service that is not async is never called again: the service has answered, and the error
+   carries the reply.
 4. If the last attempt fails, its error is raised unchanged.
 
 `ServiceBuilder` explains where to put the layer in a stack.
@@ -128,9 +128,9 @@ def _check_on(on: object) -> None:
 
 
 def _restrict(on: RetryOn) -> RetryOn:
-    """Return *on* without the errors that are never retried (rules 2 and 3).
+    """Return a function that applies *on*, except to errors that are never retried (rules 2 and 3).
 
-    stamina would pass cancellation to a function too.
+    The restriction is needed because stamina passes cancellation to a function as well.
     """
 
     def should_retry(error: BaseException) -> bool | float:
