@@ -5,8 +5,9 @@ The steps of a call, numbered as in the map of the code (src/tower_memory/README
 1. Read the session id, the new items and the turn id from the request.
 2. Acquire the session lock, unless the overlap is "append".
 3. Load the history. In step 4, the store reads it from its cache or from the file.
-5. Refuse a turn that the session already holds. For a whole request, find the new items.
-6. Apply the window.
+5. Refuse a turn that the session already holds. For a whole request, find the new items. For any
+   other request, find a last reply that it repeats at its start.
+6. Leave out the rest of an exchange that a limit cut. Apply the window.
 7. Hydrate the request.
 8. Call the inner service.
 9. Read the reply's items and save the turn.
