@@ -59,7 +59,7 @@ class BridgedCall:
 
     @property
     def is_cut(self) -> bool | None:
-        """The state of the stream after the latest read, as in `StreamSource`."""
+        """The value of `StreamSource.is_cut` after the latest read."""
         return self._source.is_cut
 
     async def run(self, caller: object, inner: Service[Any, Any], request: Any) -> Any:

@@ -186,7 +186,7 @@ class BridgedStream:
 
     @property
     def is_cut(self) -> bool | None:
-        """The state of the stream after the latest read, as in `StreamSource`."""
+        """The value of `StreamSource.is_cut` after the latest read."""
         return self._call.is_cut
 
     async def __aenter__(self) -> Self:

@@ -23,7 +23,7 @@ arrives. At the end of the stream, the turn is saved; only then does the ``async
 >>> anyio.run(main)
 Once upon a time.|Once upon a time.
 
-1. **The stream stays what it is.** The caller gets a proxy with the class, the attributes and the
+1. **The stream keeps its type.** The caller gets a proxy with the class, the attributes and the
    methods of the client's stream. Methods that read it, such as
    ``get_final_message()`` or ``text_stream``, are recorded as well. A helper such as
    ``client.messages.stream(...)`` is a context manager: the service returns it without entering it,

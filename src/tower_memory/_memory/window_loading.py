@@ -161,6 +161,7 @@ def _unpaired(items: Sequence[Any], links: GetLinks) -> Counter[tuple[bool, str 
     The first value of a key is True for calls, and False for results.
     """
     pairing = pair_calls(items, links)
+
     results = (
         result
         for position, callers in pairing.callers.items()

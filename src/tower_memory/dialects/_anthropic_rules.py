@@ -98,7 +98,7 @@ class AnthropicRules(ProviderRules):
 
 
 def _is_clean_block(block: Any) -> bool:
-    """Return True if the provider accepts *block*, whatever stands around it."""
+    """Return True if the provider accepts *block*, apart from its place in the message."""
     match block:
         case {"type": "text", "text": text}:
             return not is_blank(text)

@@ -131,7 +131,7 @@ def is_result(part: Any) -> bool:
 
 
 def _is_clean_part(part: Any) -> bool:
-    """Return True if the API accepts *part*, whatever stands around it."""
+    """Return True if the API accepts *part*, apart from its place in the content."""
     call, text = read(part, "function_call"), read(part, "text")
     if call is not None:
         return not _is_broken(call)
@@ -187,6 +187,7 @@ def with_sendable_calls(content: Any, place: Place) -> Any:
         elif number not in place.unanswered:
             parts.append({**part, "functionCall": _mend(call)})
         number += 1
+
     return {**content, "parts": parts}
 
 

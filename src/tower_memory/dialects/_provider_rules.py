@@ -69,17 +69,19 @@ def apply_rules(
 
     This rule leaves out messages without text:
 
+    >>> from collections.abc import Sequence
+    >>> from typing import Any
     >>> from tower_memory.dialects import toolkit
     >>> class AcmeRules(toolkit.ProviderRules):
-    ...     def links(self, item, /):
+    ...     def links(self, item: Any, /) -> toolkit.ItemLinks:
     ...         return toolkit.plain_links(item)
     ...
-    ...     def add_results(self, run, calls, /):
+    ...     def add_results(self, run: list[Any], calls: Sequence[toolkit.Call], /) -> list[Any]:
     ...         return run  # Acme has no tools
     ...
-    ...     def is_clean(self, item, /):
+    ...     def is_clean(self, item: Any, /) -> bool:
     ...         return not toolkit.is_blank(item["content"])
-    >>> def without_blank_message(message, _place):
+    >>> def without_blank_message(message: Any, _place: toolkit.Place, /) -> Any | None:
     ...     return None if toolkit.is_blank(message["content"]) else message
     >>> history = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " "}]
     >>> toolkit.apply_rules([without_blank_message], history, [], AcmeRules(), now=0)

@@ -96,7 +96,7 @@ class PydanticAIRules(ProviderRules):
 
 
 def _is_clean_part(part: Any) -> bool:
-    """Return True if a provider accepts *part*, whatever stands around it."""
+    """Return True if a provider accepts *part*, apart from its place in the message."""
     match field(part, "part_kind"):
         case "text" | "user-prompt":
             return not is_blank(field(part, "content"))
@@ -189,6 +189,7 @@ def with_sendable_calls(message: dict[str, Any], place: Place) -> dict[str, Any]
         if not (_is_broken(part) and number in place.unanswered):
             parts.append(_mend(part))
         number += 1
+
     return {**message, "parts": parts}
 
 

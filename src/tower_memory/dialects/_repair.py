@@ -105,12 +105,14 @@ def is_valid(items: Sequence[Any], rules: ProviderRules) -> bool:
     The result is also False if a call of the request has no result, although `repair` adds no
     result for that call.
 
+    >>> from collections.abc import Sequence
+    >>> from typing import Any
     >>> from tower_memory.dialects import toolkit
     >>> class AcmeRules(toolkit.ProviderRules):
-    ...     def links(self, item, /):
+    ...     def links(self, item: Any, /) -> toolkit.ItemLinks:
     ...         return toolkit.item_links(item.get("calls", ()), item.get("answers", ()))
     ...
-    ...     def add_results(self, run, calls, /):
+    ...     def add_results(self, run: list[Any], calls: Sequence[toolkit.Call], /) -> list[Any]:
     ...         return [*run, *({"answers": [call.id]} for call in calls)]
     >>> toolkit.is_valid([{"calls": ["1"]}, {"answers": ["1"]}], AcmeRules())
     True
