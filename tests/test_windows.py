@@ -86,7 +86,7 @@ async def test_calls_without_ids_stay_with_their_results():
     assert list(await LastItems(1)(History(over))) == []
     assert list(await LastItems(4)(History(over))) == over[2:]
     assert list(await LastItems(1)(History(over[:-1]))) == over[2:-1]
-    with pytest.raises(ValueError, match="it separated a call without an id"):
+    with pytest.raises(ValueError, match="it separated the call 'f'"):
         check_window(History(over), over[4:], [])
 
 

@@ -20,7 +20,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
@@ -164,21 +164,47 @@ class _Comparison:
         return f"{where} has other content than the session"
 
 
-def repeated_in_request(history: Sequence[Any], new: Sequence[Any], links: GetLinks) -> int:
-    """Return how many items at the start of *new* repeat the end of *history* (rule 4)."""
-    if not history or not new:
-        return 0
-    _, results, starts_exchange = links(new[0])
-    if results or starts_exchange:
-        return 0
+def without_repeated(
+    history: Sequence[Any], new: Sequence[Any], links: GetLinks
+) -> tuple[int, Sequence[Any]]:
+    """Find the items at the start of *new* that repeat the end of *history* (rule 4).
 
-    counts = range(min(len(history), len(new)), 0, -1)
-    repeats = (
-        count
-        for count in counts
-        if all(map(same_message, history[len(history) - count :], new[:count]))
+    The results of repeated calls may stand between these, each after its call.
+
+    Returns:
+        How many items of *history* are repeated, and the items of *new* without them.
+    """
+    first = links(new[0]) if history and new else None
+    if first is None or first.results or first.starts_exchange:
+        return 0, new
+
+    end = next((place for place, item in enumerate(new) if links(item).starts_exchange), len(new))
+    outputs = [place for place in range(end) if not links(new[place]).results]
+    for places in (range(len(new)), outputs):
+        for count in range(min(len(history), len(places)), 0, -1):
+            repeated = [new[place] for place in places[:count]]
+            if all(map(_is_repeated, history[len(history) - count :], repeated)):
+                kept = set(range(len(new))).difference(places[:count])
+                return count, [new[place] for place in sorted(kept)]
+    return 0, new
+
+
+_NOTES: Final = frozenset({"finish_reason", "id", "status", "stop_reason"})
+"""Fields that only the stored or only the repeated item may have."""
+
+
+def _is_repeated(stored: Any, sent: Any) -> bool:
+    """Return True if *sent* is the item *stored*; null and empty lists count as absent fields."""
+    if not isinstance(stored, Mapping) or not isinstance(sent, Mapping):
+        return bool(stored == sent)
+    one, other = (
+        {key: value for key, value in item.items() if value is not None and value != []}
+        for item in (stored, sent)
     )
-    return next(repeats, 0)
+    for name in _NOTES - (one.keys() & other.keys()):
+        one.pop(name, None)
+        other.pop(name, None)
+    return one == other
 
 
 def new_in_response(

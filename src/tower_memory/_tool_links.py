@@ -21,6 +21,18 @@ from tower_memory._fields import field
 from tower_memory._items import ToolCallItem, ToolOutputItem
 
 
+@final
+class ToolName(str):
+    """The name of a tool, in place of an id that a tool call or a tool result does not have.
+
+    >>> from tower_memory.dialects.toolkit import ToolName, item_links
+    >>> item_links([ToolName("weather")], ())
+    ItemLinks(calls=('weather',), results=(), starts_exchange=False)
+    """
+
+    __slots__ = ()
+
+
 class ItemLinks(NamedTuple):
     """The tool calls that an item makes and answers, and whether an exchange starts with it.
 
@@ -29,9 +41,10 @@ class ItemLinks(NamedTuple):
     ItemLinks(calls=('call_1',), results=(), starts_exchange=False)
 
     Attributes:
-        calls: Ids of the tool calls that the item makes, in order; None for a call without an id.
-        results: Ids of the tool calls that the item answers, in order; None for a result that
-            names no call.
+        calls: Ids of the tool calls that the item makes, in order. A call without an id has a
+            `ToolName`, or None.
+        results: Ids of the tool calls that the item answers, in order. A result without an id has
+            a `ToolName`, or None.
         starts_exchange: Whether an exchange starts with this item: it is a message of the user
             and answers no tool call.
     """
@@ -152,7 +165,8 @@ class OpenCalls:
         if result is not None:
             answered = self._first_of_latest(lambda call: call.id == result)
         if answered is None:
-            answered = self._first_of_latest(lambda call: result is None or call.id is None)
+            is_any = _is_no_id(result)
+            answered = self._first_of_latest(lambda call: is_any or _is_no_id(call.id))
         if answered is not None:
             self._calls.remove(answered)
         return answered
@@ -166,6 +180,10 @@ class OpenCalls:
             if matches(call):
                 first = call
         return first
+
+
+def _is_no_id(call: str | None) -> bool:
+    return call is None or isinstance(call, ToolName)
 
 
 class Pairing(NamedTuple):

@@ -97,7 +97,7 @@ def test_calls_without_ids_are_paired_with_results_in_their_order():
     assert past([answer, call], user("new")) == [
         *(call, interrupted, interrupted, assistant(INTERRUPTED_REPLY)),
     ]
-    with pytest.raises(ValueError, match="a result of a tool call without an id, for which no"):
+    with pytest.raises(ValueError, match="a result of the tool call 'f', for which no"):
         CHAT.with_history([answer], [])
 
 

@@ -418,3 +418,17 @@ def test_text_in_any_pieces_is_joined(text, data):
     cuts = [0, *data.draw(places), len(text)]
     pieces = [text[start:end] for start, end in pairwise(cuts)]
     assert assemble_chat(*(chat_chunk(content=piece) for piece in pieces))["content"] == text
+
+
+def test_a_piece_with_a_new_id_continues_the_call_of_its_index_that_has_no_arguments_yet():
+    """A server may make a new id for each chunk, also for the second (vllm-project/vllm#23522)."""
+    pieces = [
+        {"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}},
+        {"index": 0, "id": "b", "function": {"arguments": '{"x":'}},
+        {"index": 0, "id": "c", "function": {"arguments": "1}"}},
+    ]
+    chunks = [chat_chunk(tool_calls=[piece]) for piece in pieces]
+    message = assemble_chat(*chunks, chat_chunk("tool_calls"))
+    assert message["tool_calls"] == [
+        {"id": "a", "function": {"name": "f", "arguments": '{"x":1}'}},
+    ]

@@ -302,11 +302,11 @@ def test_results_in_the_request_are_not_calls_of_the_client():
 # Function calls
 
 
-def test_calls_without_ids_are_answered_in_their_order():
+def test_calls_without_ids_are_named_by_their_functions():
     calls, results = model(call("f"), call("g")), user(result("f"), result("g"))
     assert sent([HI, calls, results, model(text("b"))]) == [HI, calls, results, model(text("b"))]
-    assert DIALECT.links(calls).calls == (None, None)
-    assert DIALECT.links(results).results == (None, None)
+    assert DIALECT.links(calls).calls == ("f", "g")
+    assert DIALECT.links(results).results == ("f", "g")
 
 
 @pytest.mark.parametrize("ids", [("1", "2", "3"), (None, None, None)])

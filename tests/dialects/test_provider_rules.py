@@ -11,7 +11,15 @@ import time
 import pytest
 
 from helpers.messages import THOUGHT, assistant, calling, result, user
-from tower_memory.dialects import AnthropicMessages, ChatCompletions, OpenAIResponses, PydanticAI
+from tower_memory import History, Message
+from tower_memory.dialects import (
+    AnthropicMessages,
+    ChatCompletions,
+    GeminiContents,
+    OpenAIResponses,
+    PydanticAI,
+    Streamed,
+)
 from tower_memory.dialects.toolkit import EMPTY_MESSAGE, INTERRUPTED_REPLY, UNNAMED_TOOL
 
 QUOTED = '{"INVALID_JSON":"{\\"at\\": \\"Ro"}'
@@ -89,6 +97,15 @@ CHAT = {
         {**assistant(None), "function_call": {"name": "f", "arguments": QUOTED}},
     ),
     "a call beside empty text": (assistant(""), assistant(EMPTY_MESSAGE)),
+    "pictures of Ollama": (
+        {**assistant(""), "images": ["x"]},
+        {**assistant(""), "images": ["x"]},
+    ),
+    "a run item": (
+        {"type": "Message", "id": "1", "role": "assistant", "content": "a", "created_at": "x"},
+        assistant("a"),
+    ),
+    "a message object": (Message("assistant", "a"), assistant("a")),
     "an unknown field": (
         {**assistant("a"), "reasoning_content": ""},
         {**assistant("a"), "reasoning_content": ""},
@@ -106,7 +123,8 @@ ANSWERED_CALLS = {
     "half arguments": (call(HALF), call(QUOTED)),
     "no JSON object": (call("[1]"), call('{"INVALID_JSON":"[1]"}')),
     "no arguments": (call(""), call("{}")),
-    "null": (call(None), call("{}")),
+    "none": (call(None), call("{}")),
+    "null": (call("null"), call("{}")),
     "a number": (call(4), call('{"INVALID_JSON":4}')),
     "no name": (call(name=""), call(name=UNNAMED_TOOL)),
     "no type": ({"id": "1", "function": {"name": "f", "arguments": "{}"}}, call()),
@@ -181,12 +199,21 @@ def test_a_filtered_chat_reply_is_stored_and_its_exchange_is_not_sent():
     assert sent(ChatCompletions(), [item], [user("e")]) == []
 
 
+def test_a_whole_refused_exchange_is_left_out():
+    """All questions of the exchange go, and what came after the refusal in it."""
+    refused = {**with_calls(call()), "finish_reason": "content_filter"}
+    bad = [user("bad"), user("and this"), refused, result("1"), assistant("sorry")]
+    history = [user("a"), assistant("b"), *bad]
+    assert sent(ChatCompletions(), history, [user("c")]) == history[:2]
+    assert sent(ChatCompletions(), history, [assistant("Hm."), user("c")]) == history[:2]
+
+
 def test_a_refused_exchange_stays_if_the_request_goes_on_with_it():
     """A result of its tool call needs the call."""
     refused = {**with_calls(call()), "finish_reason": "content_filter"}
     history = [user("a"), refused]
     messages = ChatCompletions().with_history([result("1")], history)
-    assert [message["role"] for message in messages] == ["user", "assistant", "tool"]
+    assert messages == [user("a"), with_calls(call()), result("1")]
 
 
 # Anthropic
@@ -267,6 +294,52 @@ def test_a_refused_exchange_of_anthropic_is_stored_and_not_sent(content):
     assert item == response
     history = [user("a"), assistant("b"), user("bad"), item]
     assert sent(AnthropicMessages(), history, [user("c")]) == history[:2]
+
+
+def test_a_refusal_counts_even_if_the_stream_broke_off_after_it():
+    """The kept part of the reply must not bring the refused question back."""
+    events = [
+        {"type": "message_start", "message": {"content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": text_part("I c")},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "refusal"}},
+    ]
+    (kept,) = AnthropicMessages().reply_items([user("bad")], Streamed(events, interrupted=True))
+    assert kept["stop_reason"] == "refusal"
+    assert sent(AnthropicMessages(), [user("bad"), kept], [user("b")]) == []
+
+
+def answer(*ids):
+    return [block("tool_result", tool_use_id=each, content="done") for each in ids]
+
+
+def test_a_message_with_results_of_two_messages_is_split():
+    """The results of a message's calls directly follow it, and other text comes last."""
+    one, two = assistant([use({})]), assistant([{**use({}), "id": "2"}])
+    late = user([*answer("1", "2"), text_part("c")])
+    for history, new in [
+        ([user("a"), one, user("b"), two], [late]),
+        ([user("a"), one, user("b"), two, late], []),
+    ]:
+        given = AnthropicMessages().with_history([*new, user("d")], history)
+        assert given == [
+            *(user("a"), one, user(answer("1")), user("b"), two),
+            *(user([*answer("2"), text_part("c")]), user("d")),
+        ]
+
+
+def test_an_empty_message_takes_the_place_of_a_question_that_a_limit_cut_off():
+    """The request answers a call, so the call must stay, and the user must come first."""
+    history = History([assistant([use({})])], is_cut=True)
+    assert AnthropicMessages().with_history([user(answer("1"))], history) == [
+        *(user(EMPTY_MESSAGE), assistant([use({})]), user(answer("1"))),
+    ]
+
+
+def test_a_system_message_that_a_window_puts_first_becomes_the_users():
+    """A summary is not dropped silently."""
+    history = [{"role": "system", "content": "So far: a."}, assistant("b")]
+    assert sent(AnthropicMessages(), history, [user("c")]) == [user("So far: a."), assistant("b")]
 
 
 PAUSED = {
@@ -389,8 +462,11 @@ def part(kind, **fields):
     return {"part_kind": kind, **fields}
 
 
+TIME = "2026-01-01T00:00:00Z"
+
+
 def responded(*parts, **fields):
-    return {"kind": "response", "parts": list(parts), "timestamp": "2026-01-01T00:00:00Z", **fields}
+    return {"kind": "response", "parts": list(parts), "timestamp": TIME, **fields}
 
 
 def said(text):
@@ -407,7 +483,7 @@ SERVER_RESULT = part(
     tool_name="web_search",
     content="found",
     tool_call_id="s",
-    timestamp="2026-01-01T00:00:00Z",
+    timestamp=TIME,
 )
 THOUGHT_PART = part("thinking", content="Hm.")
 PYDANTIC_AI = {
@@ -456,6 +532,32 @@ def test_an_empty_prompt_of_pydantic_ai_gets_a_text():
     assert sent_parts([empty])[0] == [("user-prompt", EMPTY_MESSAGE)]
 
 
+def test_a_plain_summary_of_a_window_becomes_a_message_of_pydantic_ai():
+    """A window of the user's own knows no message classes."""
+    given = sent_parts([user("So far: a."), assistant("Yes.")])
+    assert given[:2] == [[("user-prompt", "So far: a.")], [("text", "Yes.")]]
+
+
+def test_an_item_that_is_no_message_of_pydantic_ai_is_refused_without_its_text():
+    """The error of pydantic shows the item, so it is not passed on."""
+    with pytest.raises(TypeError, match=r"others are at the places \[1\]$") as caught:
+        sent_parts([QUESTION, {"kind": "secret"}])
+    assert caught.value.__cause__ is None
+
+
+def test_a_message_with_results_of_two_responses_is_split():
+    """The results of a response's calls directly follow it."""
+    first, second = tool_call(), {**tool_call(), "tool_call_id": "2"}
+    returns = [
+        part("tool-return", tool_name="f", content=each, tool_call_id=each, timestamp=TIME)
+        for each in "12"
+    ]
+    late = {"kind": "request", "parts": [*returns, part("user-prompt", content="c")]}
+    given = sent_parts([QUESTION, responded(first), QUESTION, responded(second), late])
+    assert given[2] == [("tool-return", "1")]
+    assert given[5] == [("tool-return", "2"), ("user-prompt", "c")]
+
+
 def test_a_refused_exchange_of_pydantic_ai_is_not_sent():
     """pydantic-ai reports a refusal of Anthropic as a filtered response."""
     refused = responded(said("I c"), finish_reason="content_filter")
@@ -484,10 +586,69 @@ def test_results_of_pydantic_ai_without_a_call_are_left_out():
         tool_name="f",
         content="done",
         tool_call_id="9",
-        timestamp="2026-01-01T00:00:00Z",
+        timestamp=TIME,
     )
     mixed = {"kind": "request", "parts": [lone, part("user-prompt", content="a")]}
     alone = {"kind": "request", "parts": [lone]}
     assert sent_parts([mixed, responded(said("c")), alone]) == [
         *([("user-prompt", "a")], [("text", "c")], [("user-prompt", "b")]),
     ]
+
+
+# Gemini
+
+
+def content(role, *parts):
+    return {"role": role, "parts": list(parts)}
+
+
+def made(name, **fields):
+    return {"functionCall": {"name": name, "args": {}, **fields}}
+
+
+def returned(name, **fields):
+    return {"functionResponse": {"name": name, "response": {}, **fields}}
+
+
+ASKED = content("user", {"text": "a"})
+
+
+def test_calls_of_gemini_without_ids_are_answered_by_their_names():
+    """A late result goes to its own call, not to the latest."""
+    history = [ASKED, content("model", made("f")), ASKED, content("model", made("g"))]
+    given = GeminiContents().with_history([content("user", returned("f"))], history)
+    assert given[2] == content("user", returned("f"))
+    assert given[5]["parts"][0]["functionResponse"]["name"] == "g"
+
+
+def test_a_content_with_results_of_two_contents_is_split():
+    """The results of a content's calls directly follow it."""
+    history = [ASKED, content("model", made("f")), ASKED, content("model", made("g"))]
+    late = content("user", returned("f"), returned("g"))
+    given = GeminiContents().with_history([late], history)
+    assert given == [
+        *(*history[:2], content("user", returned("f"))),
+        *(*history[2:], content("user", returned("g"))),
+    ]
+
+
+def test_a_content_of_the_user_is_put_before_calls_that_would_follow_the_model():
+    """A late result moves to its call and leaves two contents of the model behind."""
+    history = [
+        *(ASKED, content("model", made("f")), ASKED, content("model", {"text": "wait"})),
+        *(content("user", returned("f")), content("model", made("g"))),
+    ]
+    given = GeminiContents().with_history([ASKED], history)
+    assert [(each["role"], list(each["parts"][0])) for each in given] == [
+        *(("user", ["text"]), ("model", ["functionCall"]), ("user", ["functionResponse"])),
+        *(("user", ["text"]), ("model", ["text"]), ("user", ["text"])),
+        *(("model", ["functionCall"]), ("user", ["functionResponse"]), ("user", ["text"])),
+    ]
+
+
+def test_an_empty_content_takes_the_place_of_a_question_of_gemini_that_a_limit_cut_off():
+    """The request answers a call, so the call must stay, and the user must come first."""
+    history = History([content("model", made("f"))], is_cut=True)
+    given = GeminiContents().with_history([content("user", returned("f"))], history)
+    assert given[0] == content("user", {"text": EMPTY_MESSAGE})
+    assert len(given) == 3

@@ -134,7 +134,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         ({"type": "local_shell_call_output", "id": "1"}, ItemLinks(results=("1",))),
         (
             {"role": "model", "parts": [{"functionCall": {"name": "f"}}, {"text": "a"}]},
-            ItemLinks(calls=(None,)),
+            ItemLinks(calls=("f",)),
         ),
         (
             {"role": "user", "parts": [{"functionResponse": {"id": "1", "name": "f"}}]},

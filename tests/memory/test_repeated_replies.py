@@ -7,7 +7,7 @@ import pytest
 from helpers.layers import memory_over
 from helpers.messages import assistant, calling, result, user
 from tower_memory import InMemorySessionStore, Turn
-from tower_memory.dialects import AnthropicMessages, ChatCompletions
+from tower_memory.dialects import AnthropicMessages, ChatCompletions, OpenAIResponses
 from tower_memory.testing import ScriptedService
 from tower_memory.windows import LastTurns
 
@@ -53,8 +53,14 @@ async def test_a_call_that_is_sent_along_with_its_result_is_stored_once(store, w
 
 @pytest.mark.parametrize(
     "new",
-    [[user("a")], [assistant("other"), user("c")], [result("1"), user("c")]],
-    ids=["a question", "another reply", "a result"],
+    [
+        [user("a")],
+        [assistant("other"), user("c")],
+        [result("1"), user("c")],
+        [calling("2"), result("2")],
+        [{**calling("1"), "content": "Hm."}, result("1")],
+    ],
+    ids=["a question", "another reply", "a result", "another call", "a call with text"],
 )
 async def test_only_the_last_reply_itself_counts_as_repeated(new):
     """A repeated question of the user, another reply and a result are new."""
@@ -72,3 +78,24 @@ async def test_several_repeated_items_count_as_one_reply(store):
     await memory_over(store)(service)([*said[1:], user("c")])
     assert service.requests == [[*said, user("c")]]
     assert await store.load("s") == [*said, user("c"), assistant("d")]
+
+
+async def test_a_reply_may_be_repeated_call_by_call_with_the_results_between(store):
+    """The usual loop over the output appends each call and its result."""
+    calls = [
+        {
+            "type": "function_call",
+            "id": f"fc_{each}",
+            "call_id": each,
+            "name": "f",
+            "arguments": "{}",
+        }
+        for each in "ab"
+    ]
+    outputs = [{"type": "function_call_output", "call_id": each, "output": "r"} for each in "ab"]
+    service = ScriptedService({"output": calls}, {"output": []})
+    memory = memory_over(store, dialect=OpenAIResponses())(service)
+    await memory({"input": [user("q")]})
+    await memory({"input": [calls[0], outputs[0], calls[1], outputs[1]]})
+    assert service.requests[1]["input"] == [user("q"), calls[0], outputs[0], calls[1], outputs[1]]
+    assert await store.load("s") == [user("q"), *calls, *outputs]

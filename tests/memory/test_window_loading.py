@@ -16,6 +16,8 @@ from tower_memory import (
     SessionError,
     Turn,
 )
+from tower_memory.dialects import OpenAIResponses
+from tower_memory.dialects.toolkit import EMPTY_MESSAGE
 from tower_memory.testing import ScriptedService
 from tower_memory.windows import LastItems, LastTurns, Shortest, TokenBudget
 
@@ -105,7 +107,27 @@ async def test_a_limit_keeps_the_call_that_the_request_answers(store):
     service = ScriptedService("ok")
     load = LoadSession(store, limit=2)
     await MemoryLayer(load, SaveSession(store), session_id="s")(service)([result("1")])
-    assert service.requests == [[calling("1", "2"), result("2"), result("1")]]
+    assert service.requests == [
+        [user(EMPTY_MESSAGE), calling("1", "2"), result("2"), result("1")],
+    ]
+
+
+async def test_a_limit_keeps_the_reasoning_of_the_call_that_the_request_answers(store):
+    """The provider refuses a call that it knows by its id without its reasoning."""
+    thought = {"type": "reasoning", "id": "rs", "summary": []}
+    call = {"type": "function_call", "id": "fc", "call_id": "1", "name": "f", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "1", "output": "r"}
+    await store.append(Turn("s", [user("a"), thought, call]))
+    without_id = {key: value for key, value in call.items() if key != "id"}
+    for limit, kept in [(2, [thought, call]), (1, [without_id])]:
+        service = ScriptedService("ok")
+        load = LoadSession(store, limit=limit)
+        dialect = OpenAIResponses()
+        layer = MemoryLayer(load, SaveSession(store), session_id="s", dialect=dialect)
+        await layer(service)([output])
+        assert service.requests == [[*kept, output]]
+        await store.pop("s")
+        await store.pop("s")
 
 
 async def test_a_custom_window_may_add_a_summary(store):

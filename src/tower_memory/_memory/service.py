@@ -39,7 +39,7 @@ from tower_memory._memory.window_loading import (
     load_history,
     without_last,
 )
-from tower_memory._reconcile import may_be_whole, new_in_request, repeated_in_request
+from tower_memory._reconcile import may_be_whole, new_in_request, without_repeated
 from tower_memory._service import Req, Res, Service, stack
 from tower_memory._stream_source import is_stream
 from tower_memory._tool_links import GetLinks
@@ -139,8 +139,8 @@ class Memory(Generic[Req, Res]):
             new = new_in_request(session_id, history, new, parts.links)
             request = cast("WholeRequests", layer.dialect).newest(request, len(new))
         else:
-            repeated = repeated_in_request(history, new, parts.links)
-            history, new = without_last(history, repeated), new[repeated:]
+            repeated, new = without_repeated(history, new, parts.links)
+            history = without_last(history, repeated)
 
         history = from_start(history, new, parts.links)
         given: Sequence[Any] = history

@@ -22,7 +22,7 @@ from tower_memory._calls import name_of
 from tower_memory._history import History, TurnInfo
 from tower_memory._service import Service
 from tower_memory._session_services import load_with_limit
-from tower_memory._tool_links import GetLinks, pair_calls
+from tower_memory._tool_links import GetLinks, ItemLinks, pair_calls
 from tower_memory.windows import BoundedWindow, Window
 
 
@@ -82,6 +82,11 @@ def from_start(history: History[Any], new: Sequence[Any], links: GetLinks) -> Hi
         if position in answered or links(item).starts_exchange
     )
     start = next(starts, len(history))
+    # Reasoning and text before an answered call belong to the same reply.
+    if start in answered:
+        while start > 0 and _is_output(links(history[start - 1])):
+            start -= 1
+
     return History(
         history[start:],
         revision=history.revision,
@@ -93,6 +98,11 @@ def from_start(history: History[Any], new: Sequence[Any], links: GetLinks) -> Hi
         is_cut=True,
         links=history.links,
     )
+
+
+def _is_output(links: ItemLinks) -> bool:
+    """Return True if an item with *links* is neither a tool result nor a message of the user."""
+    return not links.results and not links.starts_exchange
 
 
 def without_last(history: History[Any], count: int) -> History[Any]:

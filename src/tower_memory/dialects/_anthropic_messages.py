@@ -103,11 +103,12 @@ class AnthropicMessages:
             return replace_messages(request, "messages", [*instructions, *conversation])
 
         stored = check_roles(history, "history")
-        past = from_user(without_refused_exchanges(stored, new, self.links, is_refused))
+        past = without_refused_exchanges(stored, new, self.links, is_refused)
+        past = from_user(past, new)
         if is_cut:
             past = without_old_thinking(past, new)
         past = with_paired_server_tools(past, new)
-        past = from_user(apply_rules(RULES, past, new, _RULES, now=0))
+        past = from_user(apply_rules(RULES, past, new, _RULES, now=0), new)
         conversation = repair(past, new, _RULES)
         return replace_messages(request, "messages", [*instructions, *conversation])
 

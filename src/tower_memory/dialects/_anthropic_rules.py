@@ -18,11 +18,14 @@ from tower_memory.dialects._anthropic_calls import (
     is_result,
     links_of_message,
 )
+from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._messages import partition
 from tower_memory.dialects._provider_rules import (
+    EMPTY_MESSAGE,
     UNNAMED_TOOL,
     Place,
     Rule,
+    first_answered,
     is_blank,
     is_blank_part,
 )
@@ -76,11 +79,17 @@ class AnthropicRules(ProviderRules):
 
     def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:
         """See `ProviderRules.drop_results`."""
-        blocks = list_field(item, "content")
-        results = [index for index, block in enumerate(blocks) if is_result(block)]
-        orphans = {results[index] for index in dropped}
-        rest = [block for index, block in enumerate(blocks) if index not in orphans]
-        return {**item, "content": rest} if rest else None
+        message = to_builtins(item)
+        results = list(filter(is_result, message["content"]))
+        orphans = [results[index] for index in dropped]
+        rest = [block for block in message["content"] if not any(block is each for each in orphans)]
+        return {**message, "content": rest} if rest else None
+
+    def only_results(self, item: Any, kept: Collection[int], /) -> Any:
+        """See `ProviderRules.only_results`."""
+        message = to_builtins(item)
+        results = list(filter(is_result, message["content"]))
+        return {**message, "content": [results[index] for index in kept]}
 
     def is_clean(self, item: Any, /) -> bool:
         """See `ProviderRules.is_clean`."""
@@ -128,12 +137,24 @@ def is_paused(message: Any) -> bool:
 # Rules for the whole history
 
 
-def from_user(history: Sequence[Any]) -> list[Any]:
+def from_user(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
     """Return *history* from its first message of the user.
 
     The first message must be the user's (https://platform.claude.com/docs/en/api/messages/create).
+    If a limit has cut it off, and *new* answers a call after it, an empty message takes its place.
+    A system message at the front, such as a summary of a window, becomes a message of the user.
     """
-    return list(dropwhile(has_no_user_content, history))
+    messages = [
+        {**message, "role": "user"}
+        if field(message, "role") == "system" and not number
+        else message
+        for number, message in enumerate(history)
+    ]
+    past = list(dropwhile(has_no_user_content, messages))
+    first = first_answered(messages, new, links_of_message)
+    if first is not None and first < len(messages) - len(past):
+        return [{"role": "user", "content": EMPTY_MESSAGE}, *messages[first:]]
+    return past
 
 
 def without_old_thinking(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
@@ -186,6 +207,7 @@ def with_sendable_calls(message: Any, place: Place) -> Any | None:
         return message
 
     was_cut = field(message, "stop_reason") in _CUT_REASONS
+    last_other = max((n for n, block in enumerate(content) if not is_call(block)), default=-1)
     others: list[Any] = []
     calls: list[Any] = []
     number = 0  # index of the next tool call
@@ -195,7 +217,7 @@ def with_sendable_calls(message: Any, place: Place) -> Any | None:
             others.append(block)
             continue
 
-        goes_on = not all(map(is_call, content[position:]))
+        goes_on = position < last_other
         is_broken = _is_broken(block) or goes_on or (was_cut and block is content[-1])
         if not (is_broken and number in place.unanswered):
             calls.append(_mend(block))

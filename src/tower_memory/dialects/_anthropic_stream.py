@@ -54,7 +54,7 @@ _TEXT_DELTAS: Final = {
 def assemble_message(streamed: Streamed) -> tuple[list[Any], Any]:
     """Return the content blocks of the message that *streamed* carried, and its stop_reason.
 
-    The stop_reason is None if the message was interrupted.
+    The stop_reason of an interrupted message is None, unless it is a refusal.
 
     Raises:
         TypeError: The chunks are not events of a message.
@@ -78,7 +78,8 @@ def assemble_message(streamed: Streamed) -> tuple[list[Any], Any]:
 
     if is_complete:
         return list(blocks.values()), reason
-    return _interrupted_content(blocks, done), None
+    # A refusal counts even if the stream broke off after it was reported.
+    return _interrupted_content(blocks, done), reason if reason == "refusal" else None
 
 
 def _last_message(chunks: Sequence[Any]) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from tower_memory._fields import MISSING, field
 from tower_memory._history import History
 from tower_memory._items import as_chat
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import NO_LINKS, ItemLinks, run_item_links
+from tower_memory._tool_links import NO_LINKS, GetLinks, ItemLinks, run_item_links
 from tower_memory.dialects._builtins import to_builtins, to_class
 from tower_memory.dialects._chat_rules import (
     RULES,
@@ -35,7 +35,12 @@ from tower_memory.dialects._messages import (
     request_messages,
 )
 from tower_memory.dialects._protocol import Streamed
-from tower_memory.dialects._provider_rules import apply_rules, without_refused_exchanges
+from tower_memory.dialects._provider_rules import (
+    EMPTY_MESSAGE,
+    apply_rules,
+    first_answered,
+    without_refused_exchanges,
+)
 from tower_memory.dialects._repair import is_valid, repair
 from tower_memory.dialects._text import streamed_text
 
@@ -112,12 +117,13 @@ class ChatCompletions:
 
         # The session cache knows the length of the prefix that is already checked.
         known = history.known(_is_valid) if isinstance(history, History) else 0
-        conversation = [*history, *new]
-        if _is_valid(conversation[known:]):
+        past = _from_user(history, new, self.links)
+        conversation = [*past, *new]
+        if past is history and _is_valid(conversation[known:]):
             return replace_messages(request, "messages", [*instructions, *conversation])
 
         convert = _converter(messages)
-        stored = check_roles(as_chat(history), "history")
+        stored = check_roles(as_chat(past), "history")
         past = without_refused_exchanges(stored, new, self.links, is_refused)
         sendable = apply_rules(RULES, past, new, _RULES, time())
         conversation = repair(list(map(convert, sendable)), new, ChatRules(convert))
@@ -181,6 +187,19 @@ _RULES: Final = ChatRules()
 def _is_valid(messages: Sequence[Any]) -> bool:
     """Return True if *messages* can be sent as they are."""
     return is_valid(messages, _RULES)
+
+
+def _from_user(history: Sequence[Any], new: Sequence[Any], links: GetLinks) -> Sequence[Any]:
+    """Return *history*, with an empty message in place of the user's that a limit has cut off.
+
+    Mistral refuses a conversation that begins with the assistant, if *new* goes on with its call.
+    """
+    is_cut = isinstance(history, History) and history.is_cut
+    if not is_cut or not history or links(history[0]).starts_exchange:
+        return history
+    if first_answered(history, new, links) is None:
+        return history
+    return [{"role": "user", "content": EMPTY_MESSAGE}, *history]
 
 
 def _converter(messages: Sequence[Any]) -> Callable[[Any], Any]:

@@ -172,10 +172,14 @@ def _find_call(calls: list[dict[str, Any]], piece: dict[str, Any]) -> dict[str, 
 
 def _may_continue(call: dict[str, Any], piece: dict[str, Any]) -> bool:
     """Return True if *piece*, which has the index or the id of *call*, may continue *call*."""
-    name = _name(piece)
+    name, index = _name(piece), piece.get("index")
     if not _agree(call, piece, "type") or (name and _arguments(piece) and _is_whole(call)):
         return False
-    return _agree(call, piece, "id") or (_is_open(call) and name in ("", _name(call)))
+    if _agree(call, piece, "id") or (_is_open(call) and name in ("", _name(call))):
+        return True
+    # A server that makes a new id for each chunk has sent no arguments yet.
+    has_same_index = index is not None and call.get("index") == index
+    return not name and has_same_index and not _arguments(call)
 
 
 def _agree(part: dict[str, Any], piece: dict[str, Any], name: str) -> bool:

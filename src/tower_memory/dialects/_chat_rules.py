@@ -12,7 +12,7 @@ from typing import Any, Final, final
 
 from tower_memory._fields import field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
-from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, plain_links
+from tower_memory._tool_links import Call, ItemLinks, ToolName, is_plain, item_links, plain_links
 from tower_memory.dialects._provider_rules import (
     EMPTY_MESSAGE,
     UNNAMED_TOOL,
@@ -22,6 +22,7 @@ from tower_memory.dialects._provider_rules import (
     is_blank_part,
     is_json_object,
     mend_arguments,
+    passes_nothing,
 )
 from tower_memory.dialects._repair import INTERRUPTED, ProviderRules
 
@@ -29,6 +30,9 @@ _ADDED_FIELDS: Final = frozenset(
     {"annotations", "audio", "function_call", "name", "refusal", "tool_calls", "finish_reason"}
 )
 """Fields that servers and clients add with a zero value, such as an empty text."""
+
+_TEXT_FIELDS: Final = ("name", "refusal")
+"""Fields whose only refused zero value is an empty text."""
 
 _CONTENT_SUBSTITUTES: Final = ("tool_calls", "function_call", "audio")
 """Fields that a message of the assistant may have instead of content."""
@@ -65,17 +69,22 @@ class ChatRules(ProviderRules):
 
         role = field(item, "role")
         if role == "tool":
-            return item_links((), [field(item, "tool_call_id")])
-        calls = list_field(item, "tool_calls")
-        return item_links([field(call, "id") for call in calls], (), starts_exchange=role == "user")
+            names = (field(item, "tool_name"), field(item, "name"))
+            return item_links((), [_id_or_name(field(item, "tool_call_id"), *names)])
+        calls = [
+            _id_or_name(field(call, "id"), field(field(call, "function"), "name"))
+            for call in list_field(item, "tool_calls")
+        ]
+        return item_links(calls, (), starts_exchange=role == "user")
 
     def add_results(self, run: list[Any], calls: Sequence[Call], /) -> list[Any]:
         """See `ProviderRules.add_results`."""
-        return [*run, *(self.convert(_interrupted_result(run, call)) for call in calls)]
+        return [*run, *(self.convert(_interrupted_result(call)) for call in calls)]
 
     def is_clean(self, item: Any, /) -> bool:
         """See `ProviderRules.is_clean`."""
-        if type(item) is not dict or type(item.get("role")) is not str:
+        # A run item has a role and content as well, but also a type.
+        if type(item) is not dict or type(item.get("role")) is not str or "type" in item:
             return False
 
         content = item.get("content")
@@ -96,14 +105,19 @@ class ChatRules(ProviderRules):
         )
 
 
-def _interrupted_result(run: list[Any], call: Call) -> dict[str, Any]:
-    """Return a result for *call* of *run*; a call without an id is answered by its name."""
-    if call.id is not None:
-        return {"role": "tool", "tool_call_id": call.id, "content": INTERRUPTED}
-    made = list_field(run[call.position], "tool_calls")[call.number]
-    name = field(field(made, "function"), "name")
-    named = {"tool_name": name} if isinstance(name, str) else {}
-    return {"role": "tool", **named, "content": INTERRUPTED}
+def _id_or_name(call_id: Any, *names: Any) -> Any:
+    """Return *call_id*; if it is no id, return the first of *names* that is a name, or None."""
+    if isinstance(call_id, str) and call_id:
+        return call_id
+    return next((ToolName(name) for name in names if isinstance(name, str) and name), None)
+
+
+def _interrupted_result(call: Call) -> dict[str, Any]:
+    """Return a result for *call*; a call without an id is answered by its name."""
+    if call.id is None:
+        return {"role": "tool", "content": INTERRUPTED}
+    key = "tool_name" if isinstance(call.id, ToolName) else "tool_call_id"
+    return {"role": "tool", key: str(call.id), "content": INTERRUPTED}
 
 
 def _are_clean_calls(calls: Any) -> bool:
@@ -161,9 +175,11 @@ def without_zero_values(message: dict[str, Any], _place: Place) -> dict[str, Any
     Snowflake adds ``function_call: {"name": ""}``, ``audio: {"id": ""}`` and ``refusal: ""``,
     and refuses them later. OpenAI refuses an empty list of tool calls (openai/openai-node#1341).
     """
-    zeros = [name for name in _ADDED_FIELDS if name in message and _is_zero(message[name])]
-    if message.get("refusal", "") is None:  # OpenAI's own spelling of no refusal
-        zeros.remove("refusal")
+    zeros = [
+        name
+        for name in _ADDED_FIELDS.intersection(message)
+        if (message[name] == "" if name in _TEXT_FIELDS else _is_zero(message[name]))
+    ]
     return {key: value for key, value in message.items() if key not in zeros} if zeros else message
 
 
@@ -230,10 +246,7 @@ def _is_broken(call: Any) -> bool:
         return True
     arguments = function.get("arguments")
     return not (
-        arguments is None
-        or is_blank(arguments)
-        or isinstance(arguments, dict)
-        or is_json_object(arguments)
+        passes_nothing(arguments) or isinstance(arguments, dict) or is_json_object(arguments)
     )
 
 
@@ -277,12 +290,24 @@ def with_content(message: dict[str, Any], _place: Place) -> dict[str, Any]:
         return {**message, "content": content}
     if isinstance(refusal, str) and not is_blank(refusal):
         return {**message, "content": refusal, "refusal": None}
+    if message.get("images"):  # of Ollama's own API, which has no parts
+        return message
     if any(map(message.get, _CONTENT_SUBSTITUTES)):
         return {**message, "content": content or None}
     return {**message, "content": EMPTY_MESSAGE}
 
 
+def without_noted_reason(message: dict[str, Any], _place: Place) -> dict[str, Any]:
+    """Leave out the stored ``finish_reason``, which belongs to the choice and not to the message.
+
+    A message of a request has no such field
+    (https://platform.openai.com/docs/api-reference/chat/create).
+    """
+    return {key: value for key, value in message.items() if key != "finish_reason"}
+
+
 RULES: Final[tuple[Rule, ...]] = (
+    without_noted_reason,
     without_zero_values,
     with_audio_id,
     with_sendable_calls,

@@ -17,7 +17,13 @@ from tower_memory.dialects._gemini_parts import (
     to_item,
     to_object,
 )
-from tower_memory.dialects._gemini_rules import RULES, GeminiRules, as_content, from_user
+from tower_memory.dialects._gemini_rules import (
+    RULES,
+    GeminiRules,
+    as_content,
+    from_user,
+    with_users_before_calls,
+)
 from tower_memory.dialects._gemini_stream import (
     assemble_items,
     content_items,
@@ -93,10 +99,10 @@ class GeminiContents:
         new = request_contents(request)
         past = [as_content(item) for item in check_roles(history, "history")]
         conversation = [*past, *new]
-        starts_with_user = from_user(past[:1]) == past[:1]
+        starts_with_user = from_user(past[:1], ()) == past[:1]
         if not (starts_with_user and is_valid(conversation, _RULES)):
-            past = apply_rules(RULES, from_user(past), new, _RULES, now=0)
-            conversation = repair(past, new, _RULES)
+            past = apply_rules(RULES, from_user(past, new), new, _RULES, now=0)
+            conversation = with_users_before_calls(repair(past, new, _RULES))
         if not history:
             return request
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import dropwhile
 from typing import Any, Final, final
 
-from tower_memory.dialects._gemini_parts import read
+from tower_memory.dialects._gemini_parts import read, to_item
 from tower_memory.dialects.toolkit import (
     EMPTY_MESSAGE,
     INTERRUPTED,
@@ -17,7 +17,9 @@ from tower_memory.dialects.toolkit import (
     Place,
     ProviderRules,
     Rule,
+    ToolName,
     field,
+    first_answered,
     is_blank,
     is_plain,
     item_links,
@@ -51,8 +53,8 @@ class GeminiRules(ProviderRules):
         calls = (read(part, "function_call") for part in parts)
         results = (read(part, "function_response") for part in parts)
         return item_links(
-            [read(call, "id") for call in calls if call is not None],
-            [read(result, "id") for result in results if result is not None],
+            [_id_or_name(call) for call in calls if call is not None],
+            [_id_or_name(result) for result in results if result is not None],
             starts_exchange=field(item, "role") == "user",
         )
 
@@ -86,16 +88,28 @@ class GeminiRules(ProviderRules):
 
     def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:
         """See `ProviderRules.drop_results`."""
-        parts = list_field(item, "parts")
-        results = [index for index, part in enumerate(parts) if is_result(part)]
-        orphans = {results[index] for index in dropped}
-        rest = [part for index, part in enumerate(parts) if index not in orphans]
-        return {**item, "parts": rest} if rest else None
+        content = to_item(item)
+        results = list(filter(is_result, content["parts"]))
+        orphans = [results[index] for index in dropped]
+        rest = [part for part in content["parts"] if not any(part is each for each in orphans)]
+        return {**content, "parts": rest} if rest else None
+
+    def only_results(self, item: Any, kept: Collection[int], /) -> Any:
+        """See `ProviderRules.only_results`."""
+        content = to_item(item)
+        results = list(filter(is_result, content["parts"]))
+        return {**content, "parts": [results[index] for index in kept]}
 
     def is_clean(self, item: Any, /) -> bool:
         """See `ProviderRules.is_clean`."""
         parts = list_field(item, "parts")
         return bool(parts) and all(map(_is_clean_part, parts))
+
+
+def _id_or_name(value: Any) -> Any:
+    """Return the id of a call or a result; without an id, the name of its function."""
+    name = read(value, "name")
+    return read(value, "id") or (ToolName(name) if isinstance(name, str) and name else None)
 
 
 def _in_call_order(calls: Sequence[Any], results: Sequence[Any]) -> list[Any]:
@@ -151,13 +165,36 @@ def as_content(item: Any) -> Any:
     return {"role": role, "parts": [{"text": item["content"]}]}
 
 
-def from_user(history: Sequence[Any]) -> list[Any]:
+def from_user(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
     """Return *history* from its first content of the user.
 
     The API refuses a first content of the model (NousResearch/hermes-agent#55427), and function
-    calls that do not follow a content of the user (google-gemini/gemini-cli#11814).
+    calls that do not follow a content of the user (google-gemini/gemini-cli#11814). If a limit has
+    cut that content off, and *new* answers a call after it, an empty content takes its place.
     """
-    return list(dropwhile(_has_no_user_content, history))
+    past = list(dropwhile(_has_no_user_content, history))
+    first = first_answered(history, new, _LINKS)
+    if first is not None and first < len(history) - len(past):
+        return [_EMPTY_CONTENT, *history[first:]]
+    return past
+
+
+def with_users_before_calls(conversation: Sequence[Any]) -> list[Any]:
+    """Put an empty content of the user between a content of the model and one with calls.
+
+    The API refuses function calls that do not follow a content of the user
+    (google-gemini/gemini-cli#11814). Repair leaves such a place if it moves a late result.
+    """
+    contents: list[Any] = []
+    for content in conversation:
+        last_role = field(contents[-1], "role") if contents else "user"
+        if last_role == "model" and _LINKS(content).calls:
+            contents.append(_EMPTY_CONTENT)
+        contents.append(content)
+    return contents
+
+
+_EMPTY_CONTENT: Final = {"role": "user", "parts": [{"text": EMPTY_MESSAGE}]}
 
 
 def _has_no_user_content(content: Any) -> bool:
@@ -235,3 +272,5 @@ def with_parts(content: Any, _place: Place) -> Any | None:
 
 RULES: Final[tuple[Rule, ...]] = (with_sendable_calls, without_empty_parts, with_parts)
 """The rules for one content, in the order in which they are applied."""
+
+_LINKS: Final = GeminiRules().links

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from tower_memory._tool_links import GetLinks, pair_calls
+from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._repair import ProviderRules
 from tower_memory.dialects._text import INVALID_JSON, decode_object
 
@@ -104,6 +105,7 @@ def apply_rules(
         item = stored
         if position in unclean:
             numbers = [call.number for call in unanswered.get(position, ())]
+            item = item if isinstance(item, dict) else to_builtins(item)
             item = _apply(table, item, Place(numbers, now))
         if item is not None:
             sendable.append(item)
@@ -116,6 +118,24 @@ def _apply(table: Sequence[Rule], item: Any, place: Place) -> Any | None:
         if item is None:
             return None
     return item
+
+
+def first_answered(history: Sequence[Any], new: Sequence[Any], links: GetLinks) -> int | None:
+    """Return the position of the first item of *history* with a call that *new* answers, or None.
+
+    A limit may cut off the user's message before that item. Some providers must then get another
+    message of the user in its place.
+    """
+    callers = pair_calls([*history, *new], links).callers
+    return min(
+        (
+            call.position
+            for position, answered in callers.items()
+            for call in answered
+            if position >= len(history) and call and call.position < len(history)
+        ),
+        default=None,
+    )
 
 
 def without_refused_exchanges(
@@ -136,17 +156,28 @@ def without_refused_exchanges(
     if not any(map(is_refused, history)):
         return history
 
-    items: list[Any] = []
-    start = 0
-    for item in history:
-        if links(item).starts_exchange:
-            start = len(items)
-        items.append(item)
+    exchanges = _exchanges(history, links)
+    goes_on = not new or bool(links(new[0]).results)
+    last = exchanges[-1]
+    return [
+        item
+        for exchange in exchanges
+        if (goes_on and exchange is last) or not any(map(is_refused, exchange))
+        for item in exchange
+    ]
 
-        is_continued = item is history[-1] and bool(new) and not links(new[0]).starts_exchange
-        if is_refused(item) and not is_continued:
-            del items[start:]
-    return items
+
+def _exchanges(history: Sequence[Any], links: GetLinks) -> list[list[Any]]:
+    """Return *history* in exchanges; consecutive messages of the user start one together."""
+    exchanges: list[list[Any]] = [[]]
+    was_start = False
+    for item in history:
+        is_start = links(item).starts_exchange
+        if is_start and not was_start:
+            exchanges.append([])
+        exchanges[-1].append(item)
+        was_start = is_start
+    return exchanges
 
 
 # Helpers for the rules of several providers
@@ -181,6 +212,11 @@ def is_json_object(arguments: object) -> bool:
     return isinstance(arguments, str) and decode_object(arguments) is not None
 
 
+def passes_nothing(arguments: object) -> bool:
+    """Return True if *arguments* are None, blank text or the text ``null``."""
+    return arguments is None or is_blank(arguments) or arguments == "null"
+
+
 def mend_arguments(arguments: object) -> str:
     r"""Return *arguments* as a string with a JSON object, for a call that a result answers.
 
@@ -195,7 +231,7 @@ def mend_arguments(arguments: object) -> str:
     >>> mend_arguments("")
     '{}'
     """
-    if arguments is None or is_blank(arguments):
+    if passes_nothing(arguments):
         return "{}"
     if isinstance(arguments, dict):
         return msgspec.json.encode(arguments).decode()

@@ -24,6 +24,7 @@ from tower_memory.dialects._pydantic_ai_rules import (
     RULES,
     PydanticAIRules,
     adapter_of,
+    as_message,
     dump,
     is_cut_off,
     is_item,
@@ -79,15 +80,16 @@ class PydanticAI:
         """See `Dialect.with_history`."""
         messages = _messages(request)
         new = _without_system_prompts(messages)
-        conversation = [*history, *new]
+        stored = [as_message(item) for item in history]
+        conversation = [*stored, *new]
         if not is_valid(conversation, _RULES):
-            past = without_refused_exchanges(history, new, self.links, is_refused)
+            past = without_refused_exchanges(stored, new, self.links, is_refused)
             past = apply_rules(RULES, past, new, _RULES, now=0)
             conversation = with_missing_replies(repair(past, new, _RULES))
 
         adapter = adapter_of(messages[0])
         items = [item for item in conversation if is_item(item)]
-        validated = iter(adapter.validate_python(items))
+        validated = iter(_validate(adapter, items))
         conversation = [next(validated) if is_item(item) else item for item in conversation]
         return replace_messages(request, "messages", [*_system_prompts(messages), *conversation])
 
@@ -113,6 +115,21 @@ class PydanticAI:
 
 
 _RULES: Final = PydanticAIRules()
+
+
+def _validate(adapter: Any, items: list[Any]) -> list[Any]:
+    """Return *items* as message objects.
+
+    Raises:
+        TypeError: An item is no message of pydantic-ai.
+    """
+    try:
+        messages: list[Any] = adapter.validate_python(items)
+    except ValueError as error:  # its text shows the item
+        places = sorted({each["loc"][0] for each in getattr(error, "errors", list)()})
+        msg = f"history must consist of pydantic-ai messages; others are at the places {places}"
+        raise TypeError(msg) from None
+    return messages
 
 
 def _messages(request: Any) -> Sequence[Any]:

@@ -18,6 +18,7 @@ from tower_memory.dialects._provider_rules import (
     is_blank,
     is_json_object,
     mend_arguments,
+    passes_nothing,
 )
 from tower_memory.dialects._repair import INTERRUPTED, ProviderRules
 
@@ -78,11 +79,17 @@ class PydanticAIRules(ProviderRules):
 
     def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:
         """See `ProviderRules.drop_results`."""
-        parts = list_field(item, "parts")
-        results = [index for index, part in enumerate(parts) if _is_result(part)]
-        orphans = {results[index] for index in dropped}
-        rest = [part for index, part in enumerate(parts) if index not in orphans]
-        return {**item, "parts": rest} if rest else None
+        stored = item if is_item(item) else dump([item])[0]
+        results = [part for part in stored["parts"] if _is_result(part)]
+        orphans = [results[index] for index in dropped]
+        rest = [part for part in stored["parts"] if not any(part is each for each in orphans)]
+        return {**stored, "parts": rest} if rest else None
+
+    def only_results(self, item: Any, kept: Collection[int], /) -> Any:
+        """See `ProviderRules.only_results`."""
+        stored = item if is_item(item) else dump([item])[0]
+        results = [part for part in stored["parts"] if _is_result(part)]
+        return {**stored, "parts": [results[index] for index in kept]}
 
     def is_clean(self, item: Any, /) -> bool:
         """See `ProviderRules.is_clean`."""
@@ -147,6 +154,15 @@ def is_item(item: Any) -> bool:
 # Rules for the whole conversation
 
 
+def as_message(item: Any) -> Any:
+    """Return a plain message, which a window may add, as a message of pydantic-ai."""
+    if not is_plain(item):
+        return item
+    if item["role"] == "assistant":
+        return {"kind": "response", "parts": [{"part_kind": "text", "content": item["content"]}]}
+    return {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": item["content"]}]}
+
+
 def is_refused(message: Any) -> bool:
     """Return True if *message* is a response that the provider refused or filtered."""
     return bool(field(message, "finish_reason") == "content_filter")
@@ -201,7 +217,7 @@ def _is_broken(call: Any) -> bool:
 def is_cut_off(part: Any) -> bool:
     """Return True if *part* is a tool call whose arguments are text, but no JSON object."""
     arguments = field(part, "args")
-    has_arguments = isinstance(arguments, str) and not is_blank(arguments)
+    has_arguments = isinstance(arguments, str) and not passes_nothing(arguments)
     return has_arguments and not is_json_object(arguments)
 
 

@@ -25,6 +25,7 @@ from tower_memory._tool_links import (
     ItemLinks,
     OpenCalls,
     Pairing,
+    pair_calls,
     pair_links,
     plain_links,
 )
@@ -75,6 +76,14 @@ class ProviderRules(Protocol):
         that consist of one result.
         """
         return None
+
+    def only_results(self, item: Any, kept: Collection[int], /) -> Any:  # noqa: ARG002
+        """Return *item* with its results at the indexes *kept* and nothing else.
+
+        Repair needs it only with `results_together`, for an item that answers calls of several
+        items. The default is for items that consist of one result.
+        """
+        return item
 
     def separates(self, links: ItemLinks, /) -> bool:
         """Return True if the provider refuses an item with *links* between a call and its result.
@@ -202,6 +211,8 @@ def repair(history: Sequence[Any], new: Sequence[Any], rules: ProviderRules) -> 
     Raises:
         ValueError: *new* has a result of a tool call that does not exist or is answered already.
     """
+    if rules.results_together:
+        history, new = _split_by_caller(history, new, rules)
     items = [*history, *new]
     links = [rules.links(item) for item in items]
     pairing = pair_links(links)
@@ -209,6 +220,32 @@ def repair(history: Sequence[Any], new: Sequence[Any], rules: ProviderRules) -> 
 
     segments = _place(items, links, len(history), pairing, rules)
     return [item for segment in segments for item in _emit(segment, rules)]
+
+
+def _split_by_caller(
+    history: Sequence[Any], new: Sequence[Any], rules: ProviderRules
+) -> tuple[list[Any], list[Any]]:
+    """Split each item that answers calls of several items, so that each part answers one of them.
+
+    The last part keeps the rest of the item.
+    """
+    items = [*history, *new]
+    callers = pair_calls(items, rules.links).callers
+    parts: tuple[list[Any], list[Any]] = ([], [])
+
+    for position, item in enumerate(items):
+        own = parts[position >= len(history)]
+        answered = [call.position if call else None for call in callers.get(position, ())]
+        places = sorted({each for each in answered if each is not None})
+        last = places[-1] if places else None
+
+        for place in places[:-1]:
+            kept = [index for index, each in enumerate(answered) if each == place]
+            own.append(rules.only_results(item, kept))
+        split_off = [index for index, each in enumerate(answered) if each not in (last, None)]
+        own.append(rules.drop_results(item, split_off) if split_off else item)
+
+    return parts
 
 
 def _check_new_results(links: Sequence[ItemLinks], history: int, pairing: Pairing) -> None:

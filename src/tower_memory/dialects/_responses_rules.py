@@ -20,6 +20,7 @@ from tower_memory.dialects._provider_rules import (
     is_blank_part,
     is_json_object,
     mend_arguments,
+    passes_nothing,
 )
 from tower_memory.dialects._repair import ProviderRules
 from tower_memory.dialects._responses_calls import (
@@ -213,41 +214,38 @@ def _unsendable_calls(history: Sequence[Any], links: Sequence[ItemLinks]) -> set
     a screenshot, and calls that the server has executed: a message of the same reply follows them.
     xAI reports its own tools so (vercel/ai#10607).
     """
+    followed = _followed_by_reply(history, links)
     return {
         position
         for position, _, _ in pair_links(links).unanswered
-        if position < len(history) and _is_unsendable(history, links, position)
+        if position < len(history)
+        and not is_async(history[position])
+        and (position in followed or _is_unsendable(history[position]))
     }
 
 
-def _is_unsendable(history: Sequence[Any], links: Sequence[ItemLinks], position: int) -> bool:
-    call = history[position]
-    if is_async(call):
-        return False
+def _is_unsendable(call: Any) -> bool:
 
     kind = field(call, "type")
     is_broken = kind in ("function_call", "custom_tool_call") and not (
-        _has_clean_call(call) or is_blank(field(call, "arguments"))
+        _has_clean_call(call) or (field(call, "name") and passes_nothing(field(call, "arguments")))
     )
     was_cut = field(call, "status") == "incomplete"
-    return (
-        kind not in INTERRUPTED_FIELDS
-        or is_broken
-        or was_cut
-        or _is_followed_by_reply(history, links, position)
-    )
+    return kind not in INTERRUPTED_FIELDS or is_broken or was_cut
 
 
-def _is_followed_by_reply(
-    history: Sequence[Any], links: Sequence[ItemLinks], position: int
-) -> bool:
-    """Return True if a message of the assistant follows the call, and no input lies between."""
-    for later in range(position + 1, len(history)):
-        if field(history[later], "role") == "assistant":
-            return True
-        if _is_input(links[later]):
-            return False
-    return False
+def _followed_by_reply(history: Sequence[Any], links: Sequence[ItemLinks]) -> set[int]:
+    """Return the positions that a message of the assistant follows before the next input."""
+    positions: set[int] = set()
+    is_followed = False
+    for position in range(len(history) - 1, -1, -1):
+        if is_followed:
+            positions.add(position)
+        if _is_input(links[position]):
+            is_followed = False
+        elif field(history[position], "role") == "assistant":
+            is_followed = True
+    return positions
 
 
 # Rules for one item

@@ -87,7 +87,7 @@ interrupted:
 from tower_memory._fields import MISSING, field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, plain_links
+from tower_memory._tool_links import Call, ItemLinks, ToolName, is_plain, item_links, plain_links
 from tower_memory.dialects._builtins import to_builtins, to_class
 from tower_memory.dialects._messages import (
     check_chat_messages,
@@ -107,6 +107,7 @@ from tower_memory.dialects._provider_rules import (
     Place,
     Rule,
     apply_rules,
+    first_answered,
     is_blank,
     is_json_object,
     mend_arguments,
@@ -126,12 +127,14 @@ __all__ = (
     "ProviderRules",
     "Rule",
     "Streamed",
+    "ToolName",
     "apply_rules",
     "check_chat_messages",
     "check_list",
     "check_roles",
     "describe_shape",
     "field",
+    "first_answered",
     "is_blank",
     "is_instruction",
     "is_json",
