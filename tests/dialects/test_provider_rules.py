@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,15 @@ from tower_memory.dialects import (
     Streamed,
 )
 from tower_memory.dialects.toolkit import EMPTY_MESSAGE, INTERRUPTED_REPLY, UNNAMED_TOOL
+
+
+@dataclass
+class Said:
+    """A message object."""
+
+    role: str
+    content: Any
+
 
 QUOTED = '{"INVALID_JSON":"{\\"at\\": \\"Ro"}'
 HALF = '{"at": "Ro'
@@ -652,3 +663,41 @@ def test_an_empty_content_takes_the_place_of_a_question_of_gemini_that_a_limit_c
     given = GeminiContents().with_history([content("user", returned("f"))], history)
     assert given[0] == content("user", {"text": EMPTY_MESSAGE})
     assert len(given) == 3
+
+
+# Rare shapes
+
+
+def test_a_chat_call_with_neither_id_nor_function_gets_a_result_that_names_none():
+    """It is the only call that waits, so its result needs no name."""
+    custom = {"type": "custom", "custom": {"name": "f", "input": "a"}}
+    messages = sent(ChatCompletions(), [user("a"), with_calls(custom)], [user("b")])
+    added = {"role": "tool", "content": "(interrupted: this call has no result)"}
+    assert messages == [user("a"), with_calls(custom), added, assistant(INTERRUPTED_REPLY)]
+
+
+def test_a_chat_reply_that_contains_itself_is_left_for_the_store_to_refuse():
+    """It is not changed in place."""
+    said = Said("assistant", [])
+    said.content.append(said)
+    (stored,) = ChatCompletions().reply_items([user("a")], said)
+    assert stored is said
+
+
+def test_a_message_object_in_a_history_of_responses_is_sent_as_a_mapping():
+    """A window may return objects."""
+    assert sent(OpenAIResponses(), [Message("user", "a")], [user("b")], "input") == [user("a")]
+
+
+def test_reasoning_that_the_request_goes_on_with_stays():
+    """The item that it led to is sent along by the program."""
+    new = [function(), item("function_call_output", call_id="1", output="done")]
+    given = sent(OpenAIResponses(), [user("a"), message(""), THOUGHT], new, "input")
+    assert given == [user("a"), THOUGHT]
+
+
+def test_a_request_of_pydantic_ai_with_only_a_system_prompt_has_no_items():
+    """Instructions are not stored."""
+    from pydantic_ai.messages import ModelRequest, SystemPromptPart
+
+    assert PydanticAI().new_items([ModelRequest([SystemPromptPart("Be brief.")])]) == []

@@ -37,6 +37,7 @@ def test_the_default_rules_want_each_result_directly_after_its_call():
     assert toolkit.repair(late, [], rules) == TALK
     assert toolkit.repair([*TALK[:2], TALK[3]], [], rules) == TALK
     assert toolkit.repair([TALK[2], *TALK], [], rules) == TALK
+    assert rules.only_results(TALK[2], [0]) == TALK[2]
 
 
 def test_rules_of_a_table_are_applied_until_one_leaves_the_item_out():

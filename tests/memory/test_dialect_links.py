@@ -144,3 +144,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 )
 def test_an_item_has_the_same_links_without_a_dialect(item: Any, links):
     assert links_of(None)(item) == links
+
+
+async def test_a_request_may_repeat_the_last_reply_in_any_shape():
+    service = ScriptedService("C")
+    await (await acme_over())(service)([["say", "B"], ["ask", "c"]])
+    assert service.requests == [[*TALK, ["ask", "c"]]]

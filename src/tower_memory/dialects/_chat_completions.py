@@ -181,7 +181,11 @@ class ChatCompletions:
         return replace_messages(request, "messages", [*instructions, *newest])
 
 
-_RULES: Final = ChatRules()
+def _unchanged(message: Any) -> Any:
+    return message
+
+
+_RULES: Final = ChatRules(_unchanged)
 
 
 def _is_valid(messages: Sequence[Any]) -> bool:
@@ -211,10 +215,6 @@ def _converter(messages: Sequence[Any]) -> Callable[[Any], Any]:
     if len(kinds) == 1 and not issubclass(kind := kinds.pop(), Mapping):
         return partial(to_class, kind=kind)
     return _unchanged
-
-
-def _unchanged(message: Any) -> Any:
-    return message
 
 
 def _items(messages: Iterable[Any]) -> Iterator[Any]:

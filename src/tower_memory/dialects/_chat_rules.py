@@ -47,10 +47,6 @@ _EXPIRY_MARGIN: Final = 60
 # Links and repair
 
 
-def _unchanged(message: Any) -> Any:
-    return message
-
-
 @final
 @dataclass(frozen=True, slots=True)
 class ChatRules(ProviderRules):
@@ -60,7 +56,7 @@ class ChatRules(ProviderRules):
         convert: Converts an added tool result to the class of the request's messages.
     """
 
-    convert: Callable[[Any], Any] = _unchanged
+    convert: Callable[[Any], Any]
 
     def links(self, item: Any, /) -> ItemLinks:
         """See `ProviderRules.links`."""
