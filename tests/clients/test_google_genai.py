@@ -17,6 +17,7 @@ from helpers.layers import memory_over
 from helpers.messages import INTERRUPTED_CALL
 from helpers.provider_replies import CLIENT_WARNINGS
 from helpers.streams import read_if_streamed
+from helpers.validators import check_gemini
 from tower_memory.bridges import AsyncioLayer
 from tower_memory.dialects import GeminiContents
 
@@ -95,7 +96,8 @@ async def gemini(server, store, *, streamed):
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("form", [dict, types.Content.model_validate], ids=["mappings", "objects"])
 async def test_replies_are_sent_back_as_they_came(server, store, streamed, form):
-    """Calls without ids, thought signatures and inline data, as mappings and as objects."""
+    """Calls without ids, signatures and inline data, with a server that refuses as the API does."""
+    server.check = lambda body: check_gemini(body["contents"])
     pieces = PIECES if streamed else [PARTS]
     server.replies.extend([replied(pieces, streamed=streamed)] * 3)
     config = {"system_instruction": "Be brief."}
