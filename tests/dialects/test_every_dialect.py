@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -225,6 +225,15 @@ def check_gemini(contents):
     assert not waiting
 
 
+GEMINI = Language(
+    GeminiContents(),
+    lambda text: {"role": "user", "parts": [{"text": text}]},
+    lambda text: model_content({"text": text, "thoughtSignature": "YQ=="}),
+    gemini_calls,
+    gemini_results,
+    check_gemini,
+)
+
 LANGUAGES = {
     "chat completions": Language(
         ChatCompletions(),
@@ -250,23 +259,8 @@ LANGUAGES = {
         block_of_results,
         check_anthropic,
     ),
-    "gemini": Language(
-        GeminiContents(),
-        lambda text: {"role": "user", "parts": [{"text": text}]},
-        lambda text: model_content({"text": text, "thoughtSignature": "YQ=="}),
-        gemini_calls,
-        gemini_results,
-        check_gemini,
-    ),
-    "gemini, objects": Language(
-        GeminiContents(),
-        lambda text: {"role": "user", "parts": [{"text": text}]},
-        lambda text: model_content({"text": text, "thoughtSignature": "YQ=="}),
-        gemini_calls,
-        gemini_results,
-        check_gemini,
-        as_objects,
-    ),
+    "gemini": GEMINI,
+    "gemini, objects": replace(GEMINI, spoken=as_objects),
     "pydantic-ai": Language(
         PydanticAI(),
         lambda text: request({"part_kind": "user-prompt", "content": text, "timestamp": NOW})[0],

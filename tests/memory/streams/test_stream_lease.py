@@ -18,12 +18,9 @@ from tower_memory import InMemorySessionStore, SessionConflict, SessionError
 from tower_memory.testing import ScriptedService
 
 
-@pytest.mark.parametrize("started", ["before", "after"])
-async def test_a_stream_leases_its_session_until_any_task_reads_its_end(store, started):
-    stream = await memory_over(store)(stream_last)([user("a")])
+async def assert_a_turn_waits_for(stream, store):
+    """Fail unless the next turn of the session begins after another task has read *stream*."""
     model = ScriptedService("done")
-    if started == "after":
-        assert await anext(stream) == "r"
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(memory_over(store)(model), [user("b")])
         await until(count_waiters)
@@ -31,6 +28,14 @@ async def test_a_stream_leases_its_session_until_any_task_reads_its_end(store, s
         assert model.requests == []
         tasks.start_soon(read_all, stream)
     assert model.requests == [[user("a"), assistant("re: a"), user("b")]]
+
+
+@pytest.mark.parametrize("started", ["before", "after"])
+async def test_a_stream_leases_its_session_until_any_task_reads_its_end(store, started):
+    stream = await memory_over(store)(stream_last)([user("a")])
+    if started == "after":
+        assert await anext(stream) == "r"
+    await assert_a_turn_waits_for(stream, store)
 
 
 async def test_a_task_that_gave_its_stream_away_waits_for_it_like_any_other(store):
@@ -164,15 +169,8 @@ async def receive(service, messages):
 
 
 async def test_a_turn_waits_for_a_stream_that_was_received_from_a_finished_task(store):
-    model = ScriptedService("done")
     stream = await receive(memory_over(store)(stream_last), [user("a")])
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(memory_over(store)(model), [user("b")])
-        await until(count_waiters)
-        await anyio.wait_all_tasks_blocked()
-        assert model.requests == []
-        tasks.start_soon(read_all, stream)
-    assert model.requests == [[user("a"), assistant("re: a"), user("b")]]
+    await assert_a_turn_waits_for(stream, store)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
