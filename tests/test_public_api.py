@@ -57,7 +57,7 @@ def test_the_public_names_are_exactly_these():
     }
     assert set(toolkit.__all__) == {
         *("EMPTY_MESSAGE", "INTERRUPTED", "INTERRUPTED_REPLY", "MISSING", "UNNAMED_TOOL"),
-        *("ToolName", "first_answered"),
+        *("ToolName", "starting_with_user", "id_or_name", "partition_results"),
         *("Call", "ItemLinks", "Place", "ProviderRules", "Rule", "Streamed", "apply_rules"),
         *(
             "check_chat_messages",

@@ -175,7 +175,7 @@ def without_repeated(
         How many items of *history* are repeated, and the items of *new* without them.
     """
     first = links(new[0]) if history and new else None
-    if first is None or first.results or first.starts_exchange:
+    if first is None or first.is_input:
         return 0, new
 
     end = next((place for place, item in enumerate(new) if links(item).starts_exchange), len(new))

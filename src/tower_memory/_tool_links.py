@@ -53,6 +53,11 @@ class ItemLinks(NamedTuple):
     results: Sequence[str | None] = ()
     starts_exchange: bool = False
 
+    @property
+    def is_input(self) -> bool:
+        """Whether the item is no output of the model: a message of the user or a tool result."""
+        return bool(self.results) or self.starts_exchange
+
 
 GetLinks: TypeAlias = Callable[[Any], ItemLinks]
 """Function that returns the links of an item."""
@@ -110,6 +115,18 @@ def item_links(
     """
     answered = _ids(results)
     return ItemLinks(_ids(calls), answered, starts_exchange and not answered)
+
+
+def id_or_name(call_id: Any, *names: Any) -> str | None:
+    """Return *call_id*; if it is no id, return the first of *names* that is a name, or None.
+
+    >>> from tower_memory.dialects.toolkit import id_or_name
+    >>> id_or_name("call_1", "weather"), id_or_name("", "weather"), id_or_name(None)
+    ('call_1', 'weather', None)
+    """
+    if isinstance(call_id, str) and call_id:
+        return call_id
+    return next((ToolName(name) for name in names if isinstance(name, str) and name), None)
 
 
 def run_item_links(item: Any) -> ItemLinks:
@@ -223,3 +240,21 @@ def pair_links(all_links: Iterable[ItemLinks]) -> Pairing:
             open_calls.add(position, calls)
 
     return Pairing(callers, list(open_calls))
+
+
+def answered_positions(history: Sequence[Any], new: Sequence[Any], links: GetLinks) -> set[int]:
+    """Return the positions of the items of *history* with a call that *new* answers."""
+    callers = pair_calls([*history, *new], links).callers
+    return {
+        call.position
+        for position, answered in callers.items()
+        if position >= len(history)
+        for call in answered
+        if call and call.position < len(history)
+    }
+
+
+def last_exchange_start(items: Sequence[Any], links: GetLinks) -> int:
+    """Return the position of the last item that starts an exchange; 0 if there is none."""
+    places = range(len(items) - 1, -1, -1)
+    return next((place for place in places if links(items[place]).starts_exchange), 0)

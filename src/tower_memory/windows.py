@@ -60,7 +60,7 @@ from typing import Any, Protocol, final, runtime_checkable
 from tower_memory._arguments import check_int, shown
 from tower_memory._history import History
 from tower_memory._token_estimate import estimated_tokens
-from tower_memory._tool_links import GetLinks, OpenCalls, pair_calls
+from tower_memory._tool_links import GetLinks, OpenCalls, last_exchange_start, pair_calls
 from tower_memory.dialects._known_links import known_links
 
 __all__ = (
@@ -267,8 +267,7 @@ def _exchange_starts(history: Sequence[Any]) -> list[int]:
 def _last_exchange_is_open(history: Sequence[Any]) -> bool:
     """Return True if the last exchange is open: one of its tool calls has no result."""
     links = _links_of(history)
-    starts = (position for position, item in enumerate(history) if links(item).starts_exchange)
-    last = max(starts, default=0)
+    last = last_exchange_start(history, links)
     return any(call.position >= last for call in pair_calls(history, links).unanswered)
 
 

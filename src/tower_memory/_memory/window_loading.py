@@ -22,7 +22,7 @@ from tower_memory._calls import name_of
 from tower_memory._history import History, TurnInfo
 from tower_memory._service import Service
 from tower_memory._session_services import load_with_limit
-from tower_memory._tool_links import GetLinks, ItemLinks, pair_calls
+from tower_memory._tool_links import GetLinks, answered_positions, pair_calls
 from tower_memory.windows import BoundedWindow, Window
 
 
@@ -68,14 +68,7 @@ def from_start(history: History[Any], new: Sequence[Any], links: GetLinks) -> Hi
     if not history.is_cut or not history or links(history[0]).starts_exchange:
         return history
 
-    callers = pair_calls([*history, *new], links).callers
-    answered = {
-        caller.position
-        for position, found in callers.items()
-        if position >= len(history)
-        for caller in found
-        if caller
-    }
+    answered = answered_positions(history, new, links)
     starts = (
         position
         for position, item in enumerate(history)
@@ -84,36 +77,27 @@ def from_start(history: History[Any], new: Sequence[Any], links: GetLinks) -> Hi
     start = next(starts, len(history))
     # Reasoning and text before an answered call belong to the same reply.
     if start in answered:
-        while start > 0 and _is_output(links(history[start - 1])):
+        while start > 0 and not links(history[start - 1]).is_input:
             start -= 1
 
-    return History(
-        history[start:],
-        revision=history.revision,
-        turns=[
-            TurnInfo(turn.turn_id, turn.position - start)
-            for turn in history.turns
-            if turn.position >= start
-        ],
-        is_cut=True,
-        links=history.links,
-    )
-
-
-def _is_output(links: ItemLinks) -> bool:
-    """Return True if an item with *links* is neither a tool result nor a message of the user."""
-    return not links.results and not links.starts_exchange
+    return _part(history, start, len(history))
 
 
 def without_last(history: History[Any], count: int) -> History[Any]:
     """Return *history* without its last *count* items, which the request repeats."""
-    if count == 0:
-        return history
-    end = len(history) - count
+    return history if count == 0 else _part(history, 0, len(history) - count)
+
+
+def _part(history: History[Any], start: int, end: int) -> History[Any]:
+    """Return the items of *history* from *start* to *end*, as a history of the same session."""
     return History(
-        history[:end],
+        history[start:end],
         revision=history.revision,
-        turns=[turn for turn in history.turns if turn.position < end],
+        turns=[
+            TurnInfo(turn.turn_id, turn.position - start)
+            for turn in history.turns
+            if start <= turn.position < end
+        ],
         is_cut=history.is_cut,
         links=history.links,
     )

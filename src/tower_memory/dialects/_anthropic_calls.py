@@ -46,12 +46,10 @@ def with_paired_server_tools(history: Sequence[Any], new: Sequence[Any]) -> list
     *new* is empty or has only results of other tools
     (https://platform.claude.com/docs/build-with-claude/handling-stop-reasons, ``pause_turn``).
     """
-    may_wait = all(map(has_no_user_content, new))
-    unpaired = {
-        (number, index)
-        for number, index in _unpaired_server_blocks(history)
-        if not (may_wait and number == len(history) - 1 and _is_server_call(history[-1], index))
-    }
+    unpaired = _unpaired_server_blocks(history)
+    if history and all(map(has_no_user_content, new)):
+        last = enumerate(list_field(history[-1], "content"))
+        unpaired -= {(len(history) - 1, index) for index, block in last if _is_server_call(block)}
 
     messages: list[Any] = []
     for number, message in enumerate(history):
@@ -76,7 +74,7 @@ def _unpaired_server_blocks(history: Sequence[Any]) -> set[tuple[int, int]]:
         if links_of_message(message).starts_exchange:
             open_calls.clear()
         for index, block in enumerate(list_field(message, "content")):
-            if _is_server_call(message, index):
+            if _is_server_call(block):
                 open_calls[field(block, "id")] = (number, index)
                 unpaired.add((number, index))
             elif str(field(block, "type")).endswith("_tool_result"):
@@ -86,6 +84,6 @@ def _unpaired_server_blocks(history: Sequence[Any]) -> set[tuple[int, int]]:
     return unpaired
 
 
-def _is_server_call(message: Any, index: int) -> bool:
-    """Return True if the block of *message* at *index* is a call that the provider runs itself."""
-    return str(field(list_field(message, "content")[index], "type")).endswith("_tool_use")
+def _is_server_call(block: Any) -> bool:
+    """Return True if *block* is a call that the provider runs itself."""
+    return str(field(block, "type")).endswith("_tool_use")

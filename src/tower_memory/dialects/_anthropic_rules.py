@@ -7,11 +7,10 @@ A stored message of the assistant has a ``stop_reason`` if the reply did not end
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from itertools import dropwhile
 from typing import Any, Final, final
 
 from tower_memory._fields import field, list_field
-from tower_memory._tool_links import Call, ItemLinks
+from tower_memory._tool_links import Call, ItemLinks, last_exchange_start
 from tower_memory.dialects._anthropic_calls import (
     has_no_user_content,
     is_call,
@@ -19,15 +18,15 @@ from tower_memory.dialects._anthropic_calls import (
     links_of_message,
 )
 from tower_memory.dialects._builtins import to_builtins
-from tower_memory.dialects._messages import partition
+from tower_memory.dialects._messages import partition, partition_results
 from tower_memory.dialects._provider_rules import (
     EMPTY_MESSAGE,
     UNNAMED_TOOL,
     Place,
     Rule,
-    first_answered,
     is_blank,
     is_blank_part,
+    starting_with_user,
 )
 from tower_memory.dialects._repair import INTERRUPTED, ProviderRules
 from tower_memory.dialects._text import INVALID_JSON
@@ -80,16 +79,14 @@ class AnthropicRules(ProviderRules):
     def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:
         """See `ProviderRules.drop_results`."""
         message = to_builtins(item)
-        results = list(filter(is_result, message["content"]))
-        orphans = [results[index] for index in dropped]
-        rest = [block for block in message["content"] if not any(block is each for each in orphans)]
+        _, rest = partition_results(message["content"], is_result, dropped)
         return {**message, "content": rest} if rest else None
 
     def only_results(self, item: Any, kept: Collection[int], /) -> Any:
         """See `ProviderRules.only_results`."""
         message = to_builtins(item)
-        results = list(filter(is_result, message["content"]))
-        return {**message, "content": [results[index] for index in kept]}
+        results, _ = partition_results(message["content"], is_result, kept)
+        return {**message, "content": results}
 
     def is_clean(self, item: Any, /) -> bool:
         """See `ProviderRules.is_clean`."""
@@ -150,11 +147,8 @@ def from_user(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
         else message
         for number, message in enumerate(history)
     ]
-    past = list(dropwhile(has_no_user_content, messages))
-    first = first_answered(messages, new, links_of_message)
-    if first is not None and first < len(messages) - len(past):
-        return [{"role": "user", "content": EMPTY_MESSAGE}, *messages[first:]]
-    return past
+    empty = {"role": "user", "content": EMPTY_MESSAGE}
+    return starting_with_user(messages, new, links_of_message, has_no_user_content, empty)
 
 
 def without_old_thinking(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
@@ -163,12 +157,7 @@ def without_old_thinking(history: Sequence[Any], new: Sequence[Any]) -> list[Any
     Thinking is bound to all items before it
     (https://platform.claude.com/docs/build-with-claude/preserved-thinking).
     """
-    starts = [
-        number
-        for number, message in enumerate([*history, *new])
-        if links_of_message(message).starts_exchange
-    ]
-    last = max(starts, default=0)
+    last = last_exchange_start([*history, *new], links_of_message)
     old = [with_blocks(message, _is_not_thinking) for message in history[:last]]
     return [message for message in [*old, *history[last:]] if message is not None]
 

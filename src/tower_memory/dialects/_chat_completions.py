@@ -14,7 +14,13 @@ from tower_memory._fields import MISSING, field
 from tower_memory._history import History
 from tower_memory._items import as_chat
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import NO_LINKS, GetLinks, ItemLinks, run_item_links
+from tower_memory._tool_links import (
+    NO_LINKS,
+    GetLinks,
+    ItemLinks,
+    answered_positions,
+    run_item_links,
+)
 from tower_memory.dialects._builtins import to_builtins, to_class
 from tower_memory.dialects._chat_rules import (
     RULES,
@@ -38,7 +44,6 @@ from tower_memory.dialects._protocol import Streamed
 from tower_memory.dialects._provider_rules import (
     EMPTY_MESSAGE,
     apply_rules,
-    first_answered,
     without_refused_exchanges,
 )
 from tower_memory.dialects._repair import is_valid, repair
@@ -201,7 +206,7 @@ def _from_user(history: Sequence[Any], new: Sequence[Any], links: GetLinks) -> S
     is_cut = isinstance(history, History) and history.is_cut
     if not is_cut or not history or links(history[0]).starts_exchange:
         return history
-    if first_answered(history, new, links) is None:
+    if not answered_positions(history, new, links):
         return history
     return [{"role": "user", "content": EMPTY_MESSAGE}, *history]
 

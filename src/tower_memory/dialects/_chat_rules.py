@@ -12,7 +12,15 @@ from typing import Any, Final, final
 
 from tower_memory._fields import field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
-from tower_memory._tool_links import Call, ItemLinks, ToolName, is_plain, item_links, plain_links
+from tower_memory._tool_links import (
+    Call,
+    ItemLinks,
+    ToolName,
+    id_or_name,
+    is_plain,
+    item_links,
+    plain_links,
+)
 from tower_memory.dialects._provider_rules import (
     EMPTY_MESSAGE,
     UNNAMED_TOOL,
@@ -27,9 +35,12 @@ from tower_memory.dialects._provider_rules import (
 from tower_memory.dialects._repair import INTERRUPTED, ProviderRules
 
 _ADDED_FIELDS: Final = frozenset(
-    {"annotations", "audio", "function_call", "name", "refusal", "tool_calls", "finish_reason"}
+    {"annotations", "audio", "function_call", "name", "refusal", "tool_calls"}
 )
 """Fields that servers and clients add with a zero value, such as an empty text."""
+
+_CHECKED_FIELDS: Final = _ADDED_FIELDS | {"finish_reason"}
+"""Fields that a provider may refuse; most messages have none of them."""
 
 _TEXT_FIELDS: Final = ("name", "refusal")
 """Fields whose only refused zero value is an empty text."""
@@ -66,9 +77,9 @@ class ChatRules(ProviderRules):
         role = field(item, "role")
         if role == "tool":
             names = (field(item, "tool_name"), field(item, "name"))
-            return item_links((), [_id_or_name(field(item, "tool_call_id"), *names)])
+            return item_links((), [id_or_name(field(item, "tool_call_id"), *names)])
         calls = [
-            _id_or_name(field(call, "id"), field(field(call, "function"), "name"))
+            id_or_name(field(call, "id"), field(field(call, "function"), "name"))
             for call in list_field(item, "tool_calls")
         ]
         return item_links(calls, (), starts_exchange=role == "user")
@@ -87,25 +98,18 @@ class ChatRules(ProviderRules):
         has_content = (type(content) is str and bool(content) and not content.isspace()) or (
             type(content) is list and bool(content) and not any(map(is_blank_part, content))
         )
-        if _ADDED_FIELDS.isdisjoint(item):  # most messages
+        if _CHECKED_FIELDS.isdisjoint(item):
             return has_content or item.get("role") == "tool"
 
         calls, refusal = item.get("tool_calls"), item.get("refusal")
         has_substitute = bool(calls) and content is None and "content" in item
         return (
-            _ADDED_FIELDS.isdisjoint(item.keys() - {"tool_calls", "name", "refusal"})
+            _CHECKED_FIELDS.isdisjoint(item.keys() - {"tool_calls", "name", "refusal"})
             and (has_content or has_substitute)
             and item.get("name") != ""
             and refusal != ""
             and ("tool_calls" not in item or _are_clean_calls(calls))
         )
-
-
-def _id_or_name(call_id: Any, *names: Any) -> Any:
-    """Return *call_id*; if it is no id, return the first of *names* that is a name, or None."""
-    if isinstance(call_id, str) and call_id:
-        return call_id
-    return next((ToolName(name) for name in names if isinstance(name, str) and name), None)
 
 
 def _interrupted_result(call: Call) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from itertools import dropwhile
 from typing import Any, Final, final
 
 from tower_memory.dialects._gemini_parts import read, to_item
@@ -17,16 +16,17 @@ from tower_memory.dialects.toolkit import (
     Place,
     ProviderRules,
     Rule,
-    ToolName,
     field,
-    first_answered,
+    id_or_name,
     is_blank,
     is_plain,
     item_links,
     list_field,
     mend_arguments,
     partition,
+    partition_results,
     plain_links,
+    starting_with_user,
 )
 
 _NO_DATA: Final = frozenset(
@@ -89,16 +89,14 @@ class GeminiRules(ProviderRules):
     def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:
         """See `ProviderRules.drop_results`."""
         content = to_item(item)
-        results = list(filter(is_result, content["parts"]))
-        orphans = [results[index] for index in dropped]
-        rest = [part for part in content["parts"] if not any(part is each for each in orphans)]
+        _, rest = partition_results(content["parts"], is_result, dropped)
         return {**content, "parts": rest} if rest else None
 
     def only_results(self, item: Any, kept: Collection[int], /) -> Any:
         """See `ProviderRules.only_results`."""
         content = to_item(item)
-        results = list(filter(is_result, content["parts"]))
-        return {**content, "parts": [results[index] for index in kept]}
+        results, _ = partition_results(content["parts"], is_result, kept)
+        return {**content, "parts": results}
 
     def is_clean(self, item: Any, /) -> bool:
         """See `ProviderRules.is_clean`."""
@@ -108,8 +106,7 @@ class GeminiRules(ProviderRules):
 
 def _id_or_name(value: Any) -> Any:
     """Return the id of a call or a result; without an id, the name of its function."""
-    name = read(value, "name")
-    return read(value, "id") or (ToolName(name) if isinstance(name, str) and name else None)
+    return id_or_name(read(value, "id"), read(value, "name"))
 
 
 def _in_call_order(calls: Sequence[Any], results: Sequence[Any]) -> list[Any]:
@@ -172,11 +169,7 @@ def from_user(history: Sequence[Any], new: Sequence[Any]) -> list[Any]:
     calls that do not follow a content of the user (google-gemini/gemini-cli#11814). If a limit has
     cut that content off, and *new* answers a call after it, an empty content takes its place.
     """
-    past = list(dropwhile(_has_no_user_content, history))
-    first = first_answered(history, new, _LINKS)
-    if first is not None and first < len(history) - len(past):
-        return [_EMPTY_CONTENT, *history[first:]]
-    return past
+    return starting_with_user(history, new, _LINKS, _has_no_user_content, _EMPTY_CONTENT)
 
 
 def with_users_before_calls(conversation: Sequence[Any]) -> list[Any]:

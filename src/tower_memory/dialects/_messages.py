@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, Final
 
@@ -166,3 +167,18 @@ def partition(
     for message in messages:
         (selected if select(message) else others).append(message)
     return selected, others
+
+
+def partition_results(
+    parts: Iterable[Any], is_result: Callable[[Any], bool], numbers: Collection[int]
+) -> tuple[list[Any], list[Any]]:
+    """Return two lists: the tool results at the indexes *numbers*, and all other parts, in order.
+
+    The indexes count the tool results among *parts*, for which *is_result* returns True.
+
+    >>> from tower_memory.dialects.toolkit import partition_results
+    >>> partition_results(["text", "result 0", "result 1"], lambda part: part[0] == "r", [1])
+    (['result 1'], ['text', 'result 0'])
+    """
+    count = itertools.count()
+    return partition(parts, lambda part: is_result(part) and next(count) in numbers)

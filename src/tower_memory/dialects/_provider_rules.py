@@ -16,11 +16,12 @@ request, even if the provider itself made it. Therefore each dialect has a table
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import dropwhile
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from tower_memory._tool_links import GetLinks, pair_calls
+from tower_memory._tool_links import GetLinks, answered_positions, pair_calls
 from tower_memory.dialects._builtins import to_builtins
 from tower_memory.dialects._repair import ProviderRules
 from tower_memory.dialects._text import INVALID_JSON, decode_object
@@ -120,22 +121,28 @@ def _apply(table: Sequence[Rule], item: Any, place: Place) -> Any | None:
     return item
 
 
-def first_answered(history: Sequence[Any], new: Sequence[Any], links: GetLinks) -> int | None:
-    """Return the position of the first item of *history* with a call that *new* answers, or None.
+def starting_with_user(
+    history: Sequence[Any],
+    new: Sequence[Any],
+    links: GetLinks,
+    has_no_user_content: Callable[[Any], bool],
+    empty: Any,
+) -> list[Any]:
+    """Return *history* from its first message of the user, for a provider that requires it first.
 
-    A limit may cut off the user's message before that item. Some providers must then get another
-    message of the user in its place.
+    A limit may have cut that message off before a call that *new* answers. The call must stay, so
+    *empty* takes the place of the message.
+
+    Args:
+        history: The items of the history, oldest first.
+        new: The items of the request, in order.
+        links: Returns the links of an item.
+        has_no_user_content: Returns True for an item that the provider refuses at the start.
+        empty: An empty message of the user.
     """
-    callers = pair_calls([*history, *new], links).callers
-    return min(
-        (
-            call.position
-            for position, answered in callers.items()
-            for call in answered
-            if position >= len(history) and call and call.position < len(history)
-        ),
-        default=None,
-    )
+    past = list(dropwhile(has_no_user_content, history))
+    first = min(answered_positions(history, new, links), default=len(history))
+    return past if first >= len(history) - len(past) else [empty, *history[first:]]
 
 
 def without_refused_exchanges(

@@ -9,7 +9,7 @@ from typing import Any, Final, final
 from tower_memory._fields import field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory._tool_links import Call, ItemLinks, is_plain, item_links, plain_links
-from tower_memory.dialects._messages import partition
+from tower_memory.dialects._messages import partition, partition_results
 from tower_memory.dialects._provider_rules import (
     EMPTY_MESSAGE,
     UNNAMED_TOOL,
@@ -67,7 +67,7 @@ class PydanticAIRules(ProviderRules):
             for call in calls
         ]
 
-        items = [answer if is_item(answer) else dump([answer])[0] for answer in answers]
+        items = list(map(_as_item, answers))
         parts = (part for item in items for part in list_field(item, "parts"))
         results, others = partition(parts, _is_result)
         merged = {
@@ -79,17 +79,15 @@ class PydanticAIRules(ProviderRules):
 
     def drop_results(self, item: Any, dropped: Collection[int], /) -> Any | None:
         """See `ProviderRules.drop_results`."""
-        stored = item if is_item(item) else dump([item])[0]
-        results = [part for part in stored["parts"] if _is_result(part)]
-        orphans = [results[index] for index in dropped]
-        rest = [part for part in stored["parts"] if not any(part is each for each in orphans)]
+        stored = _as_item(item)
+        _, rest = partition_results(stored["parts"], _is_result, dropped)
         return {**stored, "parts": rest} if rest else None
 
     def only_results(self, item: Any, kept: Collection[int], /) -> Any:
         """See `ProviderRules.only_results`."""
-        stored = item if is_item(item) else dump([item])[0]
-        results = [part for part in stored["parts"] if _is_result(part)]
-        return {**stored, "parts": [results[index] for index in kept]}
+        stored = _as_item(item)
+        results, _ = partition_results(stored["parts"], _is_result, kept)
+        return {**stored, "parts": results}
 
     def is_clean(self, item: Any, /) -> bool:
         """See `ProviderRules.is_clean`."""
@@ -144,6 +142,10 @@ def dump(messages: Sequence[Any]) -> list[Any]:
     if messages:
         items = adapter_of(messages[0]).dump_python(list(messages), mode="json")
     return items
+
+
+def _as_item(message: Any) -> Any:
+    return message if is_item(message) else dump([message])[0]
 
 
 def is_item(item: Any) -> bool:

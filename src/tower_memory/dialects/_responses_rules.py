@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, final
 
 from tower_memory._fields import MISSING, field
-from tower_memory._tool_links import Call, ItemLinks, pair_links
+from tower_memory._tool_links import Call, ItemLinks, last_exchange_start, pair_links
 from tower_memory.dialects._provider_rules import (
     UNNAMED_TOOL,
     Place,
@@ -93,11 +93,6 @@ def _has_clean_call(call: Any) -> bool:
     return is_json_object(field(call, "arguments"))
 
 
-def _is_input(links: ItemLinks) -> bool:
-    """Return True if an item with *links* is a message of the user or a tool result."""
-    return bool(links.results) or links.starts_exchange
-
-
 # Rules for the whole history
 
 
@@ -112,12 +107,12 @@ def has_refused_reasoning(
         return True
 
     items = [*history, *new]
-    last_start = _last_exchange_start(items) if is_stored else len(items)
+    last_start = last_exchange_start(items, _LINKS) if is_stored else len(items)
     thoughts = [place for place, item in enumerate(items) if field(item, "type") == "reasoning"]
     return any(
         (place < last_start and not _is_encrypted(items[place]))
         or place + 1 == len(items)
-        or _is_input(_LINKS(items[place + 1]))
+        or _LINKS(items[place + 1]).is_input
         for place in thoughts
     )
 
@@ -146,7 +141,7 @@ def without_refused_items(
         is_cut: Whether *history* lacks older items of the session.
     """
     links = [_LINKS(item) for item in (*history, *new)]
-    last_start = _last_exchange_start([*history, *new])
+    last_start = last_exchange_start([*history, *new], _LINKS)
     unsendable = _unsendable_calls(history, links)
 
     items: list[Any] = []
@@ -154,7 +149,7 @@ def without_refused_items(
     for position, item in enumerate(history):
         if position in unsendable or _is_empty(item):
             lost_reasoning = _remove_last_reasoning(items) or lost_reasoning
-        elif _is_input(links[position]):
+        elif links[position].is_input:
             lost_reasoning = False
             _remove_last_reasoning(items)
             items.append(item)
@@ -168,14 +163,9 @@ def without_refused_items(
         elif field(item, "type") not in _SERVER_CALLS:
             items.append(_without_id(item))
 
-    if not new or _is_input(links[len(history)]):
+    if not new or links[len(history)].is_input:
         _remove_last_reasoning(items)
     return items
-
-
-def _last_exchange_start(items: Sequence[Any]) -> int:
-    places = range(len(items) - 1, -1, -1)
-    return next((place for place in places if _LINKS(items[place]).starts_exchange), 0)
 
 
 def _is_encrypted(reasoning: Any) -> bool:
@@ -225,7 +215,7 @@ def _unsendable_calls(history: Sequence[Any], links: Sequence[ItemLinks]) -> set
 
 
 def _is_unsendable(call: Any) -> bool:
-
+    """Return True if *call* is broken or was cut off, or if its result cannot be text."""
     kind = field(call, "type")
     is_broken = kind in ("function_call", "custom_tool_call") and not (
         _has_clean_call(call) or (field(call, "name") and passes_nothing(field(call, "arguments")))
@@ -241,7 +231,7 @@ def _followed_by_reply(history: Sequence[Any], links: Sequence[ItemLinks]) -> se
     for position in range(len(history) - 1, -1, -1):
         if is_followed:
             positions.add(position)
-        if _is_input(links[position]):
+        if links[position].is_input:
             is_followed = False
         elif field(history[position], "role") == "assistant":
             is_followed = True

@@ -87,7 +87,15 @@ interrupted:
 from tower_memory._fields import MISSING, field, list_field
 from tower_memory._items import INTERRUPTED_REPLY
 from tower_memory._reconcile import new_in_response
-from tower_memory._tool_links import Call, ItemLinks, ToolName, is_plain, item_links, plain_links
+from tower_memory._tool_links import (
+    Call,
+    ItemLinks,
+    ToolName,
+    id_or_name,
+    is_plain,
+    item_links,
+    plain_links,
+)
 from tower_memory.dialects._builtins import to_builtins, to_class
 from tower_memory.dialects._messages import (
     check_chat_messages,
@@ -97,6 +105,7 @@ from tower_memory.dialects._messages import (
     is_instruction,
     messages_field,
     partition,
+    partition_results,
     replace_messages,
     request_messages,
 )
@@ -107,10 +116,10 @@ from tower_memory.dialects._provider_rules import (
     Place,
     Rule,
     apply_rules,
-    first_answered,
     is_blank,
     is_json_object,
     mend_arguments,
+    starting_with_user,
 )
 from tower_memory.dialects._repair import INTERRUPTED, ProviderRules, is_valid, repair
 from tower_memory.dialects._text import is_json, join_text, mark_interrupted, streamed_text
@@ -134,7 +143,7 @@ __all__ = (
     "check_roles",
     "describe_shape",
     "field",
-    "first_answered",
+    "id_or_name",
     "is_blank",
     "is_instruction",
     "is_json",
@@ -149,10 +158,12 @@ __all__ = (
     "messages_field",
     "new_in_response",
     "partition",
+    "partition_results",
     "plain_links",
     "repair",
     "replace_messages",
     "request_messages",
+    "starting_with_user",
     "streamed_text",
     "to_builtins",
     "to_class",
