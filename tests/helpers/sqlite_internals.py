@@ -6,15 +6,19 @@ from functools import partial
 from typing import Any
 
 from tower_memory._codec import ItemCodec
-from tower_memory._stores import connection as connections
-from tower_memory._stores import database, loads, operations, schema, worker
-from tower_memory._stores.connection import Connection
-from tower_memory._stores.kept import KeptSession as DecodedSession
-from tower_memory._stores.loads import HotSession as CachedSession
-from tower_memory._stores.loads import HotSessions as SessionCache
-from tower_memory._stores.operations import Caller, WriteQueue
-from tower_memory._stores.operations import Locked as RetryLater
-from tower_memory._stores.schema import Refused, only_read
+from tower_memory._stores.session_cache import KeptSession as DecodedSession
+from tower_memory._stores.sqlite import file_guard as connections
+from tower_memory._stores.sqlite import open_file as database
+from tower_memory._stores.sqlite import reads as loads
+from tower_memory._stores.sqlite import schema
+from tower_memory._stores.sqlite import worker_thread as worker
+from tower_memory._stores.sqlite import writes as operations
+from tower_memory._stores.sqlite.file_guard import Connection
+from tower_memory._stores.sqlite.reads import HotSession as CachedSession
+from tower_memory._stores.sqlite.reads import HotSessions as SessionCache
+from tower_memory._stores.sqlite.schema import Refused, only_read
+from tower_memory._stores.sqlite.writes import Caller, WriteQueue
+from tower_memory._stores.sqlite.writes import Locked as RetryLater
 
 __all__ = [
     "Caller",

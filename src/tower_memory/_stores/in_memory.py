@@ -13,7 +13,7 @@ from tower_memory._errors import SessionConflict
 from tower_memory._history import History, TurnInfo
 from tower_memory._items import Item
 from tower_memory._store import check_load, check_session_id
-from tower_memory._stores.kept import KeptSession
+from tower_memory._stores.session_cache import KeptSession
 from tower_memory._turn import Turn
 
 

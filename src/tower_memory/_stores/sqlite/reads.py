@@ -23,8 +23,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeAlias, final
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History, TurnInfo
 from tower_memory._items import Item
-from tower_memory._stores.kept import KeptSession, in_parts
-from tower_memory._stores.operations import Caller, decode_all, turn_text
+from tower_memory._stores.session_cache import KeptSession, in_parts
+from tower_memory._stores.sqlite.writes import Caller, decode_all, turn_text
 
 _Row: TypeAlias = tuple[int, int, bytes | str | None, bytes]
 """An item's row: id, time of writing, id of the turn that it starts or None, and JSON."""

@@ -22,7 +22,7 @@ from typing import Any, cast, final
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError, SessionConflict, SessionError
 from tower_memory._items import Item
-from tower_memory._stores.schema import is_busy
+from tower_memory._stores.sqlite.schema import is_busy
 from tower_memory._turn import Turn
 
 LOCK_SLICE = 0.005

@@ -31,7 +31,7 @@ from anyio import Event
 from anyio.lowlevel import current_token
 
 from tower_memory._portal import PortalCall, call_soon
-from tower_memory._stores.connection import IN_MEMORY, Connection
+from tower_memory._stores.sqlite.file_guard import IN_MEMORY, Connection
 
 T = TypeVar("T")
 

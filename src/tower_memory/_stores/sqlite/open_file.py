@@ -25,11 +25,11 @@ from tower_memory._errors import SessionError
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._portal import open_portal
-from tower_memory._stores import operations, schema
-from tower_memory._stores.connection import Connection, holds_something
-from tower_memory._stores.loads import HotSessions, Load, load
-from tower_memory._stores.operations import Caller, Write, WriteQueue
-from tower_memory._stores.worker import Worker, start_worker
+from tower_memory._stores.sqlite import schema, writes
+from tower_memory._stores.sqlite.file_guard import Connection, holds_something
+from tower_memory._stores.sqlite.reads import HotSessions, Load, load
+from tower_memory._stores.sqlite.worker_thread import Worker, start_worker
+from tower_memory._stores.sqlite.writes import Caller, Write, WriteQueue
 
 Synchronous: TypeAlias = Literal["extra", "full", "normal", "off"]
 T = TypeVar("T")
@@ -133,7 +133,7 @@ class Database:
         self._queue.append(write)
 
         def run_on(workers: _Workers) -> Awaitable[T]:
-            return workers.writer.run(operations.settle, self._queue, write)
+            return workers.writer.run(writes.settle, self._queue, write)
 
         try:
             return await self._work(write.caller, session_id, run_on)
@@ -156,7 +156,7 @@ class Database:
                 workers = await self._usable_workers(caller)
                 try:
                     return await run_on(workers)
-                except operations.Locked:
+                except writes.Locked:
                     await sleep(_RETRY_DELAY)
                 except _FAULTS as error:
                     if self._must_reopen(error):
@@ -301,7 +301,7 @@ async def _open(
     async with AsyncExitStack() as opened:
         cross = open_portal(opened)
         writer = await start_worker(
-            cross, file.path, operations.LOCK_SLICE, opened, create=not reopening
+            cross, file.path, writes.LOCK_SLICE, opened, create=not reopening
         )
         await _prepare(writer, caller)
         await writer.run(schema.set_synchronous, synchronous)
