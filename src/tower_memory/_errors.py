@@ -74,6 +74,51 @@ class SessionConflict(SessionError):
 
 
 @final
+class SessionCleared(SessionError):
+    """Raised when a session was cleared or erased after the history of a turn was loaded.
+
+    The turn is not saved, so the session stays as it is. If the turn is still wanted, append it
+    again with ``since=None``.
+
+    Attributes:
+        response: Response of the inner service; None if the inner service was not called.
+        turn: Turn that was not saved; None if the session was cleared before there was a turn.
+    """
+
+    def __init__(self, session_id: str, *, response: Any = None, turn: Any = None) -> None:
+        super().__init__(
+            "it was cleared or erased after the turn's history was loaded; the turn is not saved",
+            session_id=session_id,
+        )
+        self.response = response
+        self.turn = turn
+
+
+@final
+class TurnMissing(SessionError):
+    """Raised when a session does not hold a turn that a parameter names.
+
+    The session was perhaps cleared, or another turn has replaced the missing turn.
+
+    Attributes:
+        turn_id: Id of the missing turn.
+        response: Response of the inner service; None if the inner service was not called.
+        turn: Turn that was not saved; None if the turn was missing before there was a new turn.
+    """
+
+    def __init__(
+        self, session_id: str, *, turn_id: str, response: Any = None, turn: Any = None
+    ) -> None:
+        super().__init__(
+            f"it does not hold the turn {turn_id!r}; load the session again and decide",
+            session_id=session_id,
+        )
+        self.turn_id = turn_id
+        self.response = response
+        self.turn = turn
+
+
+@final
 class TurnExists(SessionError):
     """Raised when a session already holds the turn of a request.
 
@@ -117,10 +162,10 @@ class SaveError(SessionError):
 
 @final
 class CorruptSessionError(SessionError):
-    """Raised when a stored item cannot be decoded. The item stays in the store.
+    """Raised when a stored turn cannot be decoded. The turn stays in the store.
 
     Attributes:
-        row: Row of the item in the store.
+        row: Row of the turn in the store.
     """
 
     def __init__(self, session_id: str, *, row: int, reason: str) -> None:
@@ -129,12 +174,13 @@ class CorruptSessionError(SessionError):
 
 
 @final
-class UnencodableItemError(SessionError):
-    """Raised when JSON cannot hold an item, or would change it.
+class UnencodableItemError(SessionError, ValueError):
+    """Raised when JSON cannot hold an item or a turn's metadata, or would change it.
 
     Attributes:
-        where: Place of the fault in the items, such as ``items[0].content[2]``. A key that is no
-            short identifier may be content; the place then has its position: ``[key 0]``.
+        where: Place of the fault, such as ``items[0].content[2]`` or ``metadata.model``. A key
+            that is no short identifier may be content; the place then has its position:
+            ``[key 0]``.
         value: Value at that place.
     """
 

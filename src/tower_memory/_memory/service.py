@@ -133,7 +133,7 @@ class Memory(Generic[Req, Res]):
         if turn_id is not None and (held := history.turn(turn_id)) is not None:
             raise TurnExists(session_id, turn_id=turn_id, items=held)
         if layer.overlap == "reject":
-            check_revision(history.revision)
+            check_revision("expected_revision", history.revision)
 
         if layer.whole_requests:
             new = new_in_request(session_id, history, new, parts.links)
