@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Generic, TypeAlias, final
 
-from msgspec import Struct, json
+from msgspec import Raw, Struct, json
 
 from tower_memory._arguments import is_short_name, key_place
 from tower_memory._errors import UnencodableItemError
@@ -64,11 +64,12 @@ class ItemCodec(Generic[Item]):
         TypeError: msgspec cannot decode *item_type*.
     """
 
-    __slots__ = ("_decoder", "item_type", "key")
+    __slots__ = ("_array_decoder", "_decoder", "item_type", "key")
 
     def __init__(self, item_type: Any) -> None:
         try:
             self._decoder: json.Decoder[Item] = json.Decoder(item_type)
+            self._array_decoder: json.Decoder[list[Item]] = json.Decoder(list[item_type])
         except TypeError as error:
             msg = f"item_type {item_type!r} cannot be decoded from JSON: {error}"
             raise TypeError(msg) from error
@@ -118,6 +119,20 @@ class ItemCodec(Generic[Item]):
         except ValueError as error:
             raise ValueError(fault_text(error)) from None  # its own text may show content
 
+    def decode_array(self, array: bytes | str) -> list[Item]:
+        """Decode the items of one turn from a JSON array.
+
+        Raises:
+            ValueError: *array* is not a JSON array of items of this type.
+        """
+        try:
+            return self._array_decoder.decode(array)
+        except RecursionError as error:
+            msg = "it is nested too deeply"
+            raise ValueError(msg) from error
+        except ValueError as error:
+            raise ValueError(fault_text(error)) from None  # its own text may show content
+
     def _try_encode(self, item: Item) -> _Attempt:
         # A run item among JSON values is compared as a run item, and returned as its mapping.
         if self.item_type is Any and isinstance(item, Struct) and isinstance(item, RunItem):
@@ -136,6 +151,33 @@ def _is_hashable(value: object) -> bool:
 
 
 _json_decoder: json.Decoder[Any] = json.Decoder()
+_raw_decoder: json.Decoder[list[Raw]] = json.Decoder(list[Raw])
+
+
+def join_array(items: Iterable[bytes]) -> bytes:
+    """Return the JSON array of *items*, which are JSON."""
+    return b"[" + b",".join(items) + b"]"
+
+
+def split_array(array: bytes | str) -> list[bytes]:
+    """Return the JSON of each item of a JSON array, unchanged.
+
+    Raises:
+        ValueError: *array* is not a JSON array.
+    """
+    return [bytes(item) for item in _raw_decoder.decode(array)]
+
+
+def encode_value(value: Any, session_id: str, place: str) -> bytes:
+    """Encode a JSON value that is no item; *place* names it in the error.
+
+    Raises:
+        UnencodableItemError: JSON cannot hold *value*, or would change it.
+    """
+    ((encoded, _),) = _encode_all(
+        [value], session_id, lambda each: _try_encode(_json_decoder, each), lambda _: place
+    )
+    return encoded
 
 
 def snapshot(
@@ -170,10 +212,17 @@ def _decoder_for(value: Item) -> json.Decoder[Item]:
     return _json_decoder
 
 
+def _place_of_item(index: int) -> str:
+    return f"items[{index}]"
+
+
 def _encode_all(
-    items: Iterable[Any], session_id: str, try_encode: Callable[[Any], _Attempt]
+    items: Iterable[Any],
+    session_id: str,
+    try_encode: Callable[[Any], _Attempt],
+    place_of: Callable[[int], str] = _place_of_item,
 ) -> list[_Encoded]:
-    """Return the result of *try_encode* for each of *items*.
+    """Return the result of *try_encode* for each of *items*; *place_of* names the place of one.
 
     Raises:
         UnencodableItemError: *try_encode* failed for an item.
@@ -182,7 +231,7 @@ def _encode_all(
     for index, item in enumerate(items):
         encoded, reason = try_encode(item)
         if encoded is None:
-            where, value, reason = _find_fault(item, f"items[{index}]", reason)
+            where, value, reason = _find_fault(item, place_of(index), reason)
             raise UnencodableItemError(session_id, where=where, value=value, reason=reason)
         all_encoded.append(encoded)
     return all_encoded

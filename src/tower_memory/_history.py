@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar, final, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, final, overload
+
+from msgspec import Struct
 
 from tower_memory._tool_links import GetLinks
 
 Item_co = TypeVar("Item_co", covariant=True)
 
+NO_METADATA: Final[Mapping[str, Any]] = MappingProxyType({})
+"""The metadata of a turn that has none."""
 
-class TurnInfo(NamedTuple):
-    """The start of a turn in a history. A turn whose first item is left out is not listed.
+
+@final
+class TurnInfo(Struct, frozen=True):
+    """A turn in a history. A turn whose first item is left out is not listed.
+
+    A turn without items, which only a `Turn` with *replaces* leaves behind, is listed with the item
+    before it.
 
     Attributes:
         turn_id: The turn's id.
         position: Index of the turn's first item in the history, from 0.
+        created_at: Time at which the turn was stored, with the time zone UTC.
+        metadata: The metadata of the turn; an empty mapping if it has none.
     """
 
     turn_id: str
     position: int
+    created_at: datetime
+    metadata: Mapping[str, Any] = NO_METADATA
 
 
 Check: TypeAlias = Callable[[Sequence[Any]], bool]
@@ -29,21 +44,20 @@ It must be additive: if two consecutive lists of items pass, both together must 
 """
 
 
-class SharedItems(NamedTuple):
-    """Items that a store keeps and shares with a history until a caller reads one of them.
+class UnreadItems(Protocol):
+    """Items that a store shares with a history until the first of them is read."""
 
-    Attributes:
-        items: The shared items; `copy_items` makes the reader's own copies.
-        checked: For each check, how many of the first items are known to pass it.
-    """
+    def __len__(self) -> int:
+        """Return the number of items."""
+        ...
 
-    items: Sequence[Any]
-    checked: dict[Check, int]
+    def copies(self) -> tuple[Any, ...]:
+        """Return the items as the reader's own copies."""
+        ...
 
-
-def copy_items(items: Iterable[Any]) -> list[Any]:
-    """Return *items* with a shallow copy of each dict, whose values must be immutable."""
-    return [item.copy() if type(item) is dict else item for item in items]
+    def checked_length(self, check: Check) -> int:
+        """Return the length of a prefix that is known to pass *check*. See `checked_length`."""
+        ...
 
 
 @final
@@ -60,28 +74,42 @@ class History(Sequence[Item_co]):
 
     Args:
         items: The items, oldest first.
+        session_id: The session; empty if it is not known.
         revision: The revision of the whole session.
+        offset: The number of items of the session before *items*.
         turns: The turns whose first item is among *items*, oldest first.
-        is_cut: Whether items of the session are missing in *items*.
+        is_cut: Whether older items of the session are missing in *items*; None means that they are
+            if *offset* is not 0.
         links: Function that returns the links of an item.
     """
 
-    __slots__ = ("_content", "_is_cut", "_links", "_revision", "_turns")
+    __slots__ = ("_content", "_is_cut", "_links", "_offset", "_revision", "_session_id", "_turns")
 
     def __init__(
         self,
-        items: Iterable[Item_co] | SharedItems = (),
+        items: Iterable[Item_co] | UnreadItems = (),
         *,
+        session_id: str = "",
         revision: int = 0,
+        offset: int = 0,
         turns: Iterable[TurnInfo] = (),
-        is_cut: bool = False,
+        is_cut: bool | None = None,
         links: GetLinks | None = None,
     ) -> None:
-        self._content = items if isinstance(items, SharedItems) else tuple(items)
+        self._content: tuple[Item_co, ...] | UnreadItems = (
+            tuple(items) if isinstance(items, Iterable) else items
+        )
+        self._session_id = session_id
         self._revision = revision
+        self._offset = offset
         self._turns = tuple(turns)
-        self._is_cut = is_cut
+        self._is_cut = offset > 0 if is_cut is None else is_cut
         self._links = links
+
+    @property
+    def session_id(self) -> str:
+        """The session; empty if the history was made without one."""
+        return self._session_id
 
     @property
     def revision(self) -> int:
@@ -89,17 +117,23 @@ class History(Sequence[Item_co]):
         return self._revision
 
     @property
-    def turns(self) -> tuple[TurnInfo, ...]:
-        """The turns whose first item is in this history, oldest first.
+    def offset(self) -> int:
+        """The number of items of the session before the first item of this history.
 
-        Items that `SessionStore.append` did not store, such as rows copied from another file,
-        belong to no turn.
+        If the history has no items, the number of items before its end: all items of the session,
+        or all that *before* selected. ``store.load(session_id, limit=50, before=history.offset)``
+        loads the page before this history.
         """
+        return self._offset
+
+    @property
+    def turns(self) -> tuple[TurnInfo, ...]:
+        """The turns whose first item is in this history, oldest first."""
         return self._turns
 
     @property
     def is_cut(self) -> bool:
-        """Whether items of the session are missing here: a limit or a window left them out."""
+        """Whether older items of the session are missing: a limit or a window left them out."""
         return self._is_cut
 
     @property
@@ -114,7 +148,9 @@ class History(Sequence[Item_co]):
         """Return a history with the same items, whose `links` is *links*."""
         return History(
             self._content,
+            session_id=self._session_id,
             revision=self._revision,
+            offset=self._offset,
             turns=self._turns,
             is_cut=self._is_cut,
             links=links,
@@ -123,27 +159,9 @@ class History(Sequence[Item_co]):
     @property
     def _items(self) -> tuple[Item_co, ...]:
         content = self._content
-        if isinstance(content, SharedItems):
-            content = self._content = tuple(copy_items(content.items))
+        if not isinstance(content, tuple):
+            content = self._content = content.copies()
         return content
-
-    def known(self, check: Check) -> int:
-        """Return how many of the first items are known to pass *check*.
-
-        The items after these are checked now; if they pass, the store remembers the result. Once
-        an item has been read, the result is 0, since the reader may have changed its copies.
-        """
-        if not isinstance(self._content, SharedItems):
-            return 0
-
-        items, checked = self._content
-        known = checked.get(check, 0)
-        if known > len(items):  # the store has seen a later, longer state of the session
-            return 0
-
-        if check(items[known:]):
-            known = checked[check] = len(items)
-        return known
 
     def turn(self, turn_id: str) -> tuple[Item_co, ...] | None:
         """Return the items of the turn *turn_id*, or None if `turns` does not list it."""
@@ -154,8 +172,7 @@ class History(Sequence[Item_co]):
         return None
 
     def __len__(self) -> int:
-        content = self._content
-        return len(content.items if isinstance(content, SharedItems) else content)
+        return len(self._content)
 
     def __iter__(self) -> Iterator[Item_co]:
         return iter(self._items)
@@ -179,3 +196,15 @@ class History(Sequence[Item_co]):
 
     def __repr__(self) -> str:
         return f"History({list(self._items)!r}, revision={self.revision})"
+
+
+def checked_length(history: History[Any], check: Check) -> int:
+    """Return the length of a prefix of *history* that is known to pass *check*.
+
+    The store that keeps the items remembers the result, and checks only items that are new to it.
+    The length is 0 once an item of the history has been read, because its reader may have changed
+    the copies. For functions of this library only: *check* sees the items that the store keeps, and
+    must not change them; the store keeps *check* as long as the session.
+    """
+    content = history._content  # noqa: SLF001 - the same module
+    return 0 if isinstance(content, tuple) else content.checked_length(check)

@@ -22,9 +22,14 @@ class SessionStore(Protocol[Item]):
        cannot be read raises and stays stored.
     4. **Items are copied.** A caller may change an appended or a loaded item; the stored item
        stays as it is.
-    5. **A revision identifies the content of a session.** It is an integer; 0 if the session is
-       empty. Each change of the content changes the revision, and two different contents of a
-       session never have the same revision. Revisions need not be consecutive.
+    5. **A revision identifies the content of a session.** It is an integer; 0 if the session was
+       never written. Each change of the session (append, pop, clear, replacing turns, erasure)
+       gets a number that is larger than all earlier numbers of the session, and that is never used
+       again. The revision is the number of the last change.
+    6. **Gone is gone.** A turn whose history was loaded before the session was cleared or erased
+       is refused (`Turn.since`). So is a turn whose history was loaded before turns were replaced.
+    7. **A turn is replaced as a whole.** A turn with ``replaces`` removes the old turns in the
+       commit that adds the new turn. Turns newer than ``expected_revision`` are never removed.
 
     A store holds items of one type, which JSON can represent. A session needs no creation: a
     session that was never written to is empty. A session id is a non-empty string of valid Unicode.
@@ -44,37 +49,54 @@ class SessionStore(Protocol[Item]):
     `tower_memory.store_toolkit` has the building blocks of a new store.
     """
 
-    async def load(self, session_id: str, *, limit: int | None = None) -> History[Item]:
+    async def load(
+        self, session_id: str, *, limit: int | None = None, before: str | int | None = None
+    ) -> History[Item]:
         """Return the session's items, oldest first.
 
-        The history tells whether older items were left out (`History.is_cut`). Its revision is
-        that of the whole session, for every limit.
+        The history tells how many older items were left out (`History.offset`). Its revision is
+        that of the whole session, for every *limit* and *before*. So ``limit=0`` returns the
+        revision and the offset only.
 
         Args:
             session_id: The session.
             limit: Maximum number of items: the newest ones. 0 returns none, None returns all.
+            before: Load only the items before this place: a turn id, for the items before that
+                turn, or an offset, for the first items, as many as it says. An offset beyond the
+                end loads all items; so does None. ``load(limit=50, before=page.offset)`` loads the
+                page before *page*.
 
         Raises:
-            CorruptSessionError: An item cannot be decoded.
+            CorruptSessionError: A turn cannot be decoded.
+            TurnMissing: The session does not hold the turn *before*.
             SessionError: The store cannot be read.
         """
         ...
 
     async def append(self, turn: Turn[Item]) -> int:
-        """Add the turn's items and return the session's new revision.
+        """Add the turn and return the session's new revision.
 
-        The checks come in this order. If the session already holds the turn id, `append` writes
-        nothing and returns the current revision. If ``turn.expected_revision`` differs from the
-        session's revision, it raises, even if the turn has no items. A turn without items, and a
-        refused turn, write nothing; the session does not hold their ids. The items may be encoded
-        before these checks, so an item that cannot be encoded may raise first.
+        The checks come in this order:
+
+        1. If the session already holds the turn id, `append` writes nothing and returns the
+           current revision.
+        2. The session was cleared or erased after ``turn.since``: `SessionCleared`.
+        3. Turns were replaced after ``turn.since``, or the session is not at
+           ``turn.expected_revision``: `SessionConflict`.
+        4. The session does not hold ``turn.replaces``: `TurnMissing`.
+
+        A refused turn writes nothing. A turn without items writes nothing, unless it replaces other
+        turns: it then removes them, and the session holds its id. The turn may be encoded before
+        these checks, so a turn that cannot be encoded may raise first.
 
         If the call is cancelled, the turn is wholly saved or wholly absent. Append the same turn
         again to be sure that it is saved.
 
         Raises:
-            SessionConflict: The session is not at ``turn.expected_revision``.
-            UnencodableItemError: An item would not come back as it is.
+            SessionCleared: See above.
+            SessionConflict: See above.
+            TurnMissing: See above.
+            UnencodableItemError: An item or the metadata would not come back as it is.
             SessionError: The store cannot be written.
         """
         ...
@@ -82,7 +104,8 @@ class SessionStore(Protocol[Item]):
     async def pop(self, session_id: str) -> Item | None:
         """Remove the session's newest item and return it; return None if there is none.
 
-        Once all items of a turn are removed, the session no longer holds the turn's id.
+        Once all items of a turn are removed, the session no longer holds the turn's id. Turns
+        without items after the newest item are removed with it.
 
         Raises:
             CorruptSessionError: The item cannot be decoded. It stays stored.
@@ -91,7 +114,10 @@ class SessionStore(Protocol[Item]):
         ...
 
     async def clear(self, session_id: str) -> None:
-        """Remove all items of the session, and thereby all its turns.
+        """Remove all items and turns of the session. The session itself and its metadata stay.
+
+        A turn in progress does not revive the session, even before its first write: its save raises
+        `SessionCleared`.
 
         Raises:
             SessionError: The store cannot be written.
@@ -115,16 +141,21 @@ def check_session_id(session_id: object) -> None:
     check_text("session_id", session_id)
 
 
-def check_load(session_id: str, limit: int | None) -> None:
+def check_load(session_id: str, limit: int | None, before: str | int | None = None) -> None:
     """Refuse bad arguments of `SessionStore.load`.
 
     Raises:
-        TypeError: *session_id* is no string, or *limit* is no integer.
-        ValueError: *session_id* is empty or contains a lone surrogate, or *limit* is negative.
+        TypeError: *session_id* is no string, *limit* is no integer, or *before* is neither.
+        ValueError: *session_id* or *before* is empty or contains a lone surrogate, or *limit* or
+            *before* is negative.
     """
     check_session_id(session_id)
     if limit is not None:
         check_int("limit", limit, least=0)
+    if isinstance(before, str):
+        check_text("before", before)
+    elif before is not None:
+        check_int("before", before, least=0)
 
 
 def check_store(value: object) -> None:

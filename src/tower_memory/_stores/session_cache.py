@@ -1,182 +1,150 @@
-"""A session in memory: its newest items, as JSON or decoded, with an estimate of their size.
+"""The session cache: sessions in memory, by item type and session id.
 
-1. An item is stored as JSON at first. When the session is loaded again, each item takes the form
-   that is fastest to return: an immutable value is stored decoded and shared; a mapping of
-   immutable values is stored decoded and copied when a history is first read; every other item
-   stays JSON and is decoded for each load. Therefore a caller that changes an item changes only
-   its own copy.
-2. The size of an item is estimated when it is added or decoded, rather too high than too low.
+1. The cache takes at most a given number of bytes. It evicts the least recently used session first.
+2. One session takes at most three quarters of the cache; of a longer session, only the newest turns
+   are kept. So no session evicts all others, and a longer session costs no more than the reading of
+   its older turns.
+3. One thread reads sessions through the cache: it takes a session out, works on it, and puts it
+   back. Another thread commits turns and adds them to the sessions that are in the cache. So each
+   method takes the lock, and a session that was taken out is changed by its reader only.
+4. An entry knows the version of its session in the store. Its reader compares versions, so an entry
+   that missed a change is only slower.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Final, TypeVar, final
+from sys import getsizeof
+from threading import Lock
+from typing import Any, NamedTuple, final
 
-from tower_memory._codec import ItemCodec
-from tower_memory._history import Check, History, SharedItems, TurnInfo, copy_items
-
-T = TypeVar("T")
-
-_IMMUTABLE: Final = frozenset({str, int, float, bool, type(None)})
-
-_PART_LENGTH: Final = 250
-"""Items between two pauses."""
-
-_SESSION_OVERHEAD: Final = 1000
-"""Bytes that a session takes beyond its items and the text of its id."""
-
-_JSON_OVERHEAD: Final = 100
-"""Bytes that an item takes beyond its JSON."""
-
-_TURN_OVERHEAD: Final = 250
-"""Bytes that the start of a turn takes."""
-
-_DECODED_OVERHEAD: Final = 300
-"""Bytes that an item takes beyond its text: an empty mapping, a string, and their places."""
-
-_FIELD_OVERHEAD: Final = 150
-"""Bytes that a field takes beyond its text: a key, a value, and their places in the mapping."""
+from tower_memory._history import TurnInfo
+from tower_memory._stores.cached_session import CachedSession
 
 
-def _no_pause() -> None:
-    """Do nothing."""
+class Version(NamedTuple):
+    """What identifies one content of a session.
+
+    Attributes:
+        revision: The session's revision.
+        updated_at: The time of its last change, in nanoseconds: it differs in a restored backup in
+            which a revision has another content.
+    """
+
+    revision: int
+    updated_at: int
 
 
-def in_parts(values: Iterable[T], pause: Callable[[], object]) -> Iterator[list[T]]:
-    """Yield *values* in lists of `_PART_LENGTH`, and call *pause* after each list."""
-    rest = iter(values)
-    while some := list(islice(rest, _PART_LENGTH)):
-        yield some
-        pause()
+class LastTurn(NamedTuple):
+    """The newest turn of a session: while it is stored, all turns before it are unchanged.
+
+    Attributes:
+        position: Position of its first item.
+        number: Its number.
+        created_at: Its time, in nanoseconds.
+    """
+
+    position: int
+    number: int
+    created_at: int
 
 
 @final
 @dataclass(slots=True)
-class KeptSession:
-    """The newest items of a session, or all of them.
+class Entry:
+    """A session in the cache.
 
     Attributes:
-        items: The items, oldest first, each as JSON or decoded (rule 1).
-        starts: The starts of the turns among them, oldest first; positions count from the first
-            of *items*.
-        is_whole: True if *items* are all items of the session.
-        size: The bytes that the session takes, estimated rather too high (rule 2).
+        version: The version of the session in the store.
+        last: The newest turn; None if the session has no turn.
+        session: The kept turns.
     """
 
-    items: list[Any] = field(default_factory=list)
-    starts: list[TurnInfo] = field(default_factory=list)
-    is_whole: bool = True
-    size: int = _SESSION_OVERHEAD
-    _converted: int = 0  # length of the prefix that already has its final form (rule 1)
-    _still_json: list[int] = field(default_factory=list)  # indexes in it that stay JSON, ascending
-    _checks: dict[Check, int] = field(default_factory=dict)  # the checks of `SharedItems`
-
-    def add(
-        self,
-        encoded: Sequence[bytes],
-        starts: Sequence[TurnInfo],
-        items: Sequence[Any] = (),
-    ) -> None:
-        """Add newer items.
-
-        Args:
-            encoded: The JSON of each item.
-            starts: The starts of their turns; positions count from the first of all `items`.
-            items: The same items decoded, if no other code holds a reference to them; else empty.
-        """
-        before = len(self.items)
-        self.items += encoded
-        self.starts += starts
-        self.size += sum(map(len, encoded))
-        self.size += _JSON_OVERHEAD * len(encoded) + _TURN_OVERHEAD * len(starts)
-        for place, item in enumerate(items, before):
-            self._convert(place, item)
-
-    def pop(self, codec: ItemCodec[Any]) -> tuple[Any, str | None]:
-        """Remove and return the newest item, with the id of the turn that it started or None."""
-        item = self.items.pop()
-        self._checks = {}  # they may count the removed item
-
-        if type(item) is bytes:
-            item = codec.decode(item)
-        else:
-            (item,) = copy_items([item])  # an unread history may share it
-
-        self._converted = min(self._converted, len(self.items))
-        if self._still_json and self._still_json[-1] == len(self.items):
-            self._still_json.pop()
-
-        starts_turn = bool(self.starts) and self.starts[-1].position == len(self.items)
-        return item, self.starts.pop().turn_id if starts_turn else None
-
-    def history(
-        self,
-        revision: int,
-        limit: int | None,
-        codec: ItemCodec[Any],
-        pause: Callable[[], object] = _no_pause,
-    ) -> History[Any]:
-        """Return the newest *limit* items; None returns all.
-
-        Args:
-            revision: The session's revision.
-            limit: The maximum number of items.
-            codec: The codec that decodes the items; the same for every call.
-            pause: Called after every `_PART_LENGTH` items.
-
-        Raises:
-            ValueError: A stored item is not the JSON of an item of the codec's type.
-        """
-        start = 0 if limit is None else max(0, len(self.items) - limit)
-        decode = codec.decode
-
-        is_first = False
-        if codec.item_type is Any:
-            is_first = self._converted == 0
-            for places in in_parts(range(self._converted, len(self.items)), pause):
-                for place in places:
-                    self._convert(place, decode(self.items[place]))
-
-        undecoded = self._still_json[bisect_left(self._still_json, start) :]
-        undecoded += range(max(start, self._converted), len(self.items))
-        items = self.items[start:]
-        for places in in_parts(undecoded, pause):
-            for place in places:
-                items[place - start] = decode(items[place - start])
-
-        # The first copies take longest, so they are made here, with pauses, and not by the reader.
-        if is_first:
-            items = [each for some in in_parts(items, pause) for each in copy_items(some)]
-
-        return History(
-            items if is_first else SharedItems(items, {} if start else self._checks),
-            revision=revision,
-            turns=_starts_from(self.starts, start) if start else self.starts,
-            is_cut=start > 0 or not self.is_whole,
-        )
-
-    def _convert(self, place: int, item: Any) -> None:
-        """Replace the JSON at *place* by the decoded *item*, if a shallow copy of it is enough."""
-        if _is_copyable(item):
-            raw, self.items[place] = self.items[place], item
-            fields = len(item) if type(item) is dict else 0
-            widest = 1 if raw.isascii() else 4  # bytes of a decoded character
-            self.size += len(raw) * (widest - 1) + _DECODED_OVERHEAD + _FIELD_OVERHEAD * fields
-        else:
-            self._still_json.append(place)
-        self._converted = place + 1
+    version: Version
+    last: LastTurn | None
+    session: CachedSession
 
 
-def _starts_from(starts: Iterable[TurnInfo], first: int) -> list[TurnInfo]:
-    """Return the *starts* at or after position *first*, with positions counted from there."""
-    return [TurnInfo(turn_id, at - first) for turn_id, at in starts if at >= first]
+class Commit(NamedTuple):
+    """A turn that was committed, for the cache.
+
+    Attributes:
+        session_id: The session.
+        before: The version of the session before the commit; None if it was created.
+        after: The version of the session after the commit.
+        last: The new turn.
+        turn: The new turn as histories show it.
+        kept: Its items, as `to_kept` returns them.
+    """
+
+    session_id: str
+    before: Version | None
+    after: Version
+    last: LastTurn
+    turn: TurnInfo
+    kept: Sequence[Any]
 
 
-def _is_copyable(item: Any) -> bool:
-    if type(item) is dict:
-        return _IMMUTABLE.issuperset(map(type, item.values()))
-    return type(item) in _IMMUTABLE
+@final
+@dataclass(slots=True)
+class SessionCache:
+    """The sessions of one open file.
+
+    Attributes:
+        max_bytes: The bytes that the cache may take.
+        size: The bytes that it takes.
+    """
+
+    max_bytes: int
+    size: int = 0
+    _entries: OrderedDict[tuple[Hashable, str], Entry] = field(default_factory=OrderedDict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def take(self, key: Hashable, session_id: str) -> Entry | None:
+        """Remove and return the entry of a session with items of the type *key*; None on a miss."""
+        with self._lock:
+            return self._remove((key, session_id))
+
+    def put(self, key: Hashable, session_id: str, entry: Entry) -> None:
+        """Add *entry* as the most recently used, and evict others if necessary."""
+        with self._lock:
+            self._add((key, session_id), entry)
+
+    def add(self, key: Hashable, commit: Commit) -> None:
+        """Add a committed turn to its session, if the session is in the cache or was created."""
+        place = (key, commit.session_id)
+        with self._lock:
+            entry = self._remove(place)
+            if entry is None and commit.before is None:
+                entry = Entry(commit.after, None, CachedSession())
+            elif entry is None or entry.version != commit.before:
+                return  # its next load reads the session anew
+
+            entry.session.add(commit.turn, commit.kept)
+            entry.version, entry.last = commit.after, commit.last
+            self._add(place, entry)
+
+    def _remove(self, place: tuple[Hashable, str]) -> Entry | None:
+        entry = self._entries.pop(place, None)
+        if entry is not None:
+            self.size -= _size(place, entry)
+        return entry
+
+    def _add(self, place: tuple[Hashable, str], entry: Entry) -> None:
+        most = self.max_bytes * 3 // 4  # rule 2
+        if _size(place, entry) > most:
+            entry.session.drop_oldest(most - getsizeof(place[1]))
+        if _size(place, entry) > most:
+            return
+
+        self._entries[place] = entry
+        self.size += _size(place, entry)
+        while self.size > self.max_bytes:
+            evicted_place, evicted = self._entries.popitem(last=False)
+            self.size -= _size(evicted_place, evicted)
+
+
+def _size(place: tuple[Hashable, str], entry: Entry) -> int:
+    return entry.session.size + getsizeof(place[1])

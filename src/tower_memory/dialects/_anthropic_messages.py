@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import Any, Final, final
 
 from tower_memory._fields import MISSING, field
-from tower_memory._history import History
+from tower_memory._history import History, checked_length
 from tower_memory._reconcile import new_in_response
 from tower_memory._tool_links import ItemLinks
 from tower_memory.dialects._anthropic_calls import with_paired_server_tools
@@ -91,7 +91,7 @@ class AnthropicMessages:
     def with_history(self, request: Any, history: Sequence[Any], /) -> Any:
         """See `Dialect.with_history`."""
         # The session cache knows the length of the prefix that is already checked.
-        known = history.known(_is_valid) if isinstance(history, History) else 0
+        known = checked_length(history, _is_valid) if isinstance(history, History) else 0
         instructions, new = _partition(_messages(request))
         if not (history and is_paused(history[-1])):  # only a paused reply needs no new message
             check_list(new, "request.messages")

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 import msgspec
 
 from tower_memory._fields import MISSING, field
-from tower_memory._history import History
+from tower_memory._history import History, checked_length
 from tower_memory._items import as_chat
 from tower_memory._reconcile import new_in_response
 from tower_memory._tool_links import (
@@ -121,7 +121,7 @@ class ChatCompletions:
         instructions, new = partition(messages, is_instruction)
 
         # The session cache knows the length of the prefix that is already checked.
-        known = history.known(_is_valid) if isinstance(history, History) else 0
+        known = checked_length(history, _is_valid) if isinstance(history, History) else 0
         past = _from_user(history, new, self.links)
         conversation = [*past, *new]
         if past is history and _is_valid(conversation[known:]):

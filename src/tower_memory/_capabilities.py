@@ -1,0 +1,110 @@
+"""Capabilities: groups of methods that a store may have besides those of `SessionStore`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple, Protocol, final, runtime_checkable
+
+from tower_memory._arguments import check_text, shown
+
+
+@final
+class Erasure(NamedTuple):
+    """The number of sessions that `SessionErasure.erase` removed, with their turns and items.
+
+    Attributes:
+        sessions: Number of sessions.
+        turns: Number of turns in these sessions.
+        items: Number of items in these turns.
+    """
+
+    sessions: int
+    turns: int
+    items: int
+
+
+@runtime_checkable
+class SessionErasure(Protocol):
+    """A store that can remove sessions for good. Every store of this library can."""
+
+    async def erase(
+        self,
+        *,
+        session_id: str | None = None,
+        prefix: str | None = None,
+        inactive_since: datetime | None = None,
+    ) -> Erasure:
+        """Remove whole sessions with all that belongs to them, and return their numbers.
+
+        Items, turns, metadata, pending turns and summaries of the sessions are removed. A turn in
+        progress does not revive a session that is named by *session_id*, even before its first
+        write: its save raises `SessionCleared`. This protection lasts one day. A fork is a session
+        of its own and stays.
+
+        Sessions are erased one after another, and each is erased as a whole or not at all. If the
+        call fails or is cancelled, call it again. ``prefix=""`` erases all sessions.
+
+        The bytes of erased items may stay in files until `scrub`.
+
+        Args:
+            session_id: The session to erase. Exactly one of *session_id* and *prefix* is given.
+            prefix: Erase the sessions whose ids start with this text, compared by code points.
+            inactive_since: Erase only sessions that were last changed before this time, which needs
+                a time zone; None erases all. A session that is changed during the call stays.
+
+        Raises:
+            TypeError: A parameter has the wrong type, or not exactly one of *session_id* and
+                *prefix* is given.
+            ValueError: *session_id* is empty or contains a lone surrogate, *prefix* contains one,
+                or *inactive_since* has no time zone.
+            SessionError: The store cannot be written.
+        """
+        ...
+
+    async def scrub(self) -> None:
+        """Remove every byte of erased, cleared and replaced content from the store's files.
+
+        It may be called again at any time. A store that keeps sessions only in memory does nothing.
+        Memory of the process, backups, exports and snapshots are not covered.
+
+        Raises:
+            SessionError: The store cannot be rewritten now, such as while another process reads
+                from an old state of it. Call it again.
+        """
+        ...
+
+
+def check_erase(
+    session_id: str | None, prefix: str | None, inactive_since: datetime | None
+) -> None:
+    """Refuse bad arguments of `SessionErasure.erase`.
+
+    Raises:
+        TypeError: See `SessionErasure.erase`.
+        ValueError: See `SessionErasure.erase`.
+    """
+    if (session_id is None) == (prefix is None):
+        given = "neither" if session_id is None else "both"
+        msg = f"erase needs exactly one of session_id and prefix, got {given}"
+        raise TypeError(msg)
+
+    if session_id is not None:
+        check_text("session_id", session_id)
+    if prefix:
+        check_text("prefix", prefix)
+    elif prefix is not None and not isinstance(prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        msg = f"prefix must be a string, got {shown(prefix)}"
+        raise TypeError(msg)
+
+    if inactive_since is not None:
+        check_time("inactive_since", inactive_since)
+
+
+def check_time(name: str, value: object) -> None:
+    """Refuse a value that is no datetime, or has no time zone."""
+    if not isinstance(value, datetime):
+        msg = f"{name} must be a datetime with a time zone, got {shown(value)}"
+        raise TypeError(msg)
+    if value.utcoffset() is None:
+        msg = f"{name} must have a time zone, such as datetime.now(UTC), got {value}"
+        raise ValueError(msg)

@@ -1,0 +1,57 @@
+"""The metadata of turns and sessions: JSON objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from sys import getsizeof
+from typing import Any, final
+
+from msgspec import json
+
+from tower_memory._codec import encode_value
+from tower_memory._history import NO_METADATA
+
+
+def encode_metadata(metadata: Mapping[str, Any] | None, session_id: str) -> bytes | None:
+    """Encode *metadata* to UTF-8 JSON; return None for an empty mapping and for None.
+
+    Raises:
+        UnencodableItemError: JSON cannot hold the mapping, or would change it.
+    """
+    if not metadata:
+        return None
+    return encode_value(dict(metadata), session_id, "metadata")
+
+
+def decode_metadata(encoded: bytes | str | None) -> Mapping[str, Any]:
+    """Return the mapping that is stored as *encoded*, which cannot be changed."""
+    return NO_METADATA if encoded is None else _StoredMetadata(encoded)
+
+
+@final
+class _StoredMetadata(Mapping[str, Any]):
+    """A mapping that decodes its JSON at each access, so that its readers share no value."""
+
+    __slots__ = ("_encoded",)
+
+    def __init__(self, encoded: bytes | str) -> None:
+        self._encoded = encoded
+
+    def _decoded(self) -> dict[str, Any]:
+        decoded: dict[str, Any] = json.decode(self._encoded)
+        return decoded
+
+    def __getitem__(self, key: str, /) -> Any:
+        return self._decoded()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + getsizeof(self._encoded)
+
+    def __repr__(self) -> str:
+        return repr(self._decoded())

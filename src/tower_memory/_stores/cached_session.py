@@ -1,0 +1,247 @@
+"""A session in memory: its newest turns, in the form that is fastest to return.
+
+1. An immutable item, and a mapping of immutable values, is kept decoded and shared with histories;
+   a history copies such mappings when its first item is read. Every other item is kept as JSON and
+   decoded for each load. Therefore a reader that changes an item changes only its own copy.
+2. Sizes are measured from the objects (`sys.getsizeof`), so long ids and wide characters count.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from sys import getsizeof
+from typing import Any, Final, TypeVar, final
+
+from tower_memory._codec import ItemCodec
+from tower_memory._history import NO_METADATA, Check, History, TurnInfo
+
+T = TypeVar("T")
+
+PART_LENGTH: Final = 250
+"""Items between two pauses of a long operation."""
+
+_IMMUTABLE: Final = frozenset({str, int, float, bool, type(None)})
+
+_SESSION_OVERHEAD: Final = 1500
+"""Bytes that a session takes beyond its items, its turns and the text of its id."""
+
+_SLOT: Final = 16
+"""Bytes of an item's place in a list that has grown."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_datetime(nanoseconds: int) -> datetime:
+    """Return the time *nanoseconds* after the start of 1970, UTC, cut to microseconds."""
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
+def to_kept(items: Sequence[Any], encoded: Iterable[bytes]) -> list[Any]:
+    """Return *items* as they are kept (rule 1); *encoded* is the JSON of each.
+
+    No other code may hold a reference to the items.
+    """
+    return [
+        item if _is_shareable(item) else raw for item, raw in zip(items, encoded, strict=True)
+    ]
+
+
+def all_shareable(items: Iterable[Any]) -> bool:
+    """Return True if all *items* are kept decoded (rule 1)."""
+    return all(map(_is_shareable, items))
+
+
+def _is_shareable(item: Any) -> bool:
+    if type(item) is dict:
+        return _IMMUTABLE.issuperset(map(type, item.values()))
+    return type(item) in _IMMUTABLE
+
+
+@final
+class SharedItems:
+    """Items that are shared with a history until the first of them is read (rule 1)."""
+
+    __slots__ = ("_checked", "_items")
+
+    def __init__(self, items: Sequence[Any], checked: dict[Check, int] | None = None) -> None:
+        self._items = items
+        self._checked = {} if checked is None else checked
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def copies(self) -> tuple[Any, ...]:
+        """Return the items, with a shallow copy of each mapping."""
+        return tuple([item.copy() if type(item) is dict else item for item in self._items])
+
+    def checked_length(self, check: Check) -> int:
+        """See `tower_memory._history.checked_length`."""
+        items, checked = self._items, self._checked
+        known = checked.get(check, 0)
+        if known > len(items):  # the note is of a later, longer state of the session
+            return 0
+        if check(items[known:]):
+            known = checked[check] = len(items)
+        return known
+
+
+@final
+@dataclass(slots=True)
+class CachedSession:
+    """The newest turns of a session, or all of them.
+
+    Attributes:
+        offset: Position of the first kept item in the session.
+        turns: The kept turns, oldest first; their positions count from the start of the session.
+        size: Bytes that the session takes (rule 2).
+    """
+
+    offset: int = 0
+    turns: list[TurnInfo] = field(default_factory=list)
+    size: int = _SESSION_OVERHEAD
+    _items: list[Any] = field(default_factory=list)  # as `to_kept` returns them
+    _json: list[int] = field(default_factory=list)  # the indexes of the JSON in _items, ascending
+    _checked: dict[Check, int] = field(default_factory=dict)  # of all items, if offset is 0
+
+    @property
+    def end(self) -> int:
+        """Position after the last item: the number of items of the session."""
+        return self.offset + len(self._items)
+
+    def add(self, turn: TurnInfo, kept: Sequence[Any]) -> None:
+        """Add the newest turn, whose items are *kept* as `to_kept` returns them."""
+        start = len(self._items)
+        self.turns.append(turn)
+        self._items += kept
+        self._json += [place for place, item in enumerate(kept, start) if type(item) is bytes]
+        self.size += _size_of_turn(turn) + sum(map(_size_of, kept))
+
+    def add_older(self, turns: Sequence[TurnInfo], kept: Sequence[Any]) -> None:
+        """Add the turns directly before the first kept one, oldest first, with their items."""
+        self.offset -= len(kept)
+        self.turns[:0] = turns
+        self._items[:0] = kept
+        self._find_json()
+        self._checked = {}
+        self.size += sum(map(_size_of_turn, turns)) + sum(map(_size_of, kept))
+
+    def drop_oldest(self, max_bytes: int) -> None:
+        """Remove the oldest turns until the session takes at most *max_bytes*."""
+        dropped = 0
+        while self.size > max_bytes and dropped < len(self.turns):
+            start = self.turns[dropped].position
+            self.size -= _size_of_turn(self.turns[dropped])
+            dropped += 1
+            end = self.turns[dropped].position if dropped < len(self.turns) else self.end
+            self.size -= sum(map(_size_of, self._items[start - self.offset : end - self.offset]))
+
+        if dropped:
+            first = self.turns[dropped].position if dropped < len(self.turns) else self.end
+            del self.turns[:dropped], self._items[: first - self.offset]
+            self.offset = first
+            self._find_json()
+            self._checked = {}
+
+    def remove_turns(self, index: int) -> None:
+        """Remove the turns from *index* in `turns` on, with their items."""
+        start = self.turns[index].position - self.offset
+        self.size -= sum(map(_size_of_turn, self.turns[index:]))
+        self.size -= sum(map(_size_of, self._items[start:]))
+        del self.turns[index:], self._items[start:]
+        del self._json[bisect_left(self._json, start) :]
+        self._checked = {}
+
+    def pop(self, codec: ItemCodec[Any]) -> tuple[Any, list[TurnInfo]]:
+        """Remove and return the newest item, and the turns of which no item is left."""
+        last = self._items[-1]
+        item = codec.decode(last) if type(last) is bytes else SharedItems([last]).copies()[0]
+
+        del self._items[-1]
+        del self._json[bisect_left(self._json, len(self._items)) :]
+        self._checked = {}
+        first_gone = bisect_left(self.turns, self.end, key=_position)
+        gone = self.turns[first_gone:]
+        del self.turns[first_gone:]
+        self.size -= _size_of(last) + sum(map(_size_of_turn, gone))
+        return item, gone
+
+    def read(
+        self, start: int, end: int, codec: ItemCodec[Any]
+    ) -> Generator[None, None, SharedItems]:
+        """Return the items from position *start* to *end*, with a pause after each part.
+
+        Raises:
+            ValueError: A kept item is not the JSON of an item of the codec's type.
+        """
+        first, last = start - self.offset, end - self.offset
+        items = self._items[first:last]
+        places = self._json[bisect_left(self._json, first) : bisect_left(self._json, last)]
+        for part in parts(places):
+            for place in part:
+                items[place - first] = codec.decode(items[place - first])
+            yield
+
+        is_prefix = start == 0 and self.offset == 0
+        return SharedItems(items, self._checked if is_prefix else None)
+
+    def turns_between(self, start: int, end: int) -> list[TurnInfo]:
+        """Return the turns whose first item is between two positions; see `shifted_turns`."""
+        if start == 0 and end == self.end and self.offset == 0:
+            return self.turns
+        return shifted_turns(self.turns, start, end, self.end)
+
+    def _find_json(self) -> None:
+        self._json = [place for place, item in enumerate(self._items) if type(item) is bytes]
+
+
+def shifted_turns(
+    turns: Sequence[TurnInfo], start: int, end: int, last_end: int
+) -> list[TurnInfo]:
+    """Return the *turns* of a history from position *start* to *end* of the session.
+
+    The positions of the result count from *start*; *last_end* is the position after the last item
+    of *turns*. A turn without items belongs to the item before it, or to the start of the session.
+    """
+    found: list[TurnInfo] = []
+    ends = [*(turn.position for turn in turns[1:]), last_end]
+    for turn, turn_end in zip(turns, ends, strict=False):
+        at = turn.position
+        if start <= at < end if at < turn_end else start < at <= end or at == start == 0 != end:
+            found.append(TurnInfo(turn.turn_id, at - start, turn.created_at, turn.metadata))
+    return found
+
+
+def parts(values: Sequence[T]) -> Generator[Sequence[T]]:
+    """Yield *values* in parts of `PART_LENGTH`."""
+    for start in range(0, len(values), PART_LENGTH):
+        yield values[start : start + PART_LENGTH]
+
+
+def run_to_end(steps: Generator[None, None, T]) -> T:
+    """Run a generator without pauses, and return its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def _position(turn: TurnInfo) -> int:
+    return turn.position
+
+
+def _size_of(kept: Any) -> int:
+    size = getsizeof(kept) + _SLOT
+    if type(kept) is dict:
+        size += sum(map(getsizeof, kept)) + sum(map(getsizeof, kept.values()))
+    return size
+
+
+def _size_of_turn(turn: TurnInfo) -> int:
+    size = getsizeof(turn) + getsizeof(turn.turn_id) + getsizeof(turn.created_at) + _SLOT
+    size += getsizeof(turn.position)
+    return size if turn.metadata is NO_METADATA else size + getsizeof(turn.metadata)
