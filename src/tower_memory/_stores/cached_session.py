@@ -16,7 +16,7 @@ from sys import getsizeof
 from typing import Any, Final, TypeVar, final
 
 from tower_memory._codec import ItemCodec
-from tower_memory._history import NO_METADATA, Check, History, TurnInfo
+from tower_memory._history import NO_METADATA, Check, TurnInfo
 
 T = TypeVar("T")
 
@@ -44,9 +44,7 @@ def to_kept(items: Sequence[Any], encoded: Iterable[bytes]) -> list[Any]:
 
     No other code may hold a reference to the items.
     """
-    return [
-        item if _is_shareable(item) else raw for item, raw in zip(items, encoded, strict=True)
-    ]
+    return [item if _is_shareable(item) else raw for item, raw in zip(items, encoded, strict=True)]
 
 
 def all_shareable(items: Iterable[Any]) -> bool:
@@ -119,14 +117,27 @@ class CachedSession:
         self._json += [place for place, item in enumerate(kept, start) if type(item) is bytes]
         self.size += _size_of_turn(turn) + sum(map(_size_of, kept))
 
-    def add_older(self, turns: Sequence[TurnInfo], kept: Sequence[Any]) -> None:
-        """Add the turns directly before the first kept one, oldest first, with their items."""
-        self.offset -= len(kept)
-        self.turns[:0] = turns
-        self._items[:0] = kept
-        self._find_json()
-        self._checked = {}
-        self.size += sum(map(_size_of_turn, turns)) + sum(map(_size_of, kept))
+    def add_older(self, older: Sequence[tuple[TurnInfo, Sequence[Any]]], max_bytes: int) -> None:
+        """Add turns directly before the first kept one: the newest that fit into *max_bytes*.
+
+        Each of *older*, oldest first, is a turn with its items as `to_kept` returns them.
+        """
+        turns: list[TurnInfo] = []
+        items: list[Any] = []
+        for turn, kept in reversed(older):
+            size = _size_of_turn(turn) + sum(map(_size_of, kept))
+            if self.size + size > max_bytes:
+                break
+            self.size += size
+            turns.append(turn)
+            items += reversed(kept)
+
+        if turns:
+            self.turns[:0] = reversed(turns)
+            self._items[:0] = reversed(items)
+            self.offset -= len(items)
+            self._find_json()
+            self._checked = {}
 
     def drop_oldest(self, max_bytes: int) -> None:
         """Remove the oldest turns until the session takes at most *max_bytes*."""
@@ -197,9 +208,7 @@ class CachedSession:
         self._json = [place for place, item in enumerate(self._items) if type(item) is bytes]
 
 
-def shifted_turns(
-    turns: Sequence[TurnInfo], start: int, end: int, last_end: int
-) -> list[TurnInfo]:
+def shifted_turns(turns: Sequence[TurnInfo], start: int, end: int, last_end: int) -> list[TurnInfo]:
     """Return the *turns* of a history from position *start* to *end* of the session.
 
     The positions of the result count from *start*; *last_end* is the position after the last item

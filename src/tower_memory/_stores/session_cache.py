@@ -102,6 +102,14 @@ class SessionCache:
     _entries: OrderedDict[tuple[Hashable, str], Entry] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
+    @property
+    def max_session_bytes(self) -> int:
+        """The bytes that one session is cut to if it takes more than its share (rule 2).
+
+        It is less than the share, so a session that grows is not cut at each turn.
+        """
+        return self.max_bytes * 11 // 16
+
     def take(self, key: Hashable, session_id: str) -> Entry | None:
         """Remove and return the entry of a session with items of the type *key*; None on a miss."""
         with self._lock:
@@ -133,10 +141,9 @@ class SessionCache:
         return entry
 
     def _add(self, place: tuple[Hashable, str], entry: Entry) -> None:
-        most = self.max_bytes * 3 // 4  # rule 2
-        if _size(place, entry) > most:
-            entry.session.drop_oldest(most - getsizeof(place[1]))
-        if _size(place, entry) > most:
+        if _size(place, entry) > self.max_bytes * 3 // 4:
+            entry.session.drop_oldest(self.max_session_bytes)
+        if _size(place, entry) > self.max_bytes:
             return
 
         self._entries[place] = entry
