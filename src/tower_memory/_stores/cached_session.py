@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -71,6 +71,10 @@ class SharedItems:
     def __len__(self) -> int:
         return len(self._items)
 
+    def after(self, front: Sequence[Any]) -> SharedItems:
+        """Return *front* and then these items."""
+        return SharedItems([*front, *self._items]) if front else self
+
     def copies(self) -> tuple[Any, ...]:
         """Return the items, with a shallow copy of each mapping."""
         return tuple([item.copy() if type(item) is dict else item for item in self._items])
@@ -117,16 +121,17 @@ class CachedSession:
         self._json += [place for place, item in enumerate(kept, start) if type(item) is bytes]
         self.size += _size_of_turn(turn) + sum(map(_size_of, kept))
 
-    def add_older(self, older: Sequence[tuple[TurnInfo, Sequence[Any]]], max_bytes: int) -> None:
-        """Add turns directly before the first kept one: the newest that fit into *max_bytes*.
+    def add_older(self, older: Iterable[tuple[TurnInfo, Sequence[Any]]], max_bytes: int) -> None:
+        """Add turns directly before the first kept one, as many as fit into *max_bytes*.
 
-        Each of *older*, oldest first, is a turn with its items as `to_kept` returns them.
+        Each of *older*, newest first, is a turn with its items as `to_kept` returns them. A turn
+        without items is always added, so that it is never left out between two others.
         """
         turns: list[TurnInfo] = []
         items: list[Any] = []
-        for turn, kept in reversed(older):
+        for turn, kept in older:
             size = _size_of_turn(turn) + sum(map(_size_of, kept))
-            if self.size + size > max_bytes:
+            if kept and self.size + size > max_bytes:
                 break
             self.size += size
             turns.append(turn)
@@ -140,17 +145,22 @@ class CachedSession:
             self._checked = {}
 
     def drop_oldest(self, max_bytes: int) -> None:
-        """Remove the oldest turns until the session takes at most *max_bytes*."""
-        dropped = 0
-        while self.size > max_bytes and dropped < len(self.turns):
-            start = self.turns[dropped].position
-            self.size -= _size_of_turn(self.turns[dropped])
-            dropped += 1
-            end = self.turns[dropped].position if dropped < len(self.turns) else self.end
-            self.size -= sum(map(_size_of, self._items[start - self.offset : end - self.offset]))
+        """Remove the oldest turns until the session takes at most *max_bytes*.
+
+        A turn without items stays if the item before it is the last that is removed.
+        """
+        ends = [*(turn.position for turn in self.turns[1:]), self.end]
+        dropped, first = 0, self.offset
+        for index, (turn, end) in enumerate(zip(self.turns, ends, strict=True)):
+            if self.size <= max_bytes:
+                break
+            if end > turn.position:
+                kept = self._items[first - self.offset : end - self.offset]
+                self.size -= sum(map(_size_of, kept))
+                self.size -= sum(map(_size_of_turn, self.turns[dropped : index + 1]))
+                dropped, first = index + 1, end
 
         if dropped:
-            first = self.turns[dropped].position if dropped < len(self.turns) else self.end
             del self.turns[:dropped], self._items[: first - self.offset]
             self.offset = first
             self._find_json()
@@ -166,14 +176,20 @@ class CachedSession:
         self._checked = {}
 
     def pop(self, codec: ItemCodec[Any]) -> tuple[Any, list[TurnInfo]]:
-        """Remove and return the newest item, and the turns of which no item is left."""
+        """Remove and return the newest item, and the turns that are removed with it.
+
+        These are all later turns, which have no items, and the item's turn if it is then empty.
+        """
         last = self._items[-1]
         item = codec.decode(last) if type(last) is bytes else SharedItems([last]).copies()[0]
+
+        # The newest turn with items is the last one that starts before the end.
+        index = bisect_left(self.turns, self.end, key=_position) - 1
 
         del self._items[-1]
         del self._json[bisect_left(self._json, len(self._items)) :]
         self._checked = {}
-        first_gone = bisect_left(self.turns, self.end, key=_position)
+        first_gone = index if self.turns[index].position == self.end else index + 1
         gone = self.turns[first_gone:]
         del self.turns[first_gone:]
         self.size -= _size_of(last) + sum(map(_size_of_turn, gone))
@@ -198,27 +214,32 @@ class CachedSession:
         is_prefix = start == 0 and self.offset == 0
         return SharedItems(items, self._checked if is_prefix else None)
 
-    def turns_between(self, start: int, end: int) -> list[TurnInfo]:
-        """Return the turns whose first item is between two positions; see `shifted_turns`."""
-        if start == 0 and end == self.end and self.offset == 0:
-            return self.turns
-        return shifted_turns(self.turns, start, end, self.end)
+    def turns_between(self, start: int, end: int) -> Sequence[TurnInfo]:
+        """Return the turns of a history between two positions; see `turns_between`."""
+        return turns_between(self.turns, start, end, self.end)
 
     def _find_json(self) -> None:
         self._json = [place for place, item in enumerate(self._items) if type(item) is bytes]
 
 
-def shifted_turns(turns: Sequence[TurnInfo], start: int, end: int, last_end: int) -> list[TurnInfo]:
+def turns_between(
+    turns: Sequence[TurnInfo], start: int, end: int, last_end: int
+) -> Sequence[TurnInfo]:
     """Return the *turns* of a history from position *start* to *end* of the session.
 
     The positions of the result count from *start*; *last_end* is the position after the last item
     of *turns*. A turn without items belongs to the item before it, or to the start of the session.
     """
+    if start == 0 and end == last_end:
+        return turns
+
+    low = bisect_left(turns, start, key=_position)
+    high = bisect_right(turns, end, key=_position)
+    ends = [*(turn.position for turn in turns[low + 1 : high + 1]), last_end]
     found: list[TurnInfo] = []
-    ends = [*(turn.position for turn in turns[1:]), last_end]
-    for turn, turn_end in zip(turns, ends, strict=False):
+    for turn, turn_end in zip(turns[low:high], ends, strict=False):
         at = turn.position
-        if start <= at < end if at < turn_end else start < at <= end or at == start == 0 != end:
+        if (start <= at < end) if at < turn_end else (start < at or start == 0):
             found.append(TurnInfo(turn.turn_id, at - start, turn.created_at, turn.metadata))
     return found
 

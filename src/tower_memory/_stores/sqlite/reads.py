@@ -1,221 +1,336 @@
-"""Loads through a session cache: a cached session is refreshed by reading only its new rows.
+"""Loads through the session cache.
 
-1. Rows are only added, removed from the end, or cleared, and an id is never reused (`schema`).
-   Therefore, while the last row that was read is still there, all rows before it are unchanged.
-2. The cache belongs to a connection and is dropped with it, because the next connection may be to
-   another file.
-3. The cache takes at most a given number of bytes. It evicts the least recently used session first.
-4. A load stops once its caller no longer waits. A long load pauses now and then so that the event
-   loop can run, which would otherwise wait for Python's switch interval.
+1. A cached session is up to date if its version is the one in the file. Otherwise only its new turns
+   are read, if its last turn is still there (rule 3 of `tables`). Otherwise it is read anew.
+2. A first load puts only the place of the session's end into the cache, and a later load adds the
+   turns that it reads. So a session that is loaded once takes no memory.
+3. A load is a generator. It reads in slices of about a millisecond, each with one statement, and
+   pauses after each slice, so that the event loop and other loads go on. While a later turn is
+   still there, all turns before it are as they were; so after each slice the load looks whether the
+   newest turn of its beginning is still there, and begins anew if it is not.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from itertools import takewhile
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, final
 
-from tower_memory._codec import ItemCodec
+from tower_memory._codec import ItemCodec, split_array
+from tower_memory._errors import CorruptSessionError, TurnMissing
 from tower_memory._history import History, TurnInfo
 from tower_memory._items import Item
-from tower_memory._stores.session_cache import KeptSession, in_parts
-from tower_memory._stores.sqlite.writes import Caller, decode_all, turn_text
-
-_Row: TypeAlias = tuple[int, int, bytes | str | None, bytes]
-"""An item's row: id, time of writing, id of the turn that it starts or None, and JSON."""
-
-_ROWS = (
-    "SELECT id, created_at, turn_id, CAST(item AS BLOB) FROM memory_item"
-    " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)"
+from tower_memory._metadata import decode_metadata
+from tower_memory._stores.cached_session import (
+    CachedSession,
+    SharedItems,
+    all_shareable,
+    to_datetime,
+    to_kept,
+    turns_between,
 )
-_FROM = f"{_ROWS} AND id >= ? ORDER BY id"
-_NEWEST = f"{_ROWS} ORDER BY id DESC LIMIT ?"
+from tower_memory._stores.session_cache import Entry, LastTurn, SessionCache, Version
+from tower_memory._stores.sqlite.records import turn_key, turn_text
+from tower_memory._stores.sqlite.tombstones import tombstone_number
 
-_PAUSE_INTERVAL: Final = 0.001
-"""Seconds between two pauses of a load."""
+_VERSION = "SELECT id, revision, updated_at FROM memory_head WHERE session_id = ?"
+_STATE = (
+    "SELECT h.id, h.revision, h.updated_at, h.items, t.first, t.number, t.created_at,"
+    " (SELECT created_at FROM memory_turn"
+    " WHERE session = h.id AND first = :first AND number = :number)"
+    " FROM memory_head AS h LEFT JOIN memory_turn AS t ON t.id = ("
+    " SELECT id FROM memory_turn WHERE session = h.id ORDER BY first DESC, number DESC LIMIT 1)"
+    " WHERE session_id = :session_id"
+)
+_TURN = "SELECT first, number FROM memory_turn WHERE session = ? AND turn_id = ?"
+_TURN_AT = "SELECT number FROM memory_turn WHERE session = ? AND first = ? AND size > 0"
+_PLACE_OF_ITEM = (
+    "SELECT first, min(number) FROM memory_turn WHERE session = :session AND first = ("
+    " SELECT max(first) FROM memory_turn WHERE session = :session AND first <= :position)"
+)
+_ROWS = (
+    "SELECT id, first, number, turn_id, created_at, metadata, CAST(items AS BLOB)"
+    " FROM memory_turn WHERE session = ? AND (first, number) >= (?, ?) AND (first, number) < (?, ?)"
+    " ORDER BY first, number"
+)
+_IS_THERE = (
+    "SELECT 1 FROM memory_turn WHERE session = ? AND first = ? AND number = ? AND created_at = ?"
+)
 
-_PAUSE: Final = 1e-6
-"""Seconds that a pause asks to sleep. Systems sleep about fifty times as long, which lets another
-thread wake up."""
+_SLICE: Final = 0.001
+"""Seconds that a load reads before it pauses."""
 
-_BYTES_PER_CHARACTER: Final = 4
-"""Maximum number of bytes that a character of a session id takes."""
-
-
-@final
-@dataclass(slots=True)
-class HotSession:
-    """A cached session.
-
-    Attributes:
-        kept: The items that were read.
-        last: The last row's id and time of writing; the id is 0 if there is no row.
-    """
-
-    kept: KeptSession = field(default_factory=KeptSession)
-    last: tuple[int, int] = (0, 0)
-
-    def covers(self, limit: int | None) -> bool:
-        """Return True if the newest *limit* items (None: all items) are cached."""
-        return self.kept.is_whole or (limit is not None and limit <= len(self.kept.items))
-
-
-@final
-class HotSessions:
-    """The session cache of one connection, by item type and session id.
-
-    Attributes:
-        size: The bytes that the cache takes, estimated rather too high.
-    """
-
-    def __init__(self) -> None:
-        self._sessions: OrderedDict[tuple[Any, str], HotSession] = OrderedDict()
-        self.size = 0
-
-    def take(self, session_id: str, codec: ItemCodec[Any]) -> HotSession | None:
-        """Remove and return the session with items of *codec*'s type; None on a miss."""
-        session = self._sessions.pop((codec.key, session_id), None)
-        if session is not None:
-            self.size -= _size(session_id, session)
-        return session
-
-    def put(self, session_id: str, codec: ItemCodec[Any], session: HotSession, most: int) -> None:
-        """Add *session* as the most recently used and evict down to *most* bytes.
-
-        A session that alone takes more than *most* bytes is evicted, too.
-        """
-        self._sessions[codec.key, session_id] = session
-        self.size += _size(session_id, session)
-        while self.size > most:
-            (_, evicted_id), evicted = self._sessions.popitem(last=False)
-            self.size -= _size(evicted_id, evicted)
+_Place: TypeAlias = tuple[int, int]
+"""The position of a turn's first item, and the turn's number: the order of a session's turns."""
 
 
-def _size(session_id: str, session: HotSession) -> int:
-    return session.kept.size + _BYTES_PER_CHARACTER * len(session_id)
-
-
-class Load(NamedTuple, Generic[Item]):
-    """A request to load a session.
-
-    Attributes:
-        session_id: The session.
-        limit: The maximum number of items to load, the newest; None loads all.
-        codec: The codec that decodes the items.
-        caller: The caller; the load stops once it no longer waits.
-        most: The maximum size of the cache after the load, in bytes.
-    """
+class Wanted(NamedTuple, Generic[Item]):
+    """A request to load a session: the parameters of `SessionStore.load`, and the items' codec."""
 
     session_id: str
     limit: int | None
+    before: str | int | None
     codec: ItemCodec[Item]
-    caller: Caller
-    most: int
 
 
-def load(connection: sqlite3.Connection, hot: HotSessions, wanted: Load[Item]) -> History[Item]:
-    """Load the *wanted* items from the cache *hot* and from new rows, and update the cache.
+class _Changed(Exception):
+    """Raised when turns that a load reads were changed meanwhile; the load begins anew."""
 
-    A session without rows is not cached, and neither is an incomplete load.
+
+class _Row(NamedTuple):
+    """A turn that was read.
+
+    Attributes:
+        turn: The turn; its position counts from the start of the session.
+        items: Its decoded items.
+        array: Its items as a JSON array.
+        last: Its place and time.
+    """
+
+    turn: TurnInfo
+    items: list[Any]
+    array: bytes
+    last: LastTurn
+
+    def kept(self) -> list[Any]:
+        """Return the items as the cache keeps them."""
+        items = self.items
+        return items if all_shareable(items) else to_kept(items, split_array(self.array))
+
+
+class _State(NamedTuple):
+    """The state of a session when its load begins.
+
+    Attributes:
+        head_id: Id of its head.
+        version: Its version.
+        end: Number of its items.
+        newest: Its newest turn; None without turns.
+    """
+
+    head_id: int
+    version: Version
+    end: int
+    newest: LastTurn | None
+
+
+def load(
+    connection: sqlite3.Connection, cache: SessionCache, wanted: Wanted[Item]
+) -> Generator[None, None, History[Item]]:
+    """Load the *wanted* items from the cache and from new rows, and update the cache.
 
     Raises:
-        CorruptSessionError: An item cannot be decoded.
+        TurnMissing: The session does not hold the turn *before*.
+        CorruptSessionError: A turn cannot be decoded.
     """
-    session_id, limit, codec = wanted.session_id, wanted.limit, wanted.codec
-    reading = _Reading(connection, wanted)
+    key, session_id = wanted.codec.key, wanted.session_id
+    while True:
+        reading = _Reading(connection, wanted, cache.take(key, session_id))
+        try:
+            history = yield from reading.load(cache.max_session_bytes)
+        except _Changed:
+            yield
+            continue
+        except TurnMissing:
+            reading.put_back(cache)
+            raise
 
-    session = hot.take(session_id, codec)
-    if session is not None and session.covers(limit) and reading.refresh(session):
-        history = session.kept.history(session.last[0], limit, codec, reading.pause)
-    else:
-        session, items = reading.read_all() if limit is None else reading.read_newest(limit)
-        history = History(
-            items,
-            revision=session.last[0],
-            turns=session.kept.starts,
-            is_cut=not session.kept.is_whole,
-        )
-
-    if session.last[0] and not wanted.caller.gone:
-        hot.put(session_id, codec, session, wanted.most)
-    return history
+        reading.put_back(cache)
+        return history
 
 
 @final
-@dataclass(slots=True)
-class _Reading:
-    """The reading of one session's rows.
+class _Reading(Generic[Item]):
+    """The reading of one session.
 
-    Each cursor is closed: an open cursor would keep later reads from seeing new rows.
+    *entry* is the session in the cache, or None.
     """
 
-    connection: sqlite3.Connection
-    wanted: Load[Any]
-    next_pause: float = field(default_factory=lambda: monotonic() + _PAUSE_INTERVAL)
+    def __init__(
+        self, connection: sqlite3.Connection, wanted: Wanted[Item], entry: Entry | None
+    ) -> None:
+        self._connection = connection
+        self._wanted = wanted
+        self._entry = entry
 
-    def pause(self) -> None:
-        """Let the event loop run if the last pause is at least `_PAUSE_INTERVAL` ago."""
-        if monotonic() >= self.next_pause:
-            sleep(_PAUSE)
-            self.next_pause = monotonic() + _PAUSE_INTERVAL
+    def put_back(self, cache: SessionCache) -> None:
+        """Put the session into the cache, if it exists."""
+        if self._entry is not None:
+            cache.put(self._wanted.codec.key, self._wanted.session_id, self._entry)
 
-    def refresh(self, session: HotSession) -> bool:
-        """Add the new rows to *session*; return False if its last row is gone (rule 1)."""
-        with self._rows(_FROM, session.last[0]) as rows:
-            known = rows.fetchone()
-            if known is None or known[:2] != session.last:
-                return False
-            self._add(session, rows)
-            return True
+    def load(self, max_bytes: int) -> Generator[None, None, History[Item]]:
+        """Load the wanted items; the cached session takes at most *max_bytes* afterwards."""
+        session_id, limit, before, codec = self._wanted
+        state = self._state()
+        if state is None:
+            self._entry = None
+            if isinstance(before, str):
+                raise TurnMissing(session_id, turn_id=before)
+            number = tombstone_number(self._connection, session_id)
+            return History(session_id=session_id, revision=number)
 
-    def read_all(self) -> tuple[HotSession, list[Any]]:
-        """Read the whole session; return it and its items."""
-        session = HotSession()
-        with self._rows(_FROM, 0) as rows:
-            return session, self._add(session, rows)
+        is_first = self._entry is None
+        entry = self._entry or Entry(state.version, state.newest, CachedSession(state.end))
+        self._entry = entry
+        yield from self._refresh(entry, state)
 
-    def read_newest(self, limit: int) -> tuple[HotSession, list[Any]]:
-        """Read the newest *limit* items; return the session with them, and the items."""
-        session = HotSession()
-        newest_first: list[_Row] = []
+        session, cached_from = entry.session, entry.session.offset
+        end, end_place = self._end(state)
+        start = 0 if limit is None else max(0, end - limit)
+        rows: list[_Row] = []
+        if limit != 0 and (start < min(end, cached_from) or not session.turns):
+            upper = min(end_place, (cached_from, 0)) if session.turns else end_place
+            rows = yield from self._rows(state, self._place_of_item(state, start), upper)
 
-        # One row more than *limit* shows if there are older items, and gives the revision if
-        # *limit* is 0.
-        with self._rows(_NEWEST, min(limit, 2**63 - 2) + 1) as rows:
-            for some in self._in_parts(rows):
-                newest_first += some
+        turns = [row.turn for row in rows] if rows else session.turns
+        if rows and session.turns:
+            turns = [*turns, *session.turns]
+        turns = turns_between(turns, start, end, state.end if end >= cached_from else end)
+        if isinstance(before, str):
+            turns = list(takewhile(lambda turn: turn.turn_id != before, turns))
 
-        if len(newest_first) > limit:
-            session.last = newest_first[0][:2]
-            session.kept.is_whole = False
-            newest_first.pop()
+        front = [item for row in rows for item in row.items]
+        first = rows[0].turn.position if rows else start
+        front = front[start - first : end - first]
+        content: Sequence[Item] | SharedItems = front
+        if not is_first:
+            rest = yield from session.read(max(start, cached_from), max(end, cached_from), codec)
+            content = rest.after(front)
+            if end >= cached_from:
+                session.add_older(((row.turn, row.kept()) for row in reversed(rows)), max_bytes)
 
-        return session, self._add(session, reversed(newest_first))
+        return History(
+            content,
+            session_id=session_id,
+            revision=state.version.revision,
+            offset=start,
+            turns=turns if limit != 0 else (),
+        )
 
-    def _rows(self, sql: str, number: int) -> closing[sqlite3.Cursor]:
-        return closing(self.connection.execute(sql, (self.wanted.session_id, number)))
+    def _state(self) -> _State | None:
+        """Return the state of the session, or None; forget the cached session if it is outdated."""
+        entry, session_id = self._entry, self._wanted.session_id
+        if entry is not None:
+            found = self._connection.execute(_VERSION, (session_id,)).fetchone()
+            if found is None:
+                return None
+            if found[1:] == entry.version:
+                return _State(found[0], entry.version, entry.session.end, entry.last)
 
-    def _in_parts(self, rows: Iterable[_Row]) -> Iterator[list[_Row]]:
-        """Yield *rows* in lists, with pauses, while the caller waits."""
-        return takewhile(lambda _: not self.wanted.caller.gone, in_parts(rows, self.pause))
+        known = entry.last if entry else None
+        position, number, created_at = known or (None, None, None)
+        found = self._connection.execute(
+            _STATE, {"session_id": session_id, "first": position, "number": number}
+        ).fetchone()
+        if found is None:
+            return None
 
-    def _add(self, session: HotSession, rows: Iterable[_Row]) -> list[Any]:
-        """Add *rows*, oldest first, to *session*, and return their items."""
-        items: list[Any] = []
-        for some in self._in_parts(rows):
-            numbers, times, turn_ids, encoded = zip(*some, strict=True)
-            starts = [
-                TurnInfo(turn_text(turn_id), place)
-                for place, turn_id in enumerate(turn_ids, len(session.kept.items))
-                if turn_id is not None
-            ]
+        head_id, revision, updated_at, end, *newest, known_at = found
+        if known is not None and known_at != created_at:
+            self._entry = None  # its last turn is gone
+        return _State(
+            head_id,
+            Version(revision, updated_at),
+            end,
+            None if newest[0] is None else LastTurn(*newest),
+        )
 
-            items += decode_all(self.wanted.codec, self.wanted.session_id, numbers, encoded)
-            session.kept.add(encoded, starts)
-            session.last = numbers[-1], times[-1]
-        return items
+    def _refresh(self, entry: Entry, state: _State) -> Generator[None]:
+        """Add the turns to the cached session that are newer than it (rule 1)."""
+        if entry.last != state.newest and state.newest is not None:
+            last = entry.last
+            after = (0, 0) if last is None else (last.position, last.number + 1)
+            rows = yield from self._rows(state, after, _after(state.newest))
+            for row in rows:
+                entry.session.add(row.turn, row.kept())
+        entry.version, entry.last = state.version, state.newest
+
+    def _end(self, state: _State) -> tuple[int, _Place]:
+        """Return the position after the last wanted item, and the place after the last turn.
+
+        Raises:
+            TurnMissing: The session does not hold the turn *before*.
+        """
+        before, newest = self._wanted.before, state.newest
+        if isinstance(before, str):
+            place: _Place | None = self._connection.execute(
+                _TURN, (state.head_id, turn_key(before))
+            ).fetchone()
+            if place is None:
+                raise TurnMissing(self._wanted.session_id, turn_id=before)
+            if newest is None or place >= _after(newest):
+                raise _Changed
+            return place[0], place
+
+        if newest is None:
+            return 0, (0, 0)
+        if before is None or before >= state.end:
+            return state.end, _after(newest)
+        found = self._connection.execute(_TURN_AT, (state.head_id, before)).fetchone()
+        return before, (before, found[0] if found else 0)
+
+    def _place_of_item(self, state: _State, position: int) -> _Place:
+        """Return the place of the turn that holds the item at *position*."""
+        if position == 0:
+            return 0, 0
+        place: _Place = self._connection.execute(
+            _PLACE_OF_ITEM, {"session": state.head_id, "position": position}
+        ).fetchone()
+        return place
+
+    def _rows(
+        self, state: _State, lower: _Place, upper: _Place
+    ) -> Generator[None, None, list[_Row]]:
+        """Read the turns from place *lower* to before *upper*, in slices (rule 3).
+
+        Raises:
+            _Changed: The newest turn of *state* is gone, so the turns before it may have changed.
+            CorruptSessionError: A turn cannot be decoded.
+        """
+        rows: list[_Row] = []
+        is_complete = False
+        while not is_complete:
+            if rows:
+                yield
+                lower = _after(rows[-1].last)
+
+            until = monotonic() + _SLICE
+            with closing(
+                self._connection.execute(_ROWS, (state.head_id, *lower, *upper))
+            ) as cursor:
+                is_complete = True
+                for found in cursor:
+                    rows.append(self._row(found))
+                    if monotonic() > until:
+                        is_complete = False
+                        break
+
+            # The newest turn was there if it was read just now.
+            if state.newest and not (rows and rows[-1].last == state.newest):
+                if not self._is_there(state.head_id, state.newest):
+                    raise _Changed
+        return rows
+
+    def _row(self, found: Any) -> _Row:
+        row_id, first, number, turn_id, created_at, metadata, array = found
+        try:
+            items = self._wanted.codec.decode_array(array)
+        except ValueError as error:
+            session_id = self._wanted.session_id
+            raise CorruptSessionError(session_id, row=row_id, reason=str(error)) from error
+
+        turn = TurnInfo(
+            turn_text(turn_id), first, to_datetime(created_at), decode_metadata(metadata)
+        )
+        return _Row(turn, items, array, LastTurn(first, number, created_at))
+
+    def _is_there(self, head_id: int, turn: LastTurn) -> bool:
+        return self._connection.execute(_IS_THERE, (head_id, *turn)).fetchone() is not None
+
+
+def _after(turn: LastTurn) -> _Place:
+    """Return the first place after *turn*."""
+    return turn.position, turn.number + 1

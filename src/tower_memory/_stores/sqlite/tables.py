@@ -97,4 +97,5 @@ TABLES: Final = (
         created_at INTEGER NOT NULL
     ) WITHOUT ROWID
     """,
+    "CREATE INDEX memory_tombstone_time ON memory_tombstone (created_at)",
 )

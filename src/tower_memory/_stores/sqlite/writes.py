@@ -1,256 +1,253 @@
-"""The store's write operations and their group commit, as functions that run on a worker thread.
+"""The changes of one session, as functions that run in an open transaction.
 
-1. An operation runs whole within one transaction, which it may share with other operations.
-   Nothing that happens to its caller can split it, and no operation fails because another fails.
-2. No function here awaits or knows an event loop.
-3. If a caller no longer waits, its operation is dropped, unless it has begun.
-4. No function waits here for another process's lock beyond `LOCK_SLICE`. If the file is locked, the
-   caller is told to retry (`Locked`), so no caller's waiting delays another caller.
+1. A function changes its session whole, or raises before it has written anything.
+2. No function here awaits, or knows an event loop. `group_commit` runs several in one transaction.
+3. Every change gives the session its next number (see `tables`).
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
-from math import inf
-from typing import Any, cast, final
+from typing import Any, NamedTuple, cast
 
-from tower_memory._codec import ItemCodec
-from tower_memory._errors import CorruptSessionError, SessionConflict, SessionError
+from tower_memory._codec import ItemCodec, join_array, split_array
+from tower_memory._errors import CorruptSessionError
+from tower_memory._history import TurnInfo
 from tower_memory._items import Item
-from tower_memory._stores.sqlite.schema import is_busy
+from tower_memory._metadata import decode_metadata
+from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
+from tower_memory._stores.cached_session import all_shareable, to_datetime, to_kept
+from tower_memory._stores.session_cache import Commit, LastTurn, Version
+from tower_memory._stores.sqlite.records import EncodedTurn, turn_key
+from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
+from tower_memory._stores.sqlite.tombstones import bury, tombstone_number
 from tower_memory._turn import Turn
 
-LOCK_SLICE = 0.005
-"""Seconds that the connection waits for another process's lock in one attempt, and seconds after a
-failed attempt in which no other is made: otherwise each caller would wait for all others' attempts.
-"""
-
-_STATE = (
-    "SELECT s.id, ifnull((SELECT max(id) FROM memory_item WHERE session = s.id), 0),"
-    " EXISTS (SELECT 1 FROM memory_item WHERE session = s.id AND turn_id = ?)"
-    " FROM (SELECT ? AS session_id) LEFT JOIN memory_session AS s USING (session_id)"
+_HEAD = (
+    "SELECT id, high, revision, cleared, replaced, active, updated_at, turns, items,"
+    " (SELECT max(active) FROM memory_head) FROM memory_head WHERE session_id = ?"
 )
-_LAST = (
-    "SELECT id, CAST(item AS BLOB) FROM memory_item"
-    " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)"
-    " ORDER BY id DESC LIMIT 1"
+_TURN = "SELECT first, number FROM memory_turn WHERE session = ? AND turn_id = ?"
+_NEW_HEAD = (
+    "INSERT INTO memory_head (session_id, high, revision, cleared, replaced, active,"
+    " created_at, updated_at, turns, items)"
+    " VALUES (?, 0, 0, ?, 0, (SELECT ifnull(max(active), 0) + 1 FROM memory_head), ?, ?, 0, 0)"
 )
-_SIXTEEN_BYTES = re.compile("[0-9a-f]{32}")
+_NEW_TURN = (
+    "INSERT INTO memory_turn (session, number, turn_id, created_at, first, size, metadata, items)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_SET_HEAD = (
+    "UPDATE memory_head SET high = ?, revision = ?, cleared = ?, replaced = ?, active = ?,"
+    " updated_at = ?, turns = ?, items = ? WHERE id = ?"
+)
+_REMOVE_FROM = "DELETE FROM memory_turn WHERE session = ? AND (first, number) >= (?, ?)"
+_REMOVE_SUMMARIES = "DELETE FROM memory_summary WHERE session = ? AND number >= ?"
+_NEWEST = (
+    "SELECT id, number, first, CAST(items AS BLOB) FROM memory_turn WHERE session = ? AND size > 0"
+    " ORDER BY first DESC, number DESC LIMIT 1"
+)
+_SHORTEN = "UPDATE memory_turn SET number = ?, size = ?, items = ? WHERE id = ?"
 
 
-@final
-class Caller:
-    """The caller of an operation, with its deadline for getting the lock.
+class _Head(NamedTuple):
+    """The head row of a session, and the highest activity of all sessions."""
+
+    id: int
+    high: int
+    revision: int
+    cleared: int
+    replaced: int
+    active: int
+    updated_at: int
+    turns: int
+    items: int
+    newest_active: int
+
+    def save(self, connection: sqlite3.Connection) -> None:
+        """Write the head as changed: its session becomes the last active one."""
+        active = self.active if self.active == self.newest_active else self.newest_active + 1
+        connection.execute(
+            _SET_HEAD,
+            (
+                *(self.high, self.high, self.cleared, self.replaced, active),
+                *(self.updated_at, self.turns, self.items, self.id),
+            ),
+        )
+
+
+class Appended(NamedTuple):
+    """The result of an append.
 
     Attributes:
-        gone: True once the caller no longer waits for the operation.
+        revision: The session's revision.
+        commit: The new turn for the session cache; None if nothing was written.
     """
 
-    __slots__ = ("_deadline", "gone")
-
-    def __init__(self, patience: float = 0) -> None:
-        self._deadline = time.monotonic() + patience
-        self.gone = False
-
-    def left(self) -> float:
-        """Return the seconds until the deadline, at least 0."""
-        return max(0.0, self._deadline - time.monotonic())
-
-    def waits(self) -> bool:
-        """Return True while the caller waits and its deadline has not passed."""
-        return not self.gone and self.left() > 0
-
-
-@final
-class Write:
-    """A queued write: its operation, its caller and, once settled, its outcome."""
-
-    __slots__ = ("caller", "operation", "outcome", "settled")
-
-    def __init__(self, operation: Callable[[sqlite3.Connection], Any], patience: float) -> None:
-        self.operation = operation
-        self.caller = Caller(patience)
-        self.outcome: Any = None
-        self.settled = False
-
-    def settle(self, outcome: Any) -> None:
-        """Set the outcome: the operation's result, or the exception to raise to the caller."""
-        self.outcome = outcome
-        self.settled = True
-
-
-@final
-class WriteQueue(deque[Write]):
-    """The writes that wait for a commit, and the time at which the file was last found locked."""
-
-    locked_at = -inf
-
-
-@final
-class Locked(Exception):
-    """Raised when another process has locked the file; the caller may retry."""
-
-
-def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: Sequence[bytes]) -> int:
-    """Add the turn to its session in the open transaction and return the session's revision."""
-    session: int | None
     revision: int
-    turn_id: bytes | str | None = _turn_key(turn.turn_id)
-    session, revision, is_held = connection.execute(_STATE, (turn_id, turn.session_id)).fetchone()
-    if is_held:
-        return revision
-    if turn.expected_revision not in (None, revision):
-        raise SessionConflict(turn.session_id, expected=turn.expected_revision, actual=revision)
+    commit: Commit | None
 
-    if session is None and encoded:
-        session = _insert(
-            connection, "INSERT INTO memory_session (session_id) VALUES (?)", turn.session_id
-        )
+
+def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn) -> Appended:
+    """Add the turn to its session, unless the session holds it.
+
+    Raises:
+        SessionCleared: See `SessionStore.append`.
+        SessionConflict: See `SessionStore.append`.
+        TurnMissing: See `SessionStore.append`.
+    """
+    head = _find(connection, turn.session_id)
+    replaced = _place_of(connection, head, turn.replaces)
+    state = _state(connection, head, turn, holds_replaced=replaced is not None)
+    if not must_write(state, turn):
+        return Appended(state.revision, None)
 
     now = time.time_ns()
-    for item in encoded:
-        revision = _insert(
-            connection,
-            "INSERT INTO memory_item (session, created_at, turn_id, item) VALUES (?, ?, ?, ?)",
-            *(session, now, turn_id, item.decode()),
-        )
-        turn_id = None  # only the first row has the id
-    return revision
+    before = Version(head.revision, head.updated_at) if head else None
+    head = head or _create(connection, turn.session_id, state.cleared, now)
+    number = head.high + 1
+    first, turns, last_replaced = head.items, head.turns, head.replaced
+
+    if replaced is not None:
+        first = replaced[0]
+        turns -= connection.execute(_REMOVE_FROM, (head.id, *replaced)).rowcount
+        connection.execute(_REMOVE_SUMMARIES, (head.id, replaced[1]))
+        last_replaced = number
+
+    size = len(encoded.items)
+    connection.execute(
+        _NEW_TURN,
+        (
+            *(head.id, number, turn_key(turn.turn_id), now, first, size),
+            encoded.metadata and encoded.metadata.decode(),
+            join_array(encoded.items).decode(),
+        ),
+    )
+    head._replace(
+        high=number, replaced=last_replaced, updated_at=now, turns=turns + 1, items=first + size
+    ).save(connection)
+
+    if replaced is not None:
+        return Appended(number, None)  # the next load reads the session anew
+    last = LastTurn(first, number, now)
+    return Appended(number, _commit(turn, encoded, before, Version(number, now), last))
 
 
 def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item]) -> Item | None:
-    """Remove and return the session's newest item in the open transaction; None if it is empty."""
-    newest = connection.execute(_LAST, (session_id,)).fetchone()
-    if newest is None:
+    """Remove and return the session's newest item; None if there is none.
+
+    Raises:
+        CorruptSessionError: The item cannot be decoded.
+    """
+    head = _find(connection, session_id)
+    newest = head and connection.execute(_NEWEST, (head.id,)).fetchone()
+    if not head or not newest:
         return None
-    row, item = newest
-    (popped,) = decode_all(codec, session_id, [row], [item])
-    connection.execute("DELETE FROM memory_item WHERE id = ?", (row,))
+
+    row, number, first, array = newest
+    try:
+        *left, last = split_array(array)
+        popped: Item = codec.decode(last)
+        shorter = join_array(left).decode()
+    except ValueError as error:
+        raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
+
+    # Turns without items after the item go, too. A turn that changes gets a new number.
+    is_gone = not left
+    removed = connection.execute(
+        _REMOVE_FROM, (head.id, first, number if is_gone else number + 1)
+    ).rowcount
+    head = head._replace(high=head.high + 1, updated_at=time.time_ns())
+    if not is_gone:
+        connection.execute(_SHORTEN, (head.high, len(left), shorter, row))
+    head._replace(turns=head.turns - removed, items=head.items - 1).save(connection)
     return popped
 
 
 def clear(connection: sqlite3.Connection, session_id: str) -> None:
-    """Remove the session and all its items in the open transaction."""
-    connection.execute(
-        "DELETE FROM memory_item"
-        " WHERE session = (SELECT id FROM memory_session WHERE session_id = ?)",
-        (session_id,),
-    )
-    connection.execute("DELETE FROM memory_session WHERE session_id = ?", (session_id,))
-
-
-def settle(connection: sqlite3.Connection, queue: WriteQueue, write: Write) -> Any:
-    """Commit all queued writes in one transaction, then return or raise the outcome of *write*.
-
-    Each caller queues its write and then calls this function. The first call commits the whole
-    queue, so the writes that arrive during a commit share the next one. There is no leader, so no
-    caller depends on another.
-
-    Raises:
-        Locked: Another process has locked the file, and the caller may retry.
-    """
-    if not write.settled and time.monotonic() > queue.locked_at + LOCK_SLICE:
-        _commit(connection, queue)
-    if not write.settled:
-        raise Locked
-    if isinstance(write.outcome, Exception):
-        raise write.outcome
-    return write.outcome
-
-
-def _commit(connection: sqlite3.Connection, queue: WriteQueue) -> None:
-    """Commit all queued writes in one transaction and settle each with its own outcome.
-
-    If the file is locked, put the writes that have a waiting caller back into the queue.
-    """
-    batch = _drain(queue)
-    if not batch:
+    """Remove all turns, pending turns and summaries of the session; its head stays."""
+    head = _find(connection, session_id)
+    if head is None:
+        bury_unwritten(connection, session_id)
         return
 
-    try:
-        with _transaction(connection):
-            batch = [write for write in batch if not write.caller.gone]
-            outcomes = [_run(connection, write) for write in batch]
-    except Exception as error:  # noqa: BLE001 - it becomes the outcome, which settle raises
-        if isinstance(error, sqlite3.Error) and is_busy(error):
-            queue.locked_at = time.monotonic()
-            for write in reversed(batch):
-                if write.caller.waits():
-                    queue.appendleft(write)
-                else:
-                    write.settle(error)
-        elif len(batch) == 1:
-            batch[0].settle(error)
-        else:  # commit each write alone, so that only the faulty write fails
-            for write in batch:
-                _commit(connection, WriteQueue([write]))
-    else:
-        for write, outcome in zip(batch, outcomes, strict=True):
-            write.settle(outcome)
+    remove_content(connection, head.id)
+    number = head.high + 1
+    head._replace(high=number, cleared=number, updated_at=time.time_ns(), turns=0, items=0).save(
+        connection
+    )
 
 
-def _run(connection: sqlite3.Connection, write: Write) -> Any:
-    try:
-        return write.operation(connection)
-    except SessionError as error:  # raised before the operation wrote anything
-        return error
+def remove_content(connection: sqlite3.Connection, head_id: int) -> None:
+    """Remove the turns, pending turns and summaries of the session with the head *head_id*."""
+    for table in ("memory_turn", "memory_pending", "memory_summary"):
+        connection.execute(f"DELETE FROM {table} WHERE session = ?", (head_id,))  # noqa: S608
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Generator[None]:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")  # the rollback of an earlier transaction failed
-
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+def bury_unwritten(connection: sqlite3.Connection, session_id: str) -> None:
+    """Set the tombstone of a session that does not exist, with a number never used before."""
+    head = _create(connection, session_id, 0, 0)
+    connection.execute("DELETE FROM memory_head WHERE id = ?", (head.id,))
+    bury(connection, session_id, head.high)
 
 
-def _drain(queue: WriteQueue) -> list[Write]:
-    """Empty the queue; return its writes, except those of callers that no longer wait."""
-    drained: list[Write] = []
-    while queue:
-        write = queue.popleft()
-        if not write.caller.gone:
-            drained.append(write)
-    return drained
+def _find(connection: sqlite3.Connection, session_id: str) -> _Head | None:
+    found = connection.execute(_HEAD, (session_id,)).fetchone()
+    return _Head(*found) if found else None
 
 
-def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
-    """Insert one row and return its id."""
-    return cast("int", connection.execute(sql, values).lastrowid)
+def _create(connection: sqlite3.Connection, session_id: str, cleared: int, now: int) -> _Head:
+    """Insert the head of a new session and return it; it is to be saved with its first change."""
+    inserted = connection.execute(_NEW_HEAD, (session_id, cleared, now, now))
+    head_id = cast("int", inserted.lastrowid)
+    (active,) = connection.execute(
+        "SELECT active FROM memory_head WHERE id = ?", (head_id,)
+    ).fetchone()
+    start = head_id << FIRST_NUMBER_SHIFT
+    return _Head(head_id, start, 0, cleared, 0, active, now, 0, 0, active)
 
 
-def decode_all(
-    codec: ItemCodec[Item], session_id: str, rows: Sequence[int], encoded: Iterable[bytes]
-) -> list[Item]:
-    """Decode the items of the rows with the ids *rows*.
-
-    Raises:
-        CorruptSessionError: An item cannot be decoded.
-    """
-    items: list[Item] = []
-    try:
-        items.extend(map(codec.decode, encoded))
-    except ValueError as error:
-        raise CorruptSessionError(session_id, row=rows[len(items)], reason=str(error)) from error
-    return items
+def _place_of(
+    connection: sqlite3.Connection, head: _Head | None, turn_id: str | None
+) -> tuple[int, int] | None:
+    """Return the position and the number of a turn; None if the session does not hold it."""
+    if head is None or turn_id is None:
+        return None
+    return connection.execute(_TURN, (head.id, turn_key(turn_id))).fetchone()
 
 
-def _turn_key(turn_id: str) -> bytes | str:
-    """Return the stored form of a turn id: 16 bytes if it is 32 hexadecimal digits, else itself."""
-    return bytes.fromhex(turn_id) if _SIXTEEN_BYTES.fullmatch(turn_id) else turn_id
+def _state(
+    connection: sqlite3.Connection, head: _Head | None, turn: Turn[Any], *, holds_replaced: bool
+) -> SessionState:
+    if head is None:
+        number = tombstone_number(connection, turn.session_id)
+        return SessionState(number, NO_SESSION, number, 0, False, False)  # noqa: FBT003
+
+    return SessionState(
+        revision=head.revision,
+        first_number=head.id << FIRST_NUMBER_SHIFT,
+        cleared=head.cleared,
+        replaced=head.replaced,
+        holds_turn=_place_of(connection, head, turn.turn_id) is not None,
+        holds_replaced=holds_replaced,
+    )
 
 
-def turn_text(key: bytes | str) -> str:
-    """Return the turn id that is stored as *key*."""
-    return key.hex() if isinstance(key, bytes) else key
+def _commit(
+    turn: Turn[Any], encoded: EncodedTurn, before: Version | None, after: Version, last: LastTurn
+) -> Commit:
+    items = encoded.decoded
+    return Commit(
+        turn.session_id,
+        before,
+        after,
+        last,
+        TurnInfo(
+            turn.turn_id,
+            last.position,
+            to_datetime(last.created_at),
+            decode_metadata(encoded.metadata),
+        ),
+        items if all_shareable(items) else to_kept(items, encoded.items),
+    )

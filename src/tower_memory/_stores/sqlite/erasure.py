@@ -1,0 +1,102 @@
+"""Erasing sessions, and removing the bytes of what was erased.
+
+Deleted text stays in gaps of pages, and in the write-ahead log. Only rewriting the file removes it
+all, and emptying the log afterwards. SQLite cannot empty the log while another connection reads
+from an old state of the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from tower_memory._capabilities import Erasure
+from tower_memory._stores.sqlite.tombstones import bury
+from tower_memory._stores.sqlite.writes import bury_unwritten, remove_content
+
+ERASED_TOGETHER = 64
+"""Maximum number of sessions that one commit erases."""
+
+
+def find_sessions(
+    connection: sqlite3.Connection, prefix: str, after: str, updated_before: int | None
+) -> list[str]:
+    """Return the next `ERASED_TOGETHER` session ids with a prefix, in order.
+
+    Args:
+        connection: A connection to the file.
+        prefix: The text that the ids start with; empty for all sessions.
+        after: The last id of the call before; empty at first.
+        updated_before: Time in nanoseconds before which the sessions were last changed, or None.
+    """
+    rows = connection.execute(
+        "SELECT session_id FROM memory_head WHERE session_id >= :prefix AND session_id > :after"
+        " AND (:end IS NULL OR session_id < :end)"
+        " AND (:time IS NULL OR updated_at < :time)"
+        " ORDER BY session_id LIMIT :most",
+        {
+            "prefix": prefix,
+            "after": after,
+            "end": _end_of(prefix),
+            "time": updated_before,
+            "most": ERASED_TOGETHER,
+        },
+    )
+    return [session_id for (session_id,) in rows]
+
+
+def _end_of(prefix: str) -> str | None:
+    """Return the first text, by code points, that is above all texts with *prefix*, or None."""
+    prefix = prefix.rstrip("\U0010ffff")
+    if not prefix:
+        return None
+    following = ord(prefix[-1]) + 1
+    return prefix[:-1] + chr(0xE000 if following == 0xD800 else following)  # skips surrogates
+
+
+def erase(
+    connection: sqlite3.Connection, session_ids: Sequence[str], updated_before: int | None
+) -> Erasure:
+    """Erase sessions in the open transaction; each gets a tombstone.
+
+    *updated_before* is a time in nanoseconds: sessions that were changed since stay.
+    """
+    erased = Erasure(0, 0, 0)
+    is_taken_over = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'sessions'"
+    ).fetchone()
+
+    for session_id in session_ids:
+        head = connection.execute(
+            "SELECT id, high, updated_at, turns, items FROM memory_head WHERE session_id = ?",
+            (session_id,),
+        ).fetchone()
+        if updated_before is not None and (head is None or head[2] >= updated_before):
+            continue
+
+        if head is None:
+            bury_unwritten(connection, session_id)
+        else:
+            head_id, high, _, turns, items = head
+            remove_content(connection, head_id)
+            connection.execute("DELETE FROM memory_head WHERE id = ?", (head_id,))
+            bury(connection, session_id, high + 1)
+            erased = Erasure(erased.sessions + 1, erased.turns + turns, erased.items + items)
+
+        if is_taken_over:  # tower-llm's own table
+            connection.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
+    return erased
+
+
+def rewrite_file(connection: sqlite3.Connection) -> None:
+    """Rewrite the whole file without the gaps that hold deleted text."""
+    connection.execute("VACUUM")
+
+
+def empty_log(connection: sqlite3.Connection) -> bool:
+    """Copy the write-ahead log into the file and empty it.
+
+    Return False if another connection reads from an old state of the file, or writes.
+    """
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy
