@@ -151,7 +151,7 @@ class CachedSession:
         """
         ends = [*(turn.position for turn in self.turns[1:]), self.end]
         dropped, first = 0, self.offset
-        for index, (turn, end) in enumerate(zip(self.turns, ends, strict=True)):
+        for index, (turn, end) in enumerate(zip(self.turns, ends, strict=False)):
             if self.size <= max_bytes:
                 break
             if end > turn.position:
@@ -214,23 +214,24 @@ class CachedSession:
         is_prefix = start == 0 and self.offset == 0
         return SharedItems(items, self._checked if is_prefix else None)
 
-    def turns_between(self, start: int, end: int) -> Sequence[TurnInfo]:
+    def turns_between(self, start: int, end: int, before: str | int | None) -> Sequence[TurnInfo]:
         """Return the turns of a history between two positions; see `turns_between`."""
-        return turns_between(self.turns, start, end, self.end)
+        return turns_between(self.turns, start, end, self.end, before)
 
     def _find_json(self) -> None:
         self._json = [place for place, item in enumerate(self._items) if type(item) is bytes]
 
 
 def turns_between(
-    turns: Sequence[TurnInfo], start: int, end: int, last_end: int
+    turns: Sequence[TurnInfo], start: int, end: int, last_end: int, before: str | int | None
 ) -> Sequence[TurnInfo]:
     """Return the *turns* of a history from position *start* to *end* of the session.
 
     The positions of the result count from *start*; *last_end* is the position after the last item
     of *turns*. A turn without items belongs to the item before it, or to the start of the session.
+    *before* is the parameter of the load: the turn with this id, and later turns, are left out.
     """
-    if start == 0 and end == last_end:
+    if start == 0 and end == last_end and not isinstance(before, str):
         return turns
 
     low = bisect_left(turns, start, key=_position)
@@ -239,6 +240,8 @@ def turns_between(
     found: list[TurnInfo] = []
     for turn, turn_end in zip(turns[low:high], ends, strict=False):
         at = turn.position
+        if turn.turn_id == before:
+            break
         if (start <= at < end) if at < turn_end else (start < at or start == 0):
             found.append(TurnInfo(turn.turn_id, at - start, turn.created_at, turn.metadata))
     return found

@@ -129,7 +129,7 @@ class InMemorySessionStore(Generic[Item]):
             session_id=session_id,
             revision=session.revision,
             offset=start,
-            turns=() if limit == 0 else content.turns_between(start, end),
+            turns=() if limit == 0 else content.turns_between(start, end, before),
         )
 
     async def append(self, turn: Turn[Item]) -> int:

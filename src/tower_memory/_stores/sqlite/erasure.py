@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from tower_memory._capabilities import Erasure
 from tower_memory._stores.sqlite.tombstones import bury
 from tower_memory._stores.sqlite.writes import bury_unwritten, remove_content
 
-ERASED_TOGETHER = 64
+ERASED_TOGETHER: Final = 64
 """Maximum number of sessions that one commit erases."""
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SURROGATES: Final = 0xD800
+_AFTER_SURROGATES: Final = 0xE000
 
 
 def find_sessions(
@@ -45,13 +52,18 @@ def find_sessions(
     return [session_id for (session_id,) in rows]
 
 
+def to_nanoseconds(time: datetime) -> int:
+    """Return *time* in nanoseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def _end_of(prefix: str) -> str | None:
     """Return the first text, by code points, that is above all texts with *prefix*, or None."""
     prefix = prefix.rstrip("\U0010ffff")
     if not prefix:
         return None
     following = ord(prefix[-1]) + 1
-    return prefix[:-1] + chr(0xE000 if following == 0xD800 else following)  # skips surrogates
+    return prefix[:-1] + chr(_AFTER_SURROGATES if following == _SURROGATES else following)
 
 
 def erase(

@@ -1,7 +1,7 @@
 """Loads through the session cache.
 
-1. A cached session is up to date if its version is the one in the file. Otherwise only its new turns
-   are read, if its last turn is still there (rule 3 of `tables`). Otherwise it is read anew.
+1. A cached session is up to date if its version is the one in the file. Otherwise, if its last turn
+   is still there, only its new turns are read (rule 3 of `tables`). Otherwise it is read anew.
 2. A first load puts only the place of the session's end into the cache, and a later load adds the
    turns that it reads. So a session that is loaded once takes no memory.
 3. A load is a generator. It reads in slices of about a millisecond, each with one statement, and
@@ -180,17 +180,18 @@ class _Reading(Generic[Item]):
         session, cached_from = entry.session, entry.session.offset
         end, end_place = self._end(state)
         start = 0 if limit is None else max(0, end - limit)
+        cached_place = (cached_from, 0) if session.turns else _after(state.newest)
+        upper = min(end_place, cached_place)
         rows: list[_Row] = []
-        if limit != 0 and (start < min(end, cached_from) or not session.turns):
-            upper = min(end_place, (cached_from, 0)) if session.turns else end_place
+        if limit != 0 and (start < min(end, cached_from) or (start, 0) < upper):
             rows = yield from self._rows(state, self._place_of_item(state, start), upper)
 
-        turns = [row.turn for row in rows] if rows else session.turns
-        if rows and session.turns:
-            turns = [*turns, *session.turns]
-        turns = turns_between(turns, start, end, state.end if end >= cached_from else end)
-        if isinstance(before, str):
-            turns = list(takewhile(lambda turn: turn.turn_id != before, turns))
+        touches_cached = upper == cached_place
+        turns = [row.turn for row in rows]
+        if touches_cached:
+            turns = [*turns, *session.turns] if rows else session.turns
+        last_end = state.end if touches_cached and session.turns else end
+        shown = turns_between(turns, start, end, last_end, before)
 
         front = [item for row in rows for item in row.items]
         first = rows[0].turn.position if rows else start
@@ -199,15 +200,21 @@ class _Reading(Generic[Item]):
         if not is_first:
             rest = yield from session.read(max(start, cached_from), max(end, cached_from), codec)
             content = rest.after(front)
-            if end >= cached_from:
-                session.add_older(((row.turn, row.kept()) for row in reversed(rows)), max_bytes)
+
+        if touches_cached and limit != 0:
+            older = reversed(rows)
+            if is_first:  # turns without items belong to the end (rule 2)
+                older = takewhile(lambda row: not row.items, older)
+            session.add_older(((row.turn, row.kept()) for row in older), max_bytes)
+        elif is_first:
+            self._entry = None
 
         return History(
             content,
             session_id=session_id,
             revision=state.version.revision,
             offset=start,
-            turns=turns if limit != 0 else (),
+            turns=shown if limit != 0 else (),
         )
 
     def _state(self) -> _State | None:
@@ -241,9 +248,7 @@ class _Reading(Generic[Item]):
     def _refresh(self, entry: Entry, state: _State) -> Generator[None]:
         """Add the turns to the cached session that are newer than it (rule 1)."""
         if entry.last != state.newest and state.newest is not None:
-            last = entry.last
-            after = (0, 0) if last is None else (last.position, last.number + 1)
-            rows = yield from self._rows(state, after, _after(state.newest))
+            rows = yield from self._rows(state, _after(entry.last), _after(state.newest))
             for row in rows:
                 entry.session.add(row.turn, row.kept())
         entry.version, entry.last = state.version, state.newest
@@ -265,8 +270,6 @@ class _Reading(Generic[Item]):
                 raise _Changed
             return place[0], place
 
-        if newest is None:
-            return 0, (0, 0)
         if before is None or before >= state.end:
             return state.end, _after(newest)
         found = self._connection.execute(_TURN_AT, (state.head_id, before)).fetchone()
@@ -309,9 +312,9 @@ class _Reading(Generic[Item]):
                         break
 
             # The newest turn was there if it was read just now.
-            if state.newest and not (rows and rows[-1].last == state.newest):
-                if not self._is_there(state.head_id, state.newest):
-                    raise _Changed
+            was_read = bool(rows) and rows[-1].last == state.newest
+            if state.newest and not was_read and not self._is_there(state.head_id, state.newest):
+                raise _Changed
         return rows
 
     def _row(self, found: Any) -> _Row:
@@ -331,6 +334,6 @@ class _Reading(Generic[Item]):
         return self._connection.execute(_IS_THERE, (head_id, *turn)).fetchone() is not None
 
 
-def _after(turn: LastTurn) -> _Place:
-    """Return the first place after *turn*."""
-    return turn.position, turn.number + 1
+def _after(turn: LastTurn | None) -> _Place:
+    """Return the first place after *turn*, or the first place of all if it is None."""
+    return (0, 0) if turn is None else (turn.position, turn.number + 1)
