@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from threading import Thread
 from typing import Any, TypeAlias, TypeVar
@@ -67,15 +67,34 @@ def is_asyncio() -> bool:
     return isinstance(current_token().native_token, asyncio.AbstractEventLoop)
 
 
-def call_soon(loop: EventLoopToken, function: Callable[[], object]) -> None:
-    """Schedule *function* to be called soon in *loop*; do nothing if the loop has ended.
+def call_soon(loop: EventLoopToken, function: Callable[[], object]) -> bool:
+    """Schedule *function* to be called soon in *loop*; return False if the loop has ended.
 
     May be called from any thread, and from a finalizer.
     """
     native: Any = loop.native_token
     schedule = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
-    with suppress(RuntimeError):
+    try:
         schedule(function)
+    except RuntimeError:
+        return False
+    return True
+
+
+def has_ended(loop: EventLoopToken) -> bool:
+    """Return True if *loop* has ended."""
+    return not call_soon(loop, lambda: None)
+
+
+async def wait_until_done(future: Future[Any]) -> None:
+    """Wait until another thread has set the outcome of *future*.
+
+    Cancelling the caller leaves the future alone.
+    """
+    if not future.done():
+        loop, done = current_token(), Event()
+        future.add_done_callback(lambda _: call_soon(loop, done.set))
+        await done.wait()
 
 
 def _call_directly(function: Callable[..., Awaitable[T]], *arguments: object) -> Awaitable[T]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from tower_memory._codec import ItemCodec
 from tower_memory._stores.session_cache import KeptSession as DecodedSession
+from tower_memory._stores.sqlite import connections as keeper
 from tower_memory._stores.sqlite import file_guard as connections
 from tower_memory._stores.sqlite import open_file as database
 from tower_memory._stores.sqlite import reads as loads
 from tower_memory._stores.sqlite import schema
-from tower_memory._stores.sqlite import worker_thread as worker
 from tower_memory._stores.sqlite import writes as operations
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.reads import HotSession as CachedSession
@@ -37,12 +37,12 @@ JSON_CODEC = ItemCodec(Any)
 
 def is_open(store):
     """Return True if *store* has its file open."""
-    return store._database is not None
+    return store._opened is not None and store._opened.is_open and not store._opened.is_closed
 
 
 def is_opening(store):
     """Return True if a task is opening the file of *store*."""
-    return store._opening is not None
+    return store._opened is not None and not store._opened.is_open
 
 
 def open_connections():
@@ -62,7 +62,7 @@ def file_of(store):
 
 def workers_of(store):
     """Return the worker threads of *store*."""
-    return store._database._workers
+    return store._opened._shared.connections
 
 
 def cache_of(store):
@@ -75,14 +75,14 @@ def count_cached_sessions(store):
     return len(cache_of(store)._sessions)
 
 
-def reopening_lock(store):
-    """Return the lock that *store* holds while it opens its file again after a fault."""
-    return store._database._shared.opening
+def is_reopening(store):
+    """Return True while *store* opens its file again after a fault."""
+    return not workers_of(store).opened.done()
 
 
 def queued_writes(store):
     """Return the writes of *store* that wait for the worker thread."""
-    return store._database._queue
+    return store._opened._shared.queue
 
 
 # Operations on the worker thread
@@ -90,7 +90,9 @@ def queued_writes(store):
 
 async def run_on_writer(store, operation, *arguments):
     """Run *operation(connection, *arguments)* on the worker thread that writes."""
-    return await workers_of(store).writer.run(operation, *arguments)
+    return await workers_of(store).writer.run(
+        lambda connection: connection.run(lambda _: operation(connection, *arguments))
+    )
 
 
 async def writer_is_in_transaction(store):
@@ -105,7 +107,7 @@ async def pragma_of_writer(store, pragma):
 
 async def write(store, operation):
     """Queue *operation(connection)* as a write to the session s."""
-    return await store._database.write("s", operation, 0)
+    return await store._opened.write("s", operation, 0)
 
 
 # Plain functions of a connection
@@ -192,9 +194,9 @@ def take_from_cache(cache, session_id):
 
 def replace_connections(monkeypatch, connection_class):
     """Let worker threads use *connection_class* for their connections."""
-    monkeypatch.setattr(worker, "Connection", connection_class)
+    monkeypatch.setattr(keeper, "Connection", connection_class)
 
 
 def report_every_file_as_present(monkeypatch):
     """Let the file guard believe that every file exists and holds something."""
-    monkeypatch.setattr(database, "holds_something", lambda path: True)
+    monkeypatch.setattr(keeper, "holds_something", lambda path: True)

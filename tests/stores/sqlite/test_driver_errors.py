@@ -161,7 +161,7 @@ async def test_a_failed_opening_can_be_repeated(tmp_path, faults, kind, lasting)
     failures = await fail_every_statement(
         faults, KINDS[kind], lasting, lambda nth: stores[nth].__aenter__(), check
     )
-    assert failures
+    assert bool(failures) == (kind != "busy" or lasting)  # the store waits for a short lock
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,10 +21,10 @@ from helpers.processes import python, run_python
 from helpers.sqlite import check_integrity
 from helpers.sqlite_internals import (
     Connection,
+    is_reopening,
     make_read_only,
     open_connections,
     queued_writes,
-    reopening_lock,
     report_every_file_as_present,
     write,
 )
@@ -192,10 +192,9 @@ async def test_a_store_closed_while_it_reopens_a_restored_file_finishes_its_call
     async def load():
         loaded.append(await store.load("s"))
 
-    opening = reopening_lock(store)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(load)
-        while not opening.locked():
+        while not is_reopening(store):
             await anyio.lowlevel.checkpoint()
         await store.aclose()
         assert loaded == [ITEMS[:1]]

@@ -29,10 +29,10 @@ async def test_stores_on_one_file_see_each_others_turns_and_share_threads(path):
 
 async def test_a_file_that_is_open_is_not_opened_less_durably(path):
     async with SqliteSessionStore(path) as store:
-        with pytest.raises(SessionError, match=r"synchronous='full', not 'off'; use the same"):
-            await SqliteSessionStore(path, synchronous="off").load("s")
+        with pytest.raises(SessionError, match=r"synchronous='full', not 'normal'; use the same"):
+            await SqliteSessionStore(path, synchronous="normal").load("s")
         await store.append(Turn("s", [ITEM]))
-    async with SqliteSessionStore(path, synchronous="off") as store:
+    async with SqliteSessionStore(path, synchronous="normal") as store:
         assert await store.load("s") == [ITEM]
 
 

@@ -1,42 +1,39 @@
 """A SQLite connection that runs whole functions and checks that its file is in place.
 
 1. Functions: aiosqlite passes the arguments of ``execute`` to its thread unchanged. Because
-   ``execute`` also accepts a function here, aiosqlite's public API runs any number of statements in
-   one visit to the thread.
-2. Permissions: this module creates a missing file, readable by its owner only. SQLite would create
-   it readable by every user.
+   ``execute`` also accepts a function here, aiosqlite's public API runs any function on the thread.
+2. New files: this module creates a missing file, readable by its owner only. SQLite would create it
+   readable by every user. A file that SQLite cannot open, or that another user or another name
+   could change, is refused before anything is created (`check_path`).
 3. Forks: a forked child does not open a file that was open at the fork. SQLite keeps the state of
    open files for the whole process, and the child inherits that state without the file locks.
 4. Replaced files: if the file or one of its side files (write-ahead log, shared memory) is no
    longer at its path, every operation raises. Before the connection closes, it copies the log's
    content into the file that it has open, wherever that file is now, and removes the log.
    Otherwise SQLite would apply the log to the file that has taken its place.
+5. Shared memory that was cut: reading beyond the end of a mapped file kills the process (SIGBUS).
+   So the file gets its length back, filled with zeros, before an operation raises; SQLite then
+   rebuilds it from the log. If the file is cut while an operation runs, nothing can catch it.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from errno import EACCES
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple, TypeAlias, TypeVar, final
 
-# When a process closes a file, it loses all its POSIX locks on that file. So no thread may open a
-# new file before the thread that created it has closed it.
-_creating = Lock()
+from tower_memory._stores.sqlite.new_file import IN_MEMORY, check_file, check_path, create_private
 
 T = TypeVar("T")
 _Identity: TypeAlias = tuple[int, int]
 
 _open: list[tuple[str, int]] = []
 """The path of each open file, and the id of the process that opened it."""
-
-IN_MEMORY = ":memory:"
-"""The path that SQLite reads as "a database in memory"."""
 
 
 @final
@@ -52,9 +49,10 @@ class Connection(sqlite3.Connection):
         self._path = None if path == IN_MEMORY else path  # also None after closing
         self._known: _Files | None = None  # None until the first operation has opened all of them
         if self._path:
+            check_path(path)
             if create:
-                _create_private(path)
-            _check_writable(path)
+                create_private(path)
+            check_file(path)
             self._main = _identity(path)
             path = f"{Path(path).as_uri()}?mode=rw"  # keeps SQLite from creating a file
 
@@ -67,23 +65,31 @@ class Connection(sqlite3.Connection):
             return _Result(operation(self, *parameters))
         return super().execute(operation, parameters)
 
-    def run(self, operation: Callable[..., T], *arguments: object) -> T:
-        """Run *operation(connection, *arguments)* if the file is in place, and return its result.
+    def run(self, operation: Callable[[Connection], T]) -> T:
+        """Run *operation(connection)* if the file is in place, and return its result.
 
         Raises:
-            sqlite3.OperationalError: The file or a side file was deleted or replaced (rule 4).
+            sqlite3.OperationalError: The file or a side file was deleted, replaced or cut.
         """
-        if operation is not Connection.detach:
-            self._check_in_place()
-
+        self._check_in_place()
         try:
-            result = operation(self, *arguments)
+            result = operation(self)
         except sqlite3.Error:
             self._check_in_place()  # a replaced file is the better explanation
             raise
 
         if self._path and not self._known:
             self._known = _files(self._path)._replace(main=self._main)
+        return result
+
+    def run_in_steps(
+        self, operation: Callable[[Connection], Generator[None, None, T]]
+    ) -> Generator[None, None, T]:
+        """Run the generator *operation(connection)*; each step runs as `run` runs an operation."""
+        with closing(operation(self)) as steps:
+            while (end := self.run(partial(_step, steps))) is None:
+                yield
+        result: T = end.value
         return result
 
     def detach(self) -> None:
@@ -119,21 +125,45 @@ class Connection(sqlite3.Connection):
             self._path = None
 
     def _check_in_place(self) -> None:
-        if self._path and self._known not in (None, _files(self._path)):
+        if not self._path or self._known is None:
+            return
+
+        found = _files(self._path)
+        if found[:3] != self._known[:3]:
             msg = "it, or a file beside it, was deleted or replaced while it was open"
             raise sqlite3.OperationalError(msg)
 
+        if found.shared_size < self._known.shared_size:
+            # Not through a file of Python's: closing that would drop this process's locks.
+            os.truncate(f"{self._path}-shm", self._known.shared_size)
+            msg = "its shared memory file was cut while it was open"
+            raise sqlite3.OperationalError(msg)
+        self._known = found
+
 
 class _Files(NamedTuple):
-    """The files at a database's path, each as device and inode; None for a missing file."""
+    """The files at a database's path, each as device and inode; None for a missing file.
+
+    Attributes:
+        main: The database.
+        log: The write-ahead log.
+        shared: The shared memory.
+        shared_size: Its size in bytes.
+    """
 
     main: _Identity | None
     log: _Identity | None
     shared: _Identity | None
+    shared_size: int
 
 
 def _files(path: str) -> _Files:
-    return _Files(_identity(path), _identity(f"{path}-wal"), _identity(f"{path}-shm"))
+    try:
+        shared = os.stat(f"{path}-shm")  # noqa: PTH116 - as in `_identity`
+    except FileNotFoundError:
+        return _Files(_identity(path), _identity(f"{path}-wal"), None, 0)
+    identity = shared.st_dev, shared.st_ino
+    return _Files(_identity(path), _identity(f"{path}-wal"), identity, shared.st_size)
 
 
 @final
@@ -147,25 +177,13 @@ class _Result:
         return self.value
 
 
-def _create_private(path: str) -> None:
-    """Create a missing file, readable by its owner only. SQLite gives side files the same mode."""
-    with _creating:
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        except FileExistsError:
-            return
-
-
-def _check_writable(path: str) -> None:
-    """Raise if the file is not writable.
-
-    SQLite would open it read-only, and the connection would stay read-only even after the file
-    has become writable.
-    """
-    if _identity(path) and not os.access(
-        path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
-    ):
-        raise PermissionError(EACCES, os.strerror(EACCES), path)
+def _step(steps: Generator[None, None, Any], _connection: Connection) -> _Result | None:
+    """Run the next step; return the result after the last one."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return _Result(end.value)
+    return None
 
 
 def _identity(path: str) -> _Identity | None:
@@ -175,9 +193,3 @@ def _identity(path: str) -> _Identity | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def holds_something(path: str) -> bool:
-    """Return True if there is a file at *path* that is not empty."""
-    file = Path(path)
-    return file.is_file() and file.stat().st_size > 0

@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, final, overload
 
 from tower_memory._handle import check_handle
 from tower_memory._items import Item, Message, to_messages
-from tower_memory._stores.sqlite.file_guard import IN_MEMORY
+from tower_memory._stores.sqlite.new_file import IN_MEMORY
 from tower_memory._stores.sqlite.store import SqliteSessionStore
 from tower_memory._turn import Turn, check_items
 

@@ -6,7 +6,6 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, final, get_args, overload
 
-from anyio import Event, fail_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_int, check_seconds, check_text
@@ -15,14 +14,9 @@ from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.sqlite import writes
-from tower_memory._stores.sqlite.file_guard import IN_MEMORY
-from tower_memory._stores.sqlite.open_file import (
-    Database,
-    DatabaseFile,
-    Synchronous,
-    acquire_database,
-)
-from tower_memory._stores.sqlite.writes import Caller
+from tower_memory._stores.sqlite.connections import DatabaseFile, Synchronous
+from tower_memory._stores.sqlite.new_file import IN_MEMORY
+from tower_memory._stores.sqlite.open_file import OpenFile, acquire
 from tower_memory._turn import Turn
 
 if TYPE_CHECKING:
@@ -61,7 +55,7 @@ class SqliteSessionStore(Generic[Item]):
             while another process has locked it; 0 tries once. The default is 5.
         synchronous: When SQLite syncs to disk. ``"full"``, the default, and ``"extra"``: before a
             save returns. ``"normal"``: now and then; a power cut may lose the newest turns, but
-            tears none. ``"off"``: never; a power cut may destroy the whole file.
+            tears none.
         hot_bytes: Maximum size of the session cache in bytes; 0 caches nothing. A load of a cached
             session reads only its new items. The stores on one file share one cache, and the
             smallest of their values applies. The default is 32 MiB.
@@ -69,7 +63,7 @@ class SqliteSessionStore(Generic[Item]):
     Raises:
         TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
         ValueError: *path* is empty or contains a NUL character, *busy_timeout* or *hot_bytes* is
-            negative, or *synchronous* is none of the four.
+            negative, or *synchronous* is none of the three.
         SessionError: The file cannot be opened, is refused, or is open in this event loop with
             another value of *synchronous*. Raised when the store opens.
         RuntimeError: An open store is used in another event loop or thread, or in a forked child.
@@ -124,8 +118,7 @@ class SqliteSessionStore(Generic[Item]):
             else DatabaseFile(os.path.realpath(name))
         )
         self._codec: ItemCodec[Item] = ItemCodec(item_type)
-        self._database: Database | None = None
-        self._opening: Event | None = None
+        self._opened: OpenFile | None = None
 
     @classmethod
     def in_memory(cls, *, item_type: Any = Any) -> SqliteSessionStore[Any]:
@@ -143,15 +136,15 @@ class SqliteSessionStore(Generic[Item]):
     async def load(self, session_id: str, *, limit: int | None = None) -> History[Item]:
         """Return the newest *limit* items, oldest first; None returns all (`SessionStore.load`)."""
         check_load(session_id, limit)
-        database = await self._opened()
-        return await database.load(session_id, limit, self._codec)
+        file = await self._open_file()
+        return await file.load(session_id, limit, self._codec, self.busy_timeout)
 
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
         encoded = self._codec.encode(turn.items, turn.session_id)
         append = partial(writes.append, turn=turn, encoded=encoded)
-        database = await self._opened()
-        return await database.write(turn.session_id, append, self.busy_timeout)
+        file = await self._open_file()
+        return await file.write(turn.session_id, append, self.busy_timeout)
 
     async def pop(self, session_id: str) -> Item | None:
         """Remove and return the newest item; None if there is none (`SessionStore.pop`).
@@ -161,55 +154,44 @@ class SqliteSessionStore(Generic[Item]):
         """
         check_session_id(session_id)
         pop = partial(writes.pop, session_id=session_id, codec=self._codec)
-        database = await self._opened()
-        with fail_after(None, shield=True):
-            return await database.write(session_id, pop, self.busy_timeout)
+        file = await self._open_file()
+        return await file.write(session_id, pop, self.busy_timeout, shield=True)
 
     async def clear(self, session_id: str) -> None:
         """Remove all items and turns of the session (`SessionStore.clear`)."""
         check_session_id(session_id)
         clear = partial(writes.clear, session_id=session_id)
-        database = await self._opened()
-        await database.write(session_id, clear, self.busy_timeout)
+        file = await self._open_file()
+        await file.write(session_id, clear, self.busy_timeout)
 
     async def aclose(self) -> None:
-        """Close the store after its operations in progress. Closing a closed store does nothing."""
-        if self._opening is not None:
-            await self._opening.wait()
-        if self._database is not None:
-            self._database.check()
-            database, self._database = self._database, None
-            await database.release()
+        """Close the store after its operations in progress. Closing a closed store does nothing.
+
+        If a timeout or another native cancellation ends the call, the store closes nevertheless. A
+        store that was left open when its event loop ended may be closed from any event loop.
+        """
+        file = self._opened
+        if file is not None and not file.is_closed:
+            file.check_closing()
+            self._opened = None
+            await file.close()
 
     async def __aenter__(self) -> Self:
-        await self._opened()
+        file = await self._open_file()
+        await file.ready(self.busy_timeout)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _opened(self) -> Database:
-        if self._database is not None:
-            self._database.check()
+    async def _open_file(self) -> OpenFile:
+        """Return the file, which the first operation on it opens."""
+        if self._opened is not None and not self._opened.is_closed:
+            self._opened.check()
         await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
-        return self._database or await self._open()
-
-    async def _open(self) -> Database:
-        caller = Caller(self.busy_timeout)
-        while (database := self._database) is None:
-            if self._opening is not None:  # by another task
-                await self._opening.wait()
-                continue
-
-            opening = self._opening = Event()
-            try:
-                self._database = await acquire_database(
-                    self._file, self._synchronous, self._hot_bytes, caller
-                )
-            finally:
-                self._opening = None
-                opening.set()
-        return database
+        if self._opened is None or self._opened.is_closed:
+            self._opened = acquire(self._file, self._synchronous, self._hot_bytes)
+        return self._opened
 
     def __eq__(self, other: object) -> bool:
         """Return True if *other* is a store on the same file, of any item type."""

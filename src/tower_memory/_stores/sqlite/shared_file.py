@@ -1,0 +1,240 @@
+"""A file in one event loop, shared by the stores that use it there.
+
+1. The file closes once no store uses it and no operation is in progress.
+2. Opening, reopening and closing happen on the keeper thread (`Connections`); callers only wait.
+   Each change of state here is made without awaiting. Therefore a cancellation, at any point, ends
+   the wait of its own caller and nothing else.
+3. After a fault that is not in `_TRANSIENT`, the connections are not used again, as they could
+   keep it after the file is restored. The next operation opens new ones, but never a new file.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TypeVar, final
+
+from anyio import CancelScope, move_on_after
+from anyio.lowlevel import current_token
+
+from tower_memory._errors import SessionError
+from tower_memory._portal import has_ended, wait_until_done
+from tower_memory._stores.sqlite import schema
+from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
+from tower_memory._stores.sqlite.writes import Caller, WriteQueue
+from tower_memory._stores.worker_thread import RetryLater
+
+T = TypeVar("T")
+
+_FAULTS = (schema.Refused, OSError, sqlite3.Error)
+"""The errors of a file."""
+
+_TRANSIENT = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CONSTRAINT,
+)
+"""The SQLite error codes after which a connection stays usable."""
+
+
+@final
+class SharedFile:
+    """A file in one event loop of one process.
+
+    Args:
+        file: The file.
+        synchronous: When SQLite syncs to disk.
+        hot_bytes: Maximum size of the session cache in bytes.
+        files: The shared files of this event loop. The file removes itself when its last user
+            leaves, so the next user opens it anew.
+
+    Attributes:
+        users: The keys of the stores that use the file.
+        in_progress: Number of operations, including those that wait for the file to open.
+        queue: The writes that wait for a commit.
+        process: Id of the process that the file belongs to.
+        loop: The event loop that the file belongs to.
+        connections: The newest connections, perhaps not open yet.
+    """
+
+    def __init__(
+        self,
+        file: DatabaseFile,
+        synchronous: Synchronous,
+        hot_bytes: int,
+        files: dict[DatabaseFile, SharedFile],
+    ) -> None:
+        self.file = file
+        self.synchronous: Synchronous = synchronous
+        self.hot_bytes = hot_bytes
+        self.users: set[object] = set()
+        self.in_progress = 0
+        self.queue = WriteQueue()
+        self.process = os.getpid()
+        self.loop = current_token()
+        self.connections: Connections | None = None
+        self._files = files
+        self._last_open: Connections | None = None  # the newest connections that were open
+        self._callers: list[Caller] = []  # those that wait for the file to open
+        self._is_closing: Future[None] = Future()
+
+    def check(self) -> None:
+        """Raise `RuntimeError` unless this process and event loop opened the file."""
+        if self.process != os.getpid():
+            self._refuse(
+                "was opened in the parent process; fork before it is opened, or spawn the child"
+            )
+        if self.loop != current_token():
+            self._refuse(
+                "was left open when its event loop ended; close it with aclose(), then use it again"
+                if has_ended(self.loop)
+                else "is open in another event loop; close it there, or make a store of your own "
+                "here"
+            )
+
+    def check_closing(self) -> None:
+        """Raise `RuntimeError` unless the file may be closed here.
+
+        Its own event loop may close it and, once this has ended, every other event loop.
+        """
+        if self.process != os.getpid() or not has_ended(self.loop):
+            self.check()
+
+    def _refuse(self, reason: str) -> None:
+        msg = f"the store on {self.file.path} {reason}"
+        raise RuntimeError(msg)
+
+    async def open(self, patience: float) -> None:
+        """Wait at most *patience* seconds until the file is open.
+
+        Raises:
+            SessionError: The file cannot be opened.
+        """
+        with self._session_errors("cannot open "):
+            await self._usable_connections(Caller(patience))
+
+    async def work(
+        self, caller: Caller, session_id: str, run_on: Callable[[Connections], Awaitable[T]]
+    ) -> T:
+        """Run an operation on usable connections and return its result.
+
+        Raises:
+            SessionError: The operation failed, or the file stayed locked.
+        """
+        try:
+            with self._session_errors(session_id=session_id):
+                while True:
+                    connections = await self._usable_connections(caller)
+                    try:
+                        return await run_on(connections)
+                    except RetryLater:
+                        continue  # the connections were closed before the operation could run
+                    except _FAULTS as error:
+                        if self._must_reopen(error):
+                            connections.needs_reopen = True
+                        raise
+        finally:
+            caller.gone = True  # the thread skips the operation if it is still queued
+
+    def leave(self, user: object) -> None:
+        """Remove one user. The last one closes the file after the operations in progress."""
+        self.users.discard(user)
+        if not self.users and self._files.get(self.file) is self:
+            del self._files[self.file]
+        if self.in_progress and has_ended(self.loop):
+            self.in_progress = 0  # those operations never go on
+        self.close_if_unused()
+
+    def close_if_unused(self) -> None:
+        """Begin to close the file if no store uses it and no operation is in progress."""
+        if self.users or self.in_progress or self._is_closing.done():
+            return
+
+        newest, last_open = self.connections, self._last_open
+        if newest is not None:
+            newest.stop()
+            if last_open is not None:
+                # Not before: the newest connections may be about to retire the last ones.
+                newest.ended.add_done_callback(lambda _: last_open.stop())
+        self._is_closing.set_result(None)
+
+    async def wait_until_closed(self) -> None:
+        """Wait until the file is closed, even if the caller's scope is cancelled.
+
+        Raises:
+            SessionError: SQLite could not close the file in order.
+        """
+        with CancelScope(shield=True), self._session_errors():
+            await wait_until_done(self._is_closing)
+            for connections in (self.connections, self._last_open):
+                if connections is not None:
+                    await wait_until_done(connections.ended)
+                    connections.ended.result()
+
+    async def _usable_connections(self, caller: Caller) -> Connections:
+        """Return open connections; open new ones if there are none, or after a fault (rule 3)."""
+        last_open = self._last_open
+        if last_open is not None and last_open is self.connections and not last_open.needs_reopen:
+            return last_open
+
+        self._callers.append(caller)
+        try:
+            while True:
+                connections = self._opening_connections()
+                await self._wait_for_opening(connections, caller)
+                error = connections.opened.exception()
+                if error is None:
+                    self._last_open = connections
+                    return connections
+                # Try again if the file was locked for too long for other callers only.
+                if not _is_busy(error) or not caller.waits():
+                    raise error
+        finally:
+            self._callers.remove(caller)
+
+    def _opening_connections(self) -> Connections:
+        """Return the newest connections, after beginning to open new ones if these have failed."""
+        newest = self.connections
+        if newest is None or newest.needs_reopen or newest.has_failed():
+            newest = Connections(self.file, self.synchronous, self._is_awaited, self._last_open)
+            newest.open()
+            self.connections = newest
+        return newest
+
+    def _is_awaited(self) -> bool:
+        """Return True while a caller waits for the file to open; called on worker threads."""
+        return any(caller.waits() for caller in tuple(self._callers))
+
+    async def _wait_for_opening(self, connections: Connections, caller: Caller) -> None:
+        """Wait until the opening has ended; refuse if only other callers have patience left."""
+        with move_on_after(caller.left()):
+            await wait_until_done(connections.opened)
+            return
+
+        if any(other.waits() for other in self._callers if other is not caller):
+            msg = "others are still opening it, as it is locked"
+            raise schema.Refused(msg)
+        await wait_until_done(connections.opened)  # it ends soon, as no caller has patience left
+
+    def _must_reopen(self, error: Exception) -> bool:
+        """Return True if *error* may have left the connections unusable."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return self.file.private is None and code not in _TRANSIENT
+
+    @contextmanager
+    def _session_errors(self, prefix: str = "", session_id: str | None = None) -> Generator[None]:
+        """Raise the errors of the file as `SessionError`, which names its path."""
+        try:
+            yield
+        except _FAULTS as error:
+            reason = getattr(error, "strerror", None) or error  # the system's text of an `OSError`
+            msg = f"{prefix}{self.file.path}: {reason}"
+            raise SessionError(msg, session_id=session_id) from error
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.Error) and schema.is_busy(error)

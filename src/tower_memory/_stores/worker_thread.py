@@ -1,0 +1,269 @@
+"""A worker thread that owns one resource, such as a database connection, and runs jobs on it.
+
+1. A caller appends a job to a queue and waits until the thread has settled it. Callers may run in
+   any event loop: the thread reports each outcome to the loop of its caller.
+2. The thread takes all queued jobs in one visit, because switching threads costs more than most
+   jobs. The function `run_batch` decides how they run: one by one, or in one transaction.
+3. A job of a cancelled caller is skipped if it has not begun; a job that has begun runs whole. No
+   caller depends on another: every exception of an operation, even `SystemExit`, is the outcome of
+   its own job only.
+4. A job in steps is a generator. Between two steps the thread runs other jobs, so a long load does
+   not delay short ones. The thread also pauses now and then so that the event loop can run, which
+   would otherwise wait for Python's switch interval.
+5. A job that `run_batch` leaves unsettled is tried again, together with the next jobs or after
+   `_RETRY_DELAY`. The thread measures the delay itself, so it needs no clock of an event loop.
+6. A caller is woken in a later round of its loop, at most `_PART_LENGTH` callers in one round: many
+   simultaneous turns do not stall the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import sleep
+from typing import Any, Final, Generic, TypeAlias, TypeVar, final
+
+from anyio import Event
+from anyio.lowlevel import EventLoopToken, current_token
+
+from tower_memory._portal import call_soon
+from tower_memory._stores.clock import now
+
+Resource = TypeVar("Resource")
+T = TypeVar("T")
+
+_RETRY_DELAY: Final = 0.02
+"""Maximum seconds before an unsettled job is tried again."""
+
+_PART_LENGTH: Final = 64
+"""Maximum number of callers that are woken in one round of their event loop."""
+
+_PAUSE_INTERVAL: Final = 0.001
+"""Seconds between two pauses while jobs run in steps."""
+
+_PAUSE: Final = 1e-6
+"""Seconds that a pause asks to sleep. Systems sleep about fifty times as long, which lets another
+thread wake up."""
+
+
+@final
+class RetryLater(Exception):
+    """Raised by an operation that cannot run yet and asks to be tried again.
+
+    `WorkerThread.run` raises it if the thread stops before that: the caller may use another thread.
+    """
+
+
+@final
+class Job(Generic[Resource]):
+    """A queued operation and, once settled, its outcome.
+
+    Attributes:
+        operation: Function of the resource; it returns the result, or a generator if `in_steps`.
+        in_steps: True if the operation is a generator function.
+        loop: The event loop of the caller.
+        done: Set in this loop once the job is settled.
+        is_cancelled: True if the caller no longer waits.
+        is_settled: True once there is a result or an error.
+    """
+
+    __slots__ = (
+        "_error",
+        "_result",
+        "_steps",
+        "done",
+        "in_steps",
+        "is_cancelled",
+        "is_settled",
+        "loop",
+        "operation",
+    )
+
+    def __init__(self, operation: Callable[[Resource], Any], *, in_steps: bool = False) -> None:
+        self.operation = operation
+        self.in_steps = in_steps
+        self.loop = current_token()
+        self.done = Event()
+        self.is_cancelled = False
+        self.is_settled = False
+        self._steps: Generator[None, None, Any] | None = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def settle(self, result: Any) -> None:
+        """Set the result, which the caller gets."""
+        self._result = result
+        self.is_settled = True
+
+    def fail(self, error: BaseException) -> None:
+        """Set the error, which is raised to the caller."""
+        self._error = error
+        self.is_settled = True
+
+    def outcome(self) -> Any:
+        """Return the result, or raise the error."""
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def run(self, resource: Resource) -> None:
+        """Run the operation and settle the job; leave it unsettled on `RetryLater`."""
+        try:
+            self.settle(self.operation(resource))
+        except RetryLater:
+            return
+        except BaseException as error:  # noqa: BLE001 - outcome() raises it to the caller
+            self.fail(error)
+
+    def step(self, resource: Resource) -> None:
+        """Run the next step; settle the job after the last step, or if it was cancelled."""
+        try:
+            steps = self._steps = self._steps or self.operation(resource)
+            if self.is_cancelled:
+                steps.close()
+                self.settle(None)
+            else:
+                next(steps)
+        except StopIteration as end:
+            self.settle(end.value)
+        except BaseException as error:  # noqa: BLE001 - outcome() raises it to the caller
+            self.fail(error)
+
+
+RunBatch: TypeAlias = Callable[[Resource, list[Job[Resource]]], object]
+"""Function that runs jobs on a resource and settles them; it may leave some to be tried again."""
+
+
+def run_each(resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
+    """Run the jobs one after another."""
+    for job in jobs:
+        if not job.is_cancelled:
+            job.run(resource)
+
+
+@final
+class WorkerThread(Generic[Resource]):
+    """The queue of one worker thread. The thread itself calls `serve`.
+
+    Args:
+        run_batch: Runs the jobs of one visit, except jobs in steps. If it raises, its error is the
+            outcome of each job that it has not settled.
+    """
+
+    def __init__(self, run_batch: RunBatch[Resource] = run_each) -> None:
+        self._run_batch = run_batch
+        self._queue: SimpleQueue[Job[Resource] | None] = SimpleQueue()
+
+    async def run(self, operation: Callable[[Resource], T]) -> T:
+        """Run *operation(resource)* on the thread and return its result.
+
+        Raises:
+            RetryLater: The thread was stopped before the operation could run.
+        """
+        result: T = await self._outcome_of(Job(operation))
+        return result
+
+    async def run_in_steps(self, operation: Callable[[Resource], Generator[None, None, T]]) -> T:
+        """Run the generator *operation(resource)* on the thread and return its return value.
+
+        If the caller is cancelled, the generator is closed at its next yield.
+        """
+        result: T = await self._outcome_of(Job(operation, in_steps=True))
+        return result
+
+    def stop(self) -> None:
+        """Let the thread return from `serve` after all jobs that were queued before."""
+        self._queue.put(None)
+
+    def serve(self, resource: Resource) -> None:
+        """Run jobs on *resource* until `stop` is called; called on the worker thread."""
+        retried: list[Job[Resource]] = []
+        stepped: list[Job[Resource]] = []
+        pause = _Pause()
+        goes_on = True
+
+        while goes_on or stepped:
+            taken = self._take(0 if stepped else _RETRY_DELAY if retried else None)
+            jobs = [job for job in taken if job is not None]
+            goes_on = goes_on and len(jobs) == len(taken)
+
+            batch = [*retried, *(job for job in jobs if not job.in_steps)]
+            batch = [job for job in batch if not job.is_cancelled]
+            if batch:
+                self._run(resource, batch)
+            retried = [job for job in batch if not job.is_settled]
+            if not goes_on:
+                for job in retried:
+                    job.fail(RetryLater())
+                retried = []
+            _report(batch)
+
+            if not stepped:
+                pause = _Pause()
+            stepped += [job for job in jobs if job.in_steps]
+            for job in stepped:
+                job.step(resource)
+                if not job.is_settled:
+                    pause()
+            _report(stepped)
+            stepped = [job for job in stepped if not job.is_settled]
+
+    async def _outcome_of(self, job: Job[Resource]) -> Any:
+        self._queue.put(job)
+        try:
+            await job.done.wait()
+        except BaseException:
+            job.is_cancelled = True
+            raise
+        return job.outcome()
+
+    def _take(self, timeout: float | None) -> list[Job[Resource] | None]:
+        """Empty the queue; wait at most *timeout* seconds for the first element, or for ever."""
+        taken: list[Job[Resource] | None] = []
+        with suppress(Empty):
+            taken.append(self._queue.get(timeout=timeout))
+            while True:
+                taken.append(self._queue.get_nowait())
+        return taken
+
+    def _run(self, resource: Resource, batch: list[Job[Resource]]) -> None:
+        try:
+            self._run_batch(resource, batch)
+        except BaseException as error:  # noqa: BLE001 - outcome() raises it to the callers
+            for job in batch:
+                if not job.is_settled:
+                    job.fail(error)
+
+
+@final
+class _Pause:
+    """Lets other threads run every `_PAUSE_INTERVAL` seconds."""
+
+    def __init__(self) -> None:
+        self._next = now() + _PAUSE_INTERVAL
+
+    def __call__(self) -> None:
+        if now() >= self._next:
+            sleep(_PAUSE)
+            self._next = now() + _PAUSE_INTERVAL
+
+
+def _report(jobs: Iterable[Job[Any]]) -> None:
+    """Wake the callers of all settled jobs, each in its own event loop."""
+    by_loop: dict[EventLoopToken, list[Job[Any]]] = {}
+    for job in jobs:
+        if job.is_settled:
+            by_loop.setdefault(job.loop, []).append(job)
+
+    for loop, settled in by_loop.items():
+        call_soon(loop, partial(_wake, loop, settled))
+
+
+def _wake(loop: EventLoopToken, jobs: list[Job[Any]]) -> None:
+    """Wake the callers of *jobs* in parts (rule 6); called in their event loop."""
+    for job in jobs[:_PART_LENGTH]:
+        job.done.set()
+    if rest := jobs[_PART_LENGTH:]:
+        call_soon(loop, partial(_wake, loop, rest))
