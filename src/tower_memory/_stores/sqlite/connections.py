@@ -24,10 +24,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias, final
 import aiosqlite
 
 from tower_memory._portal import wait_until_done
-from tower_memory._stores.sqlite import schema, writes
+from tower_memory._stores.session_cache import SessionCache
+from tower_memory._stores.sqlite import group_commit, schema
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.new_file import IN_MEMORY, holds_something
-from tower_memory._stores.sqlite.reads import HotSessions
 from tower_memory._stores.worker_thread import WorkerThread
 
 Synchronous: TypeAlias = Literal["extra", "full", "normal"]
@@ -53,6 +53,7 @@ class Connections:
         synchronous: When the writing connection syncs its writes to disk.
         keep_waiting: Called on a worker thread while the file is locked. Once it returns False, the
             opening fails.
+        hot_bytes: Maximum size of the session cache in bytes.
         previous: Connections to the same file that met a fault. They are closed first, and the file
             must still exist. None creates a missing file.
 
@@ -60,7 +61,8 @@ class Connections:
         writer: Worker thread of the connection that writes.
         reader: Worker thread of the connection that reads; the writer itself for an in-memory
             database, which belongs to its connection.
-        hot: The session cache of the reader. It is dropped with the connections.
+        cache: The session cache. It is dropped with the connections, because the next ones may be
+            to another file.
         opened: Done once both connections are open, or with the error of a failed opening. An
             opening that fails leaves no connection.
         ended: Done once everything is closed, or with the error of the closing.
@@ -72,13 +74,14 @@ class Connections:
         file: DatabaseFile,
         synchronous: Synchronous,
         keep_waiting: Callable[[], bool],
+        hot_bytes: int,
         previous: Connections | None,
     ) -> None:
-        self.writer: WorkerThread[Connection] = WorkerThread()
+        self.writer: WorkerThread[Connection] = WorkerThread(group_commit.run_batch)
         self.reader: WorkerThread[Connection] = (
             WorkerThread() if file.private is None else self.writer
         )
-        self.hot = HotSessions()
+        self.cache = SessionCache(hot_bytes)
         self.opened: Future[None] = Future()
         self.ended: Future[None] = Future()
         self.needs_reopen = False
@@ -151,7 +154,7 @@ class Connections:
 
         create = self._previous is None
         self._previous = None
-        async with _connected(self._file.path, writes.LOCK_SLICE, create=create) as writer:
+        async with _connected(self._file.path, group_commit.LOCK_SLICE, create=create) as writer:
             await _call(writer, partial(schema.prepare, keep_waiting=self._keep_waiting))
             await _call(writer, partial(schema.set_synchronous, synchronous=self._synchronous))
 

@@ -13,8 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tower_memory._capabilities import Erasure
+from tower_memory._stores.clock import Deadline
+from tower_memory._stores.sqlite.schema import Refused, is_busy
 from tower_memory._stores.sqlite.tombstones import bury
 from tower_memory._stores.sqlite.writes import bury_unwritten, remove_content
+from tower_memory._stores.worker_thread import RetryLater
 
 ERASED_TOGETHER: Final = 64
 """Maximum number of sessions that one commit erases."""
@@ -100,15 +103,40 @@ def erase(
     return erased
 
 
-def rewrite_file(connection: sqlite3.Connection) -> None:
-    """Rewrite the whole file without the gaps that hold deleted text."""
-    connection.execute("VACUUM")
+def rewrite_file(connection: sqlite3.Connection, deadline: Deadline) -> None:
+    """Rewrite the whole file without the gaps that hold deleted text.
+
+    Raises:
+        RetryLater: Another process has locked the file, and *deadline* has not passed.
+        sqlite3.Error: The file stayed locked, or the disk is full.
+    """
+    try:
+        connection.execute("VACUUM")
+    except sqlite3.Error as error:
+        if is_busy(error) and not deadline.has_passed():
+            raise RetryLater from error
+        raise
 
 
-def empty_log(connection: sqlite3.Connection) -> bool:
+def empty_log(connection: sqlite3.Connection, deadline: Deadline) -> None:
     """Copy the write-ahead log into the file and empty it.
 
-    Return False if another connection reads from an old state of the file, or writes.
+    Raises:
+        RetryLater: Another connection uses the log, and *deadline* has not passed.
+        Refused: Another connection still uses the log.
     """
+    if try_to_empty_log(connection):
+        return
+    if not deadline.has_passed():
+        raise RetryLater
+    msg = (
+        "another connection reads from an old state of the file, so its log still holds erased "
+        "content; end that read, and scrub again"
+    )
+    raise Refused(msg)
+
+
+def try_to_empty_log(connection: sqlite3.Connection) -> bool:
+    """Empty the write-ahead log; return False if another connection uses it."""
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy

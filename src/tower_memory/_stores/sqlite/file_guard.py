@@ -71,11 +71,11 @@ class Connection(sqlite3.Connection):
         Raises:
             sqlite3.OperationalError: The file or a side file was deleted, replaced or cut.
         """
-        self._check_in_place()
+        self.check_in_place()
         try:
             result = operation(self)
         except sqlite3.Error:
-            self._check_in_place()  # a replaced file is the better explanation
+            self.check_in_place()  # a replaced file is the better explanation
             raise
 
         if self._path and not self._known:
@@ -124,7 +124,8 @@ class Connection(sqlite3.Connection):
             _open.remove((self._path, self._process))
             self._path = None
 
-    def _check_in_place(self) -> None:
+    def check_in_place(self) -> None:
+        """Raise `sqlite3.OperationalError` if the file was deleted, replaced or cut (rule 4)."""
         if not self._path or self._known is None:
             return
 

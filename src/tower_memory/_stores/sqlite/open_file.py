@@ -9,22 +9,19 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
 from anyio import fail_after
 from anyio.lowlevel import RunVar
 
-from tower_memory._codec import ItemCodec
 from tower_memory._errors import SessionError
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._portal import call_soon
-from tower_memory._stores.sqlite import writes
 from tower_memory._stores.sqlite.connections import (
     READ_TIMEOUT,
     Connections,
@@ -32,10 +29,9 @@ from tower_memory._stores.sqlite.connections import (
     Synchronous,
 )
 from tower_memory._stores.sqlite.file_guard import Connection
-from tower_memory._stores.sqlite.reads import Load, load
+from tower_memory._stores.sqlite.group_commit import Write
+from tower_memory._stores.sqlite.reads import Wanted, load
 from tower_memory._stores.sqlite.shared_file import SharedFile
-from tower_memory._stores.sqlite.writes import Caller, Write, WriteQueue
-from tower_memory._stores.worker_thread import RetryLater
 
 T = TypeVar("T")
 
@@ -77,52 +73,66 @@ class OpenFile:
         async with self._operation(patience):
             pass
 
-    async def load(
-        self, session_id: str, limit: int | None, codec: ItemCodec[Item], patience: float
-    ) -> History[Item]:
-        """Load the newest *limit* items of a session; None loads all."""
+    async def load(self, wanted: Wanted[Item], patience: float) -> History[Item]:
+        """Load the *wanted* items of a session."""
+
+        def run_on(connections: Connections) -> Awaitable[History[Item]]:
+            def load_in_steps(connection: Connection) -> Generator[None, None, History[Item]]:
+                return load(connection, connections.cache, wanted)
+
+            return connections.reader.run_in_steps(
+                partial(Connection.run_in_steps, operation=load_in_steps)
+            )
+
         async with self._operation(patience):
-            caller = Caller(READ_TIMEOUT)
-            wanted = Load(session_id, limit, codec, caller, self._shared.hot_bytes)
+            return await self._shared.work(READ_TIMEOUT, wanted.session_id, run_on)
 
-            def run_on(connections: Connections) -> Awaitable[History[Item]]:
-                operation = partial(load, hot=connections.hot, wanted=wanted)
-                return connections.reader.run(partial(Connection.run, operation=operation))
+    async def read(self, operation: Callable[[Connection], T], patience: float) -> T:
+        """Run *operation* on the connection that reads, and return its result."""
 
-            return await self._shared.work(caller, session_id, run_on)
+        def run_on(connections: Connections) -> Awaitable[T]:
+            return connections.reader.run(partial(Connection.run, operation=operation))
+
+        async with self._operation(patience):
+            return await self._shared.work(READ_TIMEOUT, None, run_on)
 
     async def write(
         self,
-        session_id: str,
-        operation: Callable[[sqlite3.Connection], T],
+        session_id: str | None,
+        operation: Callable[[Connection], T],
         patience: float,
         *,
+        after_commit: Callable[[Connections, Connection, T], object] | None = None,
         shield: bool = False,
     ) -> T:
         """Commit *operation* and return its result.
 
         Args:
-            session_id: The session.
-            operation: Function that writes to the session.
+            session_id: The session, which errors name; None for several sessions.
+            operation: Function that writes.
             patience: Maximum seconds to wait while another process has locked the file, before and
                 again after the file is open.
+            after_commit: Function of the connections, the writing connection and the result,
+                called after the commit; or None.
             shield: Whether the caller waits for the commit even if its scope is cancelled.
         """
-        queue = self._shared.queue
+
+        def run_on(connections: Connections) -> Awaitable[T]:
+            after = None if after_commit is None else partial(after_commit, connections)
+            return connections.writer.run(Write(operation, patience, after))
+
         async with self._operation(patience):
-            write = Write(operation, patience)
-            settle = partial(_settle, queue=queue, write=write)
+            with fail_after(None, shield=shield):
+                return await self._shared.work(patience, session_id, run_on)
 
-            def run_on(connections: Connections) -> Awaitable[T]:
-                return connections.writer.run(partial(Connection.run, operation=settle))
+    async def run_on_writer(self, operation: Callable[[Connection], T], patience: float) -> T:
+        """Run *operation* on the connection that writes, outside of transactions."""
 
-            queue.append(write)
-            try:
-                with fail_after(None, shield=shield):
-                    return await self._shared.work(write.caller, session_id, run_on)
-            finally:
-                with suppress(ValueError, IndexError):  # the thread has usually taken it
-                    queue.remove(write)
+        def run_on(connections: Connections) -> Awaitable[T]:
+            return connections.writer.run(partial(Connection.run, operation=operation))
+
+        async with self._operation(patience):
+            return await self._shared.work(patience, None, run_on)
 
     async def close(self) -> None:
         """End the use. The last use closes the file after the operations in progress.
@@ -207,13 +217,5 @@ def acquire(file: DatabaseFile, synchronous: Synchronous, hot_bytes: int) -> Ope
         msg = f"{path} is open here with synchronous={found!r}, not {synchronous!r}; use the same"
         raise SessionError(msg)
 
-    shared.hot_bytes = min(shared.hot_bytes, hot_bytes)
+    shared.lower_hot_bytes(hot_bytes)
     return OpenFile(shared)
-
-
-def _settle(connection: sqlite3.Connection, queue: WriteQueue, write: Write) -> Any:
-    """Commit the queue and return the outcome of *write*."""
-    try:
-        return writes.settle(connection, queue, write)
-    except writes.Locked:
-        raise RetryLater from None

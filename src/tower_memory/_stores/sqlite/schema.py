@@ -22,33 +22,13 @@ from typing import Any, TypeVar
 from tower_memory._arguments import check_text
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError
+from tower_memory._stores.sqlite.tables import TABLES
 
 APPLICATION_ID = 0x746D656D  # "tmem"
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = (
-    """
-    CREATE TABLE memory_session (
-        id INTEGER PRIMARY KEY,
-        session_id TEXT NOT NULL UNIQUE
-    )
-    """,
-    # created_at: nanoseconds since 1970, UTC. item: JSON. turn_id: only on a turn's first row; 16
-    # bytes for an id of 32 hexadecimal digits, as default ids are, and text for any other id.
-    """
-    CREATE TABLE memory_item (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        session INTEGER NOT NULL,
-        created_at INTEGER NOT NULL,
-        turn_id,
-        item TEXT NOT NULL
-    )
-    """,
-    "CREATE INDEX memory_item_session ON memory_item (session)",
-    """
-    CREATE UNIQUE INDEX memory_item_turn ON memory_item (session, turn_id)
-    WHERE turn_id IS NOT NULL
-    """,
+    *TABLES,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )

@@ -22,9 +22,9 @@ from anyio.lowlevel import current_token
 
 from tower_memory._errors import SessionError
 from tower_memory._portal import has_ended, wait_until_done
+from tower_memory._stores.clock import Deadline
 from tower_memory._stores.sqlite import schema
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
-from tower_memory._stores.sqlite.writes import Caller, WriteQueue
 from tower_memory._stores.worker_thread import RetryLater
 
 T = TypeVar("T")
@@ -55,7 +55,6 @@ class SharedFile:
     Attributes:
         users: The keys of the stores that use the file.
         in_progress: Number of operations, including those that wait for the file to open.
-        queue: The writes that wait for a commit.
         process: Id of the process that the file belongs to.
         loop: The event loop that the file belongs to.
         connections: The newest connections, perhaps not open yet.
@@ -73,13 +72,12 @@ class SharedFile:
         self.hot_bytes = hot_bytes
         self.users: set[object] = set()
         self.in_progress = 0
-        self.queue = WriteQueue()
         self.process = os.getpid()
         self.loop = current_token()
         self.connections: Connections | None = None
         self._files = files
         self._last_open: Connections | None = None  # the newest connections that were open
-        self._callers: list[Caller] = []  # those that wait for the file to open
+        self._waits: list[Deadline] = []  # of the callers that wait for the file to open
         self._is_closing: Future[None] = Future()
 
     def check(self) -> None:
@@ -115,30 +113,42 @@ class SharedFile:
             SessionError: The file cannot be opened.
         """
         with self._session_errors("cannot open "):
-            await self._usable_connections(Caller(patience))
+            await self._usable_connections(Deadline(patience))
 
     async def work(
-        self, caller: Caller, session_id: str, run_on: Callable[[Connections], Awaitable[T]]
+        self,
+        patience: float,
+        session_id: str | None,
+        run_on: Callable[[Connections], Awaitable[T]],
     ) -> T:
         """Run an operation on usable connections and return its result.
+
+        Args:
+            patience: Maximum seconds to wait while the file is opened again after a fault.
+            session_id: The session, which errors name; None if the operation is about the file.
+            run_on: Function that runs the operation on connections.
 
         Raises:
             SessionError: The operation failed, or the file stayed locked.
         """
-        try:
-            with self._session_errors(session_id=session_id):
-                while True:
-                    connections = await self._usable_connections(caller)
-                    try:
-                        return await run_on(connections)
-                    except RetryLater:
-                        continue  # the connections were closed before the operation could run
-                    except _FAULTS as error:
-                        if self._must_reopen(error):
-                            connections.needs_reopen = True
-                        raise
-        finally:
-            caller.gone = True  # the thread skips the operation if it is still queued
+        with self._session_errors(session_id=session_id):
+            deadline = Deadline(patience)
+            while True:
+                connections = await self._usable_connections(deadline)
+                try:
+                    return await run_on(connections)
+                except RetryLater:
+                    continue  # the connections were closed before the operation could run
+                except _FAULTS as error:
+                    if self._must_reopen(error):
+                        connections.needs_reopen = True
+                    raise
+
+    def lower_hot_bytes(self, hot_bytes: int) -> None:
+        """Lower the limit of the session cache to *hot_bytes*; it never rises."""
+        self.hot_bytes = min(self.hot_bytes, hot_bytes)
+        if self.connections is not None:
+            self.connections.cache.max_bytes = self.hot_bytes
 
     def leave(self, user: object) -> None:
         """Remove one user. The last one closes the file after the operations in progress."""
@@ -175,47 +185,49 @@ class SharedFile:
                     await wait_until_done(connections.ended)
                     connections.ended.result()
 
-    async def _usable_connections(self, caller: Caller) -> Connections:
+    async def _usable_connections(self, deadline: Deadline) -> Connections:
         """Return open connections; open new ones if there are none, or after a fault (rule 3)."""
         last_open = self._last_open
         if last_open is not None and last_open is self.connections and not last_open.needs_reopen:
             return last_open
 
-        self._callers.append(caller)
+        self._waits.append(deadline)
         try:
             while True:
                 connections = self._opening_connections()
-                await self._wait_for_opening(connections, caller)
+                await self._wait_for_opening(connections, deadline)
                 error = connections.opened.exception()
                 if error is None:
                     self._last_open = connections
                     return connections
                 # Try again if the file was locked for too long for other callers only.
-                if not _is_busy(error) or not caller.waits():
+                if not _is_busy(error) or deadline.has_passed():
                     raise error
         finally:
-            self._callers.remove(caller)
+            self._waits.remove(deadline)
 
     def _opening_connections(self) -> Connections:
         """Return the newest connections, after beginning to open new ones if these have failed."""
         newest = self.connections
         if newest is None or newest.needs_reopen or newest.has_failed():
-            newest = Connections(self.file, self.synchronous, self._is_awaited, self._last_open)
+            newest = Connections(
+                self.file, self.synchronous, self._is_awaited, self.hot_bytes, self._last_open
+            )
             newest.open()
             self.connections = newest
         return newest
 
     def _is_awaited(self) -> bool:
         """Return True while a caller waits for the file to open; called on worker threads."""
-        return any(caller.waits() for caller in tuple(self._callers))
+        return not all(deadline.has_passed() for deadline in tuple(self._waits))
 
-    async def _wait_for_opening(self, connections: Connections, caller: Caller) -> None:
+    async def _wait_for_opening(self, connections: Connections, deadline: Deadline) -> None:
         """Wait until the opening has ended; refuse if only other callers have patience left."""
-        with move_on_after(caller.left()):
+        with move_on_after(deadline.left()):
             await wait_until_done(connections.opened)
             return
 
-        if any(other.waits() for other in self._callers if other is not caller):
+        if any(not other.has_passed() for other in self._waits if other is not deadline):
             msg = "others are still opening it, as it is locked"
             raise schema.Refused(msg)
         await wait_until_done(connections.opened)  # it ends soon, as no caller has patience left

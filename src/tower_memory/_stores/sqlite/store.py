@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, final, get_args, overload
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_int, check_seconds, check_text
+from tower_memory._capabilities import Erasure, check_erase
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History
 from tower_memory._items import Item
+from tower_memory._metadata import encode_metadata
 from tower_memory._store import check_load, check_session_id
-from tower_memory._stores.sqlite import writes
-from tower_memory._stores.sqlite.connections import DatabaseFile, Synchronous
+from tower_memory._stores.clock import Deadline
+from tower_memory._stores.sqlite import erasure, writes
+from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
+from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.new_file import IN_MEMORY
 from tower_memory._stores.sqlite.open_file import OpenFile, acquire
+from tower_memory._stores.sqlite.reads import Wanted
+from tower_memory._stores.sqlite.records import EncodedTurn
+from tower_memory._stores.sqlite.writes import Appended
 from tower_memory._turn import Turn
 
 if TYPE_CHECKING:
@@ -133,18 +142,22 @@ class SqliteSessionStore(Generic[Item]):
 
         return SqliteSession(session_id, self)
 
-    async def load(self, session_id: str, *, limit: int | None = None) -> History[Item]:
-        """Return the newest *limit* items, oldest first; None returns all (`SessionStore.load`)."""
-        check_load(session_id, limit)
+    async def load(
+        self, session_id: str, *, limit: int | None = None, before: str | int | None = None
+    ) -> History[Item]:
+        """Return items of the session, oldest first (`SessionStore.load`)."""
+        check_load(session_id, limit, before)
         file = await self._open_file()
-        return await file.load(session_id, limit, self._codec, self.busy_timeout)
+        return await file.load(Wanted(session_id, limit, before, self._codec), self.busy_timeout)
 
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
-        encoded = self._codec.encode(turn.items, turn.session_id)
-        append = partial(writes.append, turn=turn, encoded=encoded)
+        append = partial(writes.append, turn=turn, encoded=self._encode(turn))
         file = await self._open_file()
-        return await file.write(turn.session_id, append, self.busy_timeout)
+        appended = await file.write(
+            turn.session_id, append, self.busy_timeout, after_commit=self._add_to_cache
+        )
+        return appended.revision
 
     async def pop(self, session_id: str) -> Item | None:
         """Remove and return the newest item; None if there is none (`SessionStore.pop`).
@@ -158,11 +171,64 @@ class SqliteSessionStore(Generic[Item]):
         return await file.write(session_id, pop, self.busy_timeout, shield=True)
 
     async def clear(self, session_id: str) -> None:
-        """Remove all items and turns of the session (`SessionStore.clear`)."""
+        """Remove all items and turns of the session (`SessionStore.clear`).
+
+        The write-ahead log is emptied as well, unless another connection reads from an old state of
+        the file. To remove every byte of the items, call `scrub`.
+        """
         check_session_id(session_id)
         clear = partial(writes.clear, session_id=session_id)
         file = await self._open_file()
-        await file.write(session_id, clear, self.busy_timeout)
+        await file.write(session_id, clear, self.busy_timeout, after_commit=_empty_log)
+
+    async def erase(
+        self,
+        *,
+        session_id: str | None = None,
+        prefix: str | None = None,
+        inactive_since: datetime | None = None,
+    ) -> Erasure:
+        """Remove whole sessions for good, and return their numbers (`SessionErasure.erase`).
+
+        Their rows in a table of tower-llm are removed, too. The write-ahead log is emptied as for
+        `clear`.
+        """
+        check_erase(session_id, prefix, inactive_since)
+        before = None if inactive_since is None else erasure.to_nanoseconds(inactive_since)
+        file = await self._open_file()
+        if session_id is not None:
+            return await self._erase(file, [session_id], before)
+
+        total, last = Erasure(0, 0, 0), ""
+        while True:
+            find = partial(
+                erasure.find_sessions, prefix=prefix or "", after=last, updated_before=before
+            )
+            found = await file.read(find, self.busy_timeout)
+            if not found:
+                return total
+            erased = await self._erase(file, found, before)
+            total = Erasure(*map(sum, zip(total, erased, strict=True)))
+            last = found[-1]
+
+    async def _erase(
+        self, file: OpenFile, session_ids: Sequence[str], updated_before: int | None
+    ) -> Erasure:
+        erase = partial(erasure.erase, session_ids=session_ids, updated_before=updated_before)
+        session_id = session_ids[0] if len(session_ids) == 1 else None
+        return await file.write(session_id, erase, self.busy_timeout, after_commit=_empty_log)
+
+    async def scrub(self) -> None:
+        """Remove every byte of erased, cleared and replaced content (`SessionErasure.scrub`).
+
+        The whole file is rewritten, and the write-ahead log is emptied. Writes wait meanwhile:
+        about a second for each 150 MB. It raises `SessionError` if another process has locked the
+        file, or reads from an old state of it, for longer than *busy_timeout*.
+        """
+        file = await self._open_file()
+        for step in (erasure.rewrite_file, erasure.empty_log):
+            deadline = Deadline(self.busy_timeout)
+            await file.run_on_writer(partial(step, deadline=deadline), self.busy_timeout)
 
     async def aclose(self) -> None:
         """Close the store after its operations in progress. Closing a closed store does nothing.
@@ -193,6 +259,20 @@ class SqliteSessionStore(Generic[Item]):
             self._opened = acquire(self._file, self._synchronous, self._hot_bytes)
         return self._opened
 
+    def _encode(self, turn: Turn[Item]) -> EncodedTurn:
+        checked = self._codec.encode_checked(turn.items, turn.session_id)
+        return EncodedTurn(
+            [encoded for encoded, _ in checked],
+            [item for _, item in checked],
+            encode_metadata(turn.metadata, turn.session_id),
+        )
+
+    def _add_to_cache(
+        self, connections: Connections, _connection: Connection, appended: Appended
+    ) -> None:
+        if appended.commit is not None:
+            connections.cache.add(self._codec.key, appended.commit)
+
     def __eq__(self, other: object) -> bool:
         """Return True if *other* is a store on the same file, of any item type."""
         return isinstance(other, SqliteSessionStore) and self._file == other._file
@@ -202,3 +282,7 @@ class SqliteSessionStore(Generic[Item]):
 
     def __repr__(self) -> str:
         return f"SqliteSessionStore({self._file.path!r})"
+
+
+def _empty_log(_connections: Connections, connection: Connection, _result: object) -> None:
+    erasure.try_to_empty_log(connection)
