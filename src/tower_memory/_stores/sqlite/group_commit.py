@@ -13,7 +13,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Generic, TypeAlias, TypeVar, final
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, TypeVar, final
 
 from tower_memory._errors import SessionError
 from tower_memory._stores.clock import Deadline
@@ -29,71 +30,83 @@ T = TypeVar("T")
 
 @final
 class Write(Generic[T]):
-    """An operation that runs in a transaction together with others.
+    """An operation that runs in a transaction, together with others.
 
-    Args:
+    Attributes:
         operation: Function of the connection. If it raises a `SessionError`, it must have written
             nothing.
-        patience: Seconds to wait while another process has locked the file.
+        deadline: The end of the wait for another process that has locked the file.
         after_commit: Function of the connection and the result, called after the commit; or None.
+
+    Args:
+        operation: See above.
+        patience: Seconds until the deadline.
+        after_commit: See above.
     """
 
-    __slots__ = ("_operation", "after_commit", "deadline")
+    __slots__ = ("after_commit", "deadline", "operation")
 
     def __init__(
         self,
-        operation: Callable[[sqlite3.Connection], T],
+        operation: Callable[[Connection], T],
         patience: float,
-        after_commit: Callable[[sqlite3.Connection, T], object] | None = None,
+        after_commit: Callable[[Connection, T], object] | None = None,
     ) -> None:
-        self._operation = operation
+        self.operation = operation
         self.deadline = Deadline(patience)
         self.after_commit = after_commit
 
-    def __call__(self, connection: sqlite3.Connection) -> T:
+    def __call__(self, connection: Connection) -> T:
         """Run the operation in the open transaction."""
-        return self._operation(connection)
+        return self.operation(connection)
 
 
-WriteJob: TypeAlias = Job[Connection]
-"""A job whose operation is a `Write`."""
+class _Queued(NamedTuple):
+    """A job whose operation is *write*."""
+
+    job: Job[Connection]
+    write: Write[Any]
 
 
 def run_batch(connection: Connection, jobs: Sequence[Job[Connection]]) -> None:
     """Run the queued jobs: the writes together in one transaction, then every other job alone."""
-    writes = [job for job in jobs if isinstance(job.operation, Write)]
-    try:
-        if writes:
-            connection.run(lambda _: _commit(connection, writes))
-    except (OSError, sqlite3.Error) as error:  # the file is not in place
-        for job in writes:
-            if not job.is_settled:
-                job.fail(error)
-
+    queued = [_Queued(job, job.operation) for job in jobs if isinstance(job.operation, Write)]
+    if queued:
+        _commit_in_place(connection, queued)
     for job in jobs:
         if not isinstance(job.operation, Write):
             job.run(connection)
 
 
-def _commit(connection: Connection, jobs: Sequence[WriteJob]) -> None:
-    """Commit the writes *jobs* in one transaction, and settle each job."""
+def _commit_in_place(connection: Connection, queued: Sequence[_Queued]) -> None:
+    """Commit the writes if the file is in place; otherwise all fail."""
+    try:
+        connection.run(partial(_commit, queued=queued))
+    except (OSError, sqlite3.Error) as error:
+        for job, _ in queued:
+            if not job.is_settled:
+                job.fail(error)
+
+
+def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
+    """Commit the writes in one transaction, and settle each job."""
     try:
         with _transaction(connection):
-            jobs = [job for job in jobs if not job.is_cancelled]
-            outcomes = [_attempt(connection, job) for job in jobs]
+            queued = [each for each in queued if not each.job.is_cancelled]
+            outcomes = [_attempt(connection, each.write) for each in queued]
     except BaseException as error:  # noqa: BLE001 - it becomes the outcome of a job
         if isinstance(error, sqlite3.Error) and is_busy(error):
-            for job in jobs:
-                if job.operation.deadline.has_passed():
+            for job, write in queued:
+                if write.deadline.has_passed():
                     job.fail(error)
-        elif len(jobs) == 1:
-            jobs[0].fail(_explained(connection, error))
+        elif len(queued) == 1:
+            queued[0].job.fail(_explained(connection, error))
         else:  # commit each write alone, so that only the faulty write fails
-            for job in jobs:
-                _commit(connection, [job])
+            for each in queued:
+                _commit(connection, [each])
     else:
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            _settle(connection, job, outcome)
+        for each, outcome in zip(queued, outcomes, strict=True):
+            _settle(connection, each, outcome)
 
 
 def _explained(connection: Connection, error: BaseException) -> BaseException:
@@ -107,21 +120,22 @@ def _explained(connection: Connection, error: BaseException) -> BaseException:
     return error
 
 
-def _attempt(connection: Connection, job: WriteJob) -> Any:
+def _attempt(connection: Connection, write: Write[Any]) -> Any:
     try:
-        return job.operation(connection)
+        return write.operation(connection)
     except SessionError as error:  # raised before the operation wrote anything
         return error
 
 
-def _settle(connection: Connection, job: WriteJob, outcome: Any) -> None:
+def _settle(connection: Connection, queued: _Queued, outcome: Any) -> None:
+    job, write = queued
     if isinstance(outcome, SessionError):
         job.fail(outcome)
         return
 
     try:
-        if job.operation.after_commit is not None:
-            job.operation.after_commit(connection, outcome)
+        if write.after_commit is not None:
+            write.after_commit(connection, outcome)
     except BaseException as error:  # noqa: BLE001 - it becomes the outcome of the job
         job.fail(error)
     else:

@@ -214,7 +214,10 @@ def _place_of(
     """Return the position and the number of a turn; None if the session does not hold it."""
     if head is None or turn_id is None:
         return None
-    return connection.execute(_TURN, (head.id, turn_key(turn_id))).fetchone()
+    place: tuple[int, int] | None = connection.execute(
+        _TURN, (head.id, turn_key(turn_id))
+    ).fetchone()
+    return place
 
 
 def _state(
