@@ -26,6 +26,8 @@ NAMES = [
     "InMemorySessionStore",
     "SqliteSession",
     "SessionStore",
+    "SessionErasure",
+    "Erasure",
     "Session",
     "History",
     "TurnInfo",
@@ -40,7 +42,9 @@ NAMES = [
     "HandoffItem",
     "SessionError",
     "SessionConflict",
+    "SessionCleared",
     "TurnExists",
+    "TurnMissing",
     "SaveError",
     "CorruptSessionError",
     "UnencodableItemError",
@@ -75,7 +79,11 @@ def test_the_public_names_are_exactly_these():
     }
     assert set(bridges.__all__) == {"AsyncioLayer"}
     assert set(streams.__all__) == {"Stream"}
-    assert set(store_toolkit.__all__) == {"ItemCodec", "check_load", "check_session_id"}
+    assert set(store_toolkit.__all__) == {
+        *("ItemCodec", "check_erase", "check_load", "check_session_id"),
+        *("NO_SESSION", "SessionState", "must_write", "shifted_turns"),
+        *("decode_metadata", "encode_metadata"),
+    }
     assert set(windows.__all__) == {
         *("BoundedWindow", "LastItems", "LastTurns", "Shortest", "TokenBudget", "Window"),
         "estimated_tokens",
@@ -89,7 +97,11 @@ PUBLIC = [
     *(getattr(tower_memory, name) for name in NAMES if name != "RunItem"),
     *(getattr(dialects, name) for name in dialects.__all__),
     *(getattr(windows, name) for name in windows.__all__),
-    *(getattr(store_toolkit, name) for name in store_toolkit.__all__ if name != "ItemCodec"),
+    *(
+        each
+        for name in store_toolkit.__all__
+        if name != "ItemCodec" and callable(each := getattr(store_toolkit, name))
+    ),
     streams.Stream,
     *(
         each

@@ -72,13 +72,16 @@ Guides
 - Tests of stores and layers: `tower_memory.testing`.
 """
 
+from tower_memory._capabilities import Erasure, SessionErasure
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import (
     CorruptSessionError,
     SaveError,
+    SessionCleared,
     SessionConflict,
     SessionError,
     TurnExists,
+    TurnMissing,
     UnencodableItemError,
 )
 from tower_memory._handle import Session
@@ -105,6 +108,7 @@ from tower_memory._turn import Turn
 
 __all__ = (
     "CorruptSessionError",
+    "Erasure",
     "HandoffItem",
     "History",
     "InMemorySessionStore",
@@ -122,7 +126,9 @@ __all__ = (
     "Service",
     "ServiceBuilder",
     "Session",
+    "SessionCleared",
     "SessionConflict",
+    "SessionErasure",
     "SessionError",
     "SessionStore",
     "SqliteSession",
@@ -133,6 +139,7 @@ __all__ = (
     "Turn",
     "TurnExists",
     "TurnInfo",
+    "TurnMissing",
     "UnencodableItemError",
     "__version__",
 )

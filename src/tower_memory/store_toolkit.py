@@ -3,90 +3,136 @@
 A store is a class with the four methods of `SessionStore` that keeps the promises stated there. A
 store needs only public names:
 
-- `check_load` and `check_session_id` check the arguments of a store's methods.
-- `ItemCodec` encodes items to JSON losslessly, and decodes them.
+- `check_load`, `check_session_id` and `check_erase` check the arguments of a store's methods.
+- `ItemCodec` encodes items to JSON losslessly, and decodes them. `encode_metadata` and
+  `decode_metadata` do the same for the metadata of a turn.
+- `must_write` makes the checks of `SessionStore.append`, in order, on a `SessionState`.
+- `shifted_turns` selects the turns of a history.
 
 This store keeps sessions in a dict. `check_session_store` checks that it keeps its promises:
 
 >>> from collections import defaultdict
+>>> from dataclasses import dataclass, field
+>>> from datetime import UTC, datetime
 >>> from itertools import count
->>> from typing import Any, NamedTuple
+>>> from typing import Any
 >>> import anyio
 >>> from anyio.lowlevel import checkpoint
->>> from tower_memory import CorruptSessionError, History, SessionConflict, Turn, TurnInfo
->>> from tower_memory.store_toolkit import ItemCodec, check_load, check_session_id
+>>> from tower_memory import History, ItemCodec, Turn, TurnInfo, TurnMissing
+>>> from tower_memory.store_toolkit import (
+...     SessionState, check_load, check_session_id, decode_metadata, encode_metadata, must_write,
+...     shifted_turns,
+... )
 >>> from tower_memory.testing import check_session_store
->>> class Row(NamedTuple):
-...     number: int  # ascending and never reused, so the newest row's number is the revision
-...     turn_id: str | None  # on the first row of a turn
-...     item: bytes
+>>> @dataclass
+... class Chat:
+...     revision: int = 0  # the number of the last change
+...     cleared: int = 0  # the number of the last clear
+...     replaced: int = 0  # the number of the last change that replaced turns
+...     items: list[bytes] = field(default_factory=list)
+...     turns: dict[str, TurnInfo] = field(default_factory=dict)  # by turn id, oldest first
 >>> class DictStore:
 ...     item_type = Any  # optional: the memory layer reads it (see SessionStore)
 ...
 ...     def __init__(self) -> None:
 ...         self._codec = ItemCodec[Any](Any)
-...         self._sessions: defaultdict[str, list[Row]] = defaultdict(list)
-...         self._numbers = count(1)
+...         self._chats: defaultdict[str, Chat] = defaultdict(Chat)
+...         self._numbers = count(1)  # never used again
 ...
-...     async def load(self, session_id: str, *, limit: int | None = None) -> History[Any]:
-...         check_load(session_id, limit)
+...     async def load(
+...         self, session_id: str, *, limit: int | None = None, before: str | int | None = None
+...     ) -> History[Any]:
+...         check_load(session_id, limit, before)
 ...         await checkpoint()
-...         rows = self._sessions.get(session_id, [])
-...         start = 0 if limit is None else max(0, len(rows) - limit)
+...         chat = self._chats.get(session_id, Chat())
+...         end = len(chat.items)
+...         if isinstance(before, str):
+...             if before not in chat.turns:
+...                 raise TurnMissing(session_id, turn_id=before)
+...             end = chat.turns[before].position
+...         elif before is not None:
+...             end = min(before, end)
+...         start = 0 if limit is None else max(0, end - limit)
 ...         return History(
-...             [self._decode(session_id, row) for row in rows[start:]],
-...             revision=rows[-1].number if rows else 0,
-...             turns=[
-...                 TurnInfo(row.turn_id, position)
-...                 for position, row in enumerate(rows[start:])
-...                 if row.turn_id is not None
-...             ],
-...             is_cut=start > 0,
+...             [self._codec.decode(item) for item in chat.items[start:end]],
+...             session_id=session_id,
+...             revision=chat.revision,
+...             offset=start,
+...             turns=shifted_turns([*chat.turns.values()], start, end, len(chat.items)),
 ...         )
 ...
 ...     async def append(self, turn: Turn[Any]) -> int:
 ...         encoded = self._codec.encode(turn.items, turn.session_id)
+...         metadata = encode_metadata(turn.metadata, turn.session_id)
 ...         await checkpoint()  # from here on nothing awaits, so the turn is whole or absent
-...         rows = self._sessions[turn.session_id]
-...         revision = rows[-1].number if rows else 0
-...         if any(row.turn_id == turn.turn_id for row in rows):
-...             return revision
-...         expected = turn.expected_revision
-...         if expected not in (None, revision):
-...             raise SessionConflict(turn.session_id, expected=expected, actual=revision)
-...         for position, item in enumerate(encoded):
-...             turn_id = turn.turn_id if position == 0 else None
-...             rows.append(Row(next(self._numbers), turn_id, item))
-...         return rows[-1].number if rows else 0
+...         chat = self._chats[turn.session_id]
+...         state = SessionState(
+...             revision=chat.revision,
+...             first_number=0,  # no session is erased
+...             cleared=chat.cleared,
+...             replaced=chat.replaced,
+...             holds_turn=turn.turn_id in chat.turns,
+...             holds_replaced=turn.replaces in chat.turns,
+...         )
+...         if must_write(state, turn):
+...             chat.revision = next(self._numbers)
+...             if turn.replaces is not None:
+...                 chat.replaced = chat.revision
+...                 del chat.items[chat.turns[turn.replaces].position :]
+...                 while turn.replaces in chat.turns:
+...                     chat.turns.popitem()
+...             now, place = datetime.now(UTC), len(chat.items)
+...             info = TurnInfo(turn.turn_id, place, now, decode_metadata(metadata))
+...             chat.turns[turn.turn_id] = info
+...             chat.items += encoded
+...         return chat.revision
 ...
 ...     async def pop(self, session_id: str) -> Any | None:
 ...         check_session_id(session_id)
 ...         await checkpoint()
-...         rows = self._sessions.get(session_id)
-...         if not rows:
+...         chat = self._chats.get(session_id)
+...         if chat is None or not chat.items:
 ...             return None
-...         item = self._decode(session_id, rows[-1])  # raises before the row is removed
-...         rows.pop()
+...         chat.revision = next(self._numbers)
+...         item = self._codec.decode(chat.items.pop())
+...         for turn in reversed([*chat.turns.values()]):
+...             if turn.position >= len(chat.items):  # no item is left of it
+...                 del chat.turns[turn.turn_id]
+...             if turn.position <= len(chat.items):  # it had the popped item
+...                 break
 ...         return item
 ...
 ...     async def clear(self, session_id: str) -> None:
 ...         check_session_id(session_id)
 ...         await checkpoint()
-...         self._sessions.pop(session_id, None)
-...
-...     def _decode(self, session_id: str, row: Row) -> Any:
-...         try:
-...             return self._codec.decode(row.item)
-...         except ValueError as error:
-...             raise CorruptSessionError(session_id, row=row.number, reason=str(error)) from error
+...         number = next(self._numbers)
+...         self._chats[session_id] = Chat(revision=number, cleared=number)
 >>> report = anyio.run(check_session_store, DictStore)
 >>> print(str(report).splitlines()[0])
-24 of 24 rules held.
+39 of 39 rules held: SessionStore.
+
+If other programs can damage what a store keeps, `ItemCodec.decode` raises `ValueError`; raise
+`CorruptSessionError` from it, before anything is removed.
 """
 
 from __future__ import annotations
 
+from tower_memory._capabilities import check_erase
 from tower_memory._codec import ItemCodec
+from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load, check_session_id
+from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
+from tower_memory._stores.cached_session import shifted_turns
 
-__all__ = ("ItemCodec", "check_load", "check_session_id")
+__all__ = (
+    "NO_SESSION",
+    "ItemCodec",
+    "SessionState",
+    "check_erase",
+    "check_load",
+    "check_session_id",
+    "decode_metadata",
+    "encode_metadata",
+    "must_write",
+    "shifted_turns",
+)

@@ -9,11 +9,14 @@ from tower_memory import _reconcile
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
+from tower_memory._capabilities import check_erase
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._items import to_messages
 from tower_memory._memory import window_loading
 from tower_memory._memory.stream_proxy import StreamProxy
+from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load
+from tower_memory._stores.cached_session import shifted_turns
 from tower_memory.dialects._known_links import known_links, links_of
 
 __all__ = [
@@ -21,13 +24,17 @@ __all__ = [
     "ItemCodec",
     "StreamProxy",
     "SyncServiceError",
+    "check_erase",
     "check_load",
     "check_text",
     "check_window",
+    "decode_metadata",
+    "encode_metadata",
     "grace_of",
     "links_of",
     "new_in_request",
     "new_in_response",
+    "shifted_turns",
     "snapshot",
     "to_messages",
 ]

@@ -10,7 +10,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from helpers.broken_stores import BROKEN, Plain, PopsTheOldest
+from helpers.broken_stores import BROKEN, PopsTheOldest
+from helpers.plain_store import Erasing, Plain
 from tower_memory import (
     InMemorySessionStore,
     MessageItem,
@@ -23,6 +24,7 @@ from tower_memory import (
 from tower_memory.testing import StoreBroken, StoreReport, check_session_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+STORE_RULES, ERASURE_RULES = 39, 7
 RUN_ITEMS = [
     MessageItem("1", Role.USER, "What is 2 + 2?", NOW),
     ToolCallItem("2", "add", {"a": 2, "b": 2}, NOW),
@@ -40,12 +42,20 @@ async def test_our_stores_keep_the_contract(tmp_path, kind, items):
         "sqlite in memory": lambda: SqliteSessionStore.in_memory(item_type=item_type),
     }[kind]
     report = await check_session_store(make_store, items=items)
-    assert len(report.held) == 24
+    assert report.groups == ["SessionStore", "SessionErasure"]
+    assert len(report.held) == STORE_RULES + ERASURE_RULES
     assert report.broken == {}
 
 
-async def test_a_store_that_keeps_the_contract_passes():
-    assert (await check_session_store(Plain)).broken == {}
+async def test_a_store_without_a_capability_is_not_checked_for_it():
+    report = await check_session_store(Plain)
+    assert (report.groups, len(report.held), report.broken) == (["SessionStore"], STORE_RULES, {})
+
+
+async def test_a_store_with_a_capability_is_checked_for_it():
+    report = await check_session_store(Erasing)
+    assert report.groups == ["SessionStore", "SessionErasure"]
+    assert (len(report.held), report.broken) == (STORE_RULES + ERASURE_RULES, {})
 
 
 @pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
@@ -56,7 +66,7 @@ async def test_a_store_that_breaks_a_rule_fails_that_rule_and_no_other(store):
 
 
 def test_each_rule_is_broken_by_a_store():
-    assert len(set(BROKEN.values())) == 24
+    assert len(set(BROKEN.values())) == STORE_RULES + ERASURE_RULES
 
 
 async def test_the_report_names_what_broke_and_how_and_what_held():
@@ -64,10 +74,10 @@ async def test_the_report_names_what_broke_and_how_and_what_held():
         await check_session_store(PopsTheOldest)
     report = caught.value.report
     assert isinstance(report, StoreReport)
-    assert len(report.held) == 23
+    assert len(report.held) == STORE_RULES - 1
     assert str(caught.value) == str(report)
     first, broken, how, *held = str(report).splitlines()
-    assert first == "23 of 24 rules held."
+    assert first == "38 of 39 rules held: SessionStore."
     assert (
         broken
         == "  BROKEN  pop removes and returns the newest item, or returns None if there is none."
@@ -117,7 +127,8 @@ async def test_a_store_may_be_made_by_a_context_manager():
         opened.append("closed")
 
     await check_session_store(make_store)
-    assert opened == ["opened", "closed"] * 24
+    one_to_learn_that_it_cannot_erase = 1
+    assert opened == ["opened", "closed"] * (STORE_RULES + one_to_learn_that_it_cannot_erase)
 
 
 async def test_a_make_store_that_makes_no_store_breaks_every_rule():

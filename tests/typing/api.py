@@ -12,6 +12,7 @@ import openai
 import stamina
 
 from tower_memory import (
+    Erasure,
     History,
     InMemorySessionStore,
     Layer,
@@ -25,6 +26,7 @@ from tower_memory import (
     Service,
     ServiceBuilder,
     Session,
+    SessionErasure,
     SessionError,
     SessionStore,
     SqliteSession,
@@ -145,6 +147,8 @@ async def stores() -> None:
 
     # Without type arguments, a store in memory holds JSON values.
     assert_type(InMemorySessionStore(), InMemorySessionStore[Any])
+    erasure: SessionErasure = InMemorySessionStore()
+    assert_type(await erasure.erase(prefix="user_1/"), Erasure)
     assert_type(SqliteSessionStore.in_memory(), SqliteSessionStore[Any])
     assert_type(SqliteSession.in_memory("s"), SqliteSession[Any])
 

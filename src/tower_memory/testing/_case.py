@@ -5,12 +5,15 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf, nan
 from secrets import token_hex
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypeVar, final
 
 from tower_memory._history import History
 from tower_memory._store import SessionStore
+
+Error = TypeVar("Error", bound=Exception)
 
 ITEMS = (
     {"role": "user", "content": "one", "parts": [{"text": "a"}]},
@@ -48,6 +51,12 @@ BAD_IDS: tuple[Any, ...] = ("", "\ud800", None, 3)
 
 BAD_LIMITS: tuple[Any, ...] = (-1, "1", 1.0, True)
 """Values that are not valid limits."""
+
+BAD_PLACES: tuple[Any, ...] = (-1, 1.0, True, "", "\ud800", b"turn")
+"""Values that are neither a turn id nor an offset."""
+
+METADATA: dict[str, Any] = {"model": "any-1", "usage": {"input": [3, 4], "cost": 0.5}, "a": None}
+"""Metadata that every store accepts."""
 
 
 def unencodable_values() -> Iterator[Any]:
@@ -100,6 +109,32 @@ def expect_identical(subject: str, found: object, expected: object) -> None:
     """
     if not _is_identical(found, expected):
         raise _difference(subject, found, expected)
+
+
+async def expect_error(kind: type[Error], call: Awaitable[object], subject: str) -> Error:
+    """Return the error of type *kind* that *call* raises; raise AssertionError if there is none."""
+    try:
+        await call
+    except kind as error:
+        return error
+    msg = f"{subject} raised no {kind.__name__}"
+    raise AssertionError(msg)
+
+
+async def expect_bad_argument(call: partial[Any]) -> None:
+    """Raise `AssertionError` unless *call* raises a TypeError or a ValueError."""
+    try:
+        await call()
+    except (TypeError, ValueError):
+        return
+    msg = f"{call.func.__name__}{call.args} {call.keywords} raised nothing"
+    raise AssertionError(msg)
+
+
+def similar_ids(case: Case) -> list[str]:
+    """Return session ids that differ only slightly."""
+    base = f"Session-{'long' * 50}-{case.new_session()}"
+    return [base, base.lower(), base.upper(), f"{base}er", f"{base} ", f" {base}", f"{base}\0"]
 
 
 def turns_of(history: History[Any]) -> list[tuple[str, int]]:

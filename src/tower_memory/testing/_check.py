@@ -1,4 +1,4 @@
-"""Check of a store against the contract of `SessionStore`, rule by rule."""
+"""Check of a store against the contract of `SessionStore` and of its capabilities."""
 
 from __future__ import annotations
 
@@ -7,16 +7,30 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import Any, final
+from typing import Any, cast, final
 
 from anyio import move_on_after
 
 from tower_memory._arguments import check_seconds
+from tower_memory._capabilities import SessionErasure
 from tower_memory._store import SessionStore, check_store
 from tower_memory._turn import check_items
 from tower_memory.testing._case import ITEMS, VALUES, Case, Rule
 from tower_memory.testing._rules import RULES
 from tower_memory.testing._rules_concurrent import CONCURRENT_RULES
+from tower_memory.testing._rules_erasure import ERASURE_RULES
+from tower_memory.testing._rules_loads import LOAD_RULES
+from tower_memory.testing._rules_metadata import METADATA_RULES
+from tower_memory.testing._rules_turns import TURN_RULES
+
+_GROUPS: tuple[tuple[type, tuple[Rule, ...]], ...] = (
+    (
+        SessionStore,
+        (*RULES, *LOAD_RULES, *TURN_RULES, *METADATA_RULES, *CONCURRENT_RULES),
+    ),
+    (SessionErasure, ERASURE_RULES),
+)
+"""The protocols, each with its rules. All but the first are optional capabilities."""
 
 
 @final
@@ -25,16 +39,19 @@ class StoreReport:
     """The result of a check; its ``str`` lists the rules, one per line.
 
     Attributes:
+        groups: Names of the protocols whose rules were checked: `SessionStore` and the capabilities
+            of the store.
         held: Rules that the store kept, each as a sentence.
         broken: Rules that the store broke, each with the error that shows the fault.
     """
 
+    groups: Sequence[str]
     held: Sequence[str]
     broken: Mapping[str, Exception]
 
     def __str__(self) -> str:
         total = len(self.held) + len(self.broken)
-        lines = [f"{len(self.held)} of {total} rules held."]
+        lines = [f"{len(self.held)} of {total} rules held: {', '.join(self.groups)}."]
         for rule, error in self.broken.items():
             lines += [f"  BROKEN  {rule}", f"          {_one_line(error)}"]
         lines += [f"  held    {rule}" for rule in self.held]
@@ -60,7 +77,7 @@ async def check_session_store(
     items: Sequence[Any] | None = None,
     patience: float = 30.0,
 ) -> StoreReport:
-    """Check a store against every rule of the contract that `SessionStore` states.
+    """Check a store against the promises of `SessionStore`, and of each capability that it has.
 
     No test framework is needed: ``print(anyio.run(check_session_store, MyStore))``. In a test,
     awaiting the check is enough. Run the check on each event loop that the store supports.
@@ -70,11 +87,11 @@ async def check_session_store(
     >>> from tower_memory.testing import check_session_store
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
     >>> print(str(report).splitlines()[0])
-    24 of 24 rules held.
+    46 of 46 rules held: SessionStore, SessionErasure.
 
     Args:
         make_store: Function that returns a store, or an async context manager of a store. It is
-            called once per rule. The stores may share their content, because each rule uses
+            called for each rule. The stores may share their content, because each rule uses
             session ids that were never used before.
         items: Three different items, if the store holds items of another type than JSON values;
             None for JSON values.
@@ -86,6 +103,36 @@ async def check_session_store(
             is not a number.
         ValueError: *items* are not three different items, or *patience* is negative.
     """
+    _check_arguments(make_store, items, patience)
+
+    groups: list[str] = []
+    held: list[str] = []
+    broken: dict[str, Exception] = {}
+    for protocol, rules in _GROUPS:
+        for rule in rules:
+            sentence = str(rule.__doc__)
+            try:
+                with move_on_after(patience) as scope:
+                    if not await _check_rule(rule, protocol, make_store, items):
+                        break  # the store lacks the capability
+            except Exception as error:  # noqa: BLE001 - the report shows the error
+                broken[sentence] = error
+            else:
+                if scope.cancelled_caught:
+                    took = f"the rule took more than {patience} seconds"
+                    broken[sentence] = TimeoutError(f"{took}; raise patience, or find out why")
+                else:
+                    held.append(sentence)
+        else:
+            groups.append(protocol.__name__)
+
+    report = StoreReport(groups, held, broken)
+    if broken:
+        raise StoreBroken(report) from next(iter(broken.values()))
+    return report
+
+
+def _check_arguments(make_store: object, items: Sequence[Any] | None, patience: object) -> None:
     if not callable(make_store) or iscoroutinefunction(make_store):
         msg = f"make_store must be a plain function that makes a store, got {make_store!r}"
         raise TypeError(msg)
@@ -97,38 +144,21 @@ async def check_session_store(
             msg = f"items must be three different items, got {reprlib.repr(items)}"
             raise ValueError(msg)
 
-    held: list[str] = []
-    broken: dict[str, Exception] = {}
-    for rule in (*RULES, *CONCURRENT_RULES):
-        sentence = str(rule.__doc__)
-        try:
-            with move_on_after(patience) as scope:
-                await _check_rule(rule, make_store, items)
-        except Exception as error:  # noqa: BLE001 - the report shows the error
-            broken[sentence] = error
-        else:
-            if scope.cancelled_caught:
-                msg = f"the rule took more than {patience} seconds; raise patience, or find out why"
-                broken[sentence] = TimeoutError(msg)
-            else:
-                held.append(sentence)
-
-    report = StoreReport(held, broken)
-    if broken:
-        raise StoreBroken(report) from next(iter(broken.values()))
-    return report
-
 
 async def _check_rule(
-    rule: Rule, make_store: Callable[[], Any], items: Sequence[Any] | None
-) -> None:
-    """Make a store and check *rule* on it."""
+    rule: Rule, protocol: type, make_store: Callable[[], Any], items: Sequence[Any] | None
+) -> bool:
+    """Make a store and check *rule* on it; return False if the store lacks *protocol*."""
     async with AsyncExitStack() as opened:
         store = make_store()
         if isinstance(store, AbstractAsyncContextManager):
             store = await opened.enter_async_context(store)
         check_store(store)
-        await rule(Case(store, ITEMS, VALUES) if items is None else Case(store, items, items))
+        if not isinstance(store, protocol):
+            return False
+        values = VALUES if items is None else items
+        await rule(Case(cast("Any", store), ITEMS if items is None else items, values))
+    return True
 
 
 def _one_line(error: Exception) -> str:

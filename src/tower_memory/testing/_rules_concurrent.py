@@ -1,4 +1,4 @@
-"""The contract of `SessionStore` for concurrent callers, and for cancelled callers."""
+"""Rules about concurrent callers, and about cancelled callers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 from tower_memory._errors import SessionConflict
 from tower_memory._turn import Turn
 from tower_memory.testing._cancellation import ways_to_cancel
-from tower_memory.testing._case import Case, Rule, expect
+from tower_memory.testing._case import Case, Rule, expect, turns_of
 
 COUNT = 20
 """Number of concurrent calls in a rule, or of turns appended during other calls."""
@@ -68,6 +68,32 @@ async def concurrent_conflicts(case: Case) -> None:
 
     expect("the number of turns reported as saved", len(saved), 1)
     expect("the session", await case.load(session), list(case.items))
+
+
+async def concurrent_replacements(case: Case) -> None:
+    """If several turns replace the same turn at the same time, exactly one is saved."""
+    session = case.new_session()
+    old = Turn(session, case.items[:1])
+    revision = await case.store.append(old)
+    saved: list[Turn[Any]] = []
+
+    async def replace_old() -> None:
+        items = case.items[1:]
+        new = Turn(session, items, replaces=old.turn_id, expected_revision=revision)
+        try:
+            await case.store.append(new)
+        except SessionConflict:
+            return
+        saved.append(new)
+
+    async with create_task_group() as tasks:
+        for _ in range(COUNT):
+            tasks.start_soon(replace_old)
+
+    history = await case.store.load(session)
+    expect("the number of turns reported as saved", len(saved), 1)
+    expect("the session", list(history), list(case.items[1:]))
+    expect("the turns", turns_of(history), [(saved[0].turn_id, 0)])
 
 
 async def concurrent_pops(case: Case) -> None:
@@ -139,6 +165,7 @@ CONCURRENT_RULES: tuple[Rule, ...] = (
     concurrent_appends,
     concurrent_appends_of_one_turn,
     concurrent_conflicts,
+    concurrent_replacements,
     concurrent_pops,
     concurrent_loads,
     cancelled_append,

@@ -1,0 +1,221 @@
+"""Stores that keep the contract, in methods that subclasses can break."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+from msgspec import json
+
+from helpers.internals import (
+    ItemCodec,
+    check_erase,
+    check_load,
+    decode_metadata,
+    encode_metadata,
+    shifted_turns,
+)
+from tower_memory import Erasure, History, SessionCleared, SessionConflict, TurnInfo, TurnMissing
+
+
+@dataclass
+class Chat:
+    """A session; *exists* is False before its first change, and after it was erased."""
+
+    items: list[bytes] = field(default_factory=list)
+    turns: list[TurnInfo] = field(default_factory=list)
+    revision: int = 0
+    cleared: int = 0
+    replaced: int = 0
+    exists: bool = False
+    updated_at: datetime | None = None
+
+    def ids(self):
+        return [turn.turn_id for turn in self.turns]
+
+    def remove_from(self, index):
+        """Remove the turns from *index* on; return their ids."""
+        gone = self.ids()[index:]
+        del self.items[self.turns[index].position :], self.turns[index:]
+        return gone
+
+
+class Plain:
+    """A store that keeps the contract of SessionStore."""
+
+    def __init__(self):
+        self.chats = {}
+        self.numbers = count(1)
+        self.codec = ItemCodec(Any)
+        self.lock = anyio.Semaphore(1)
+
+    def chat(self, session_id):
+        return self.chats.setdefault(session_id, Chat())
+
+    def changed(self, chat):
+        chat.revision = next(self.numbers)
+        chat.exists, chat.updated_at = True, datetime.now(UTC)
+
+    def encode(self, turn):
+        return self.codec.encode(turn.items, turn.session_id)
+
+    def decode(self, raw):
+        return json.decode(raw)
+
+    def encode_metadata(self, turn):
+        return encode_metadata(turn.metadata, turn.session_id)
+
+    def decode_metadata(self, raw):
+        return decode_metadata(raw)
+
+    def check(self, session_id, limit=None, before=None):
+        check_load(session_id, limit, before)
+
+    def held(self, chat, turn):
+        return turn.turn_id in chat.ids()
+
+    def check_cleared(self, chat, turn):
+        if turn.since is not None and turn.since < chat.cleared:
+            raise SessionCleared(turn.session_id)
+
+    def check_replaced(self, chat, turn):
+        if turn.since is not None and turn.since < chat.replaced:
+            raise SessionConflict(turn.session_id, reason="turns were replaced")
+
+    def conflicts(self, turn, chat):
+        return turn.expected_revision not in (None, chat.revision)
+
+    def check_revision(self, chat, turn):
+        if self.conflicts(turn, chat):
+            raise SessionConflict(
+                turn.session_id, expected=turn.expected_revision, actual=chat.revision
+            )
+
+    def check_missing(self, chat, turn):
+        if turn.replaces is not None and turn.replaces not in chat.ids():
+            raise TurnMissing(turn.session_id, turn_id=turn.replaces)
+
+    def check_turn(self, chat, turn):
+        self.check_cleared(chat, turn)
+        self.check_replaced(chat, turn)
+        self.check_revision(chat, turn)
+        self.check_missing(chat, turn)
+
+    def remove_replaced(self, chat, turn):
+        chat.remove_from(chat.ids().index(turn.replaces))
+        chat.replaced = chat.revision
+
+    def info(self, turn, position, metadata):
+        metadata = self.decode_metadata(metadata)
+        return TurnInfo(turn.turn_id, position, datetime.now(UTC), metadata)
+
+    async def add(self, chat, turn, encoded, metadata):
+        self.changed(chat)
+        if turn.replaces in chat.ids():
+            self.remove_replaced(chat, turn)
+        chat.turns.append(self.info(turn, len(chat.items), metadata))
+        await self.add_items(chat, encoded)
+
+    async def add_items(self, chat, encoded):
+        chat.items += encoded
+
+    def place(self, chat, session_id, before):
+        """Return the place before which items are loaded."""
+        if isinstance(before, str):
+            if before not in chat.ids():
+                raise TurnMissing(session_id, turn_id=before)
+            return chat.turns[chat.ids().index(before)].position
+        return len(chat.items) if before is None else min(before, len(chat.items))
+
+    async def load(self, session_id, *, limit=None, before=None):
+        self.check(session_id, limit, before)
+        await checkpoint()
+        chat = self.chat(session_id)
+        end = self.place(chat, session_id, before)
+        start = 0 if limit is None else max(0, end - limit)
+        return History(
+            [self.decode(raw) for raw in chat.items[start:end]],
+            session_id=session_id,
+            revision=chat.revision,
+            offset=start,
+            turns=shifted_turns(chat.turns, start, end, len(chat.items)),
+        )
+
+    async def append(self, turn):
+        encoded = self.encode(turn)
+        metadata = self.encode_metadata(turn)
+        await checkpoint()
+        chat = self.chat(turn.session_id)
+        if self.held(chat, turn):
+            return chat.revision
+        self.check_turn(chat, turn)
+        if encoded or turn.replaces is not None:
+            await self.add(chat, turn, encoded, metadata)
+        return chat.revision
+
+    def remove_newest(self, chat):
+        """Remove the newest item and return it."""
+        newest = max(n for n, turn in enumerate(chat.turns) if turn.position < len(chat.items))
+        raw = chat.items.pop()
+        del chat.turns[newest + (chat.turns[newest].position < len(chat.items)) :]
+        return raw
+
+    async def pop(self, session_id):
+        self.check(session_id)
+        chat = self.chat(session_id)
+        if not chat.items:
+            return None
+        self.changed(chat)
+        return self.decode(self.remove_newest(chat))
+
+    def note_clear(self, chat):
+        chat.cleared = chat.revision
+
+    async def clear(self, session_id):
+        self.check(session_id)
+        chat = self.chat(session_id)
+        self.changed(chat)
+        self.note_clear(chat)
+        chat.items, chat.turns = [], []
+
+
+class Erasing(Plain):
+    """A store that also keeps the contract of SessionErasure."""
+
+    def check_erase(self, session_id, prefix, inactive_since):
+        check_erase(session_id, prefix, inactive_since)
+
+    def named(self, session_id, prefix):
+        """Return the ids of the sessions to erase."""
+        if prefix is None:
+            self.chat(session_id)
+            return [session_id]
+        return [
+            each for each, chat in self.chats.items() if chat.exists and each.startswith(prefix)
+        ]
+
+    def is_active(self, chat, since):
+        return chat.updated_at is None or chat.updated_at >= since
+
+    async def erase(self, *, session_id=None, prefix=None, inactive_since=None):
+        self.check_erase(session_id, prefix, inactive_since)
+        numbers = []
+        for name in self.named(session_id, prefix):
+            chat = self.chat(name)
+            if inactive_since is None or not self.is_active(chat, inactive_since):
+                numbers.append((int(chat.exists), len(chat.turns), len(chat.items)))
+                self.remove(chat)
+        return Erasure(*map(sum, zip(*numbers, strict=True))) if numbers else Erasure(0, 0, 0)
+
+    def remove(self, chat):
+        """Leave the tombstone of a session."""
+        self.changed(chat)
+        self.note_clear(chat)
+        chat.items, chat.turns, chat.exists = [], [], False
+
+    async def scrub(self):
+        await checkpoint()
