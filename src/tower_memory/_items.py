@@ -146,23 +146,31 @@ def to_messages(items: Iterable[object]) -> list[Message]:
 def as_chat(items: Iterable[Any]) -> list[Any]:
     """Return *items* with their run items converted to chat messages; other items stay as they are.
 
-    Consecutive tool calls become one assistant message. A handoff is not a message and is left
-    out.
+    An assistant's message and the tool calls that directly follow it become one message, as in
+    tower-llm, which stores a reply with tool calls as a message, often an empty one, and its calls.
+    Tool calls without such a message become one message, too. A handoff is not a message and is
+    left out.
     """
     messages: list[Any] = []
-    calls: list[Any] = []  # the tool calls of the last message
+    caller: dict[str, Any] | None = None  # the last message, if a tool call may be added to it
     for item in items:
         run_item: Any = msgspec.to_builtins(item) if isinstance(item, RunItem) else item
 
         match run_item:
             case {"type": "ToolCall", "id": call_id, "tool_name": name, "arguments": arguments}:
+                if caller is None:
+                    caller = {"role": "assistant", "content": None}
+                    messages.append(caller)
                 function = {"name": name, "arguments": json.encode(arguments).decode()}
-                if not calls:
-                    messages.append({"role": "assistant", "content": None, "tool_calls": calls})
-                calls.append({"id": call_id, "type": "function", "function": function})
+                call = {"id": call_id, "type": "function", "function": function}
+                caller["content"] = caller["content"] or None
+                caller.setdefault("tool_calls", []).append(call)
                 continue
             case {"type": "Message", "role": role, "content": content}:
-                messages.append({"role": role, "content": content})
+                message = {"role": role, "content": content}
+                messages.append(message)
+                caller = message if role == "assistant" else None
+                continue
             case {"type": "ToolOutput", "tool_call_id": call_id, "output": output, "error": error}:
                 text = output if isinstance(output, str) else json.encode(output).decode()
                 content = text if error is None else f"Error: {error}"
@@ -172,6 +180,6 @@ def as_chat(items: Iterable[Any]) -> list[Any]:
             case _:
                 messages.append(item)
 
-        calls = []  # the next tool call starts a new message
+        caller = None  # the next tool call starts a new message
 
     return messages

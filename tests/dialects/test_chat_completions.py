@@ -16,6 +16,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessage
 
 from helpers.internals import ItemCodec
 from helpers.messages import SYSTEM, assistant, calling, result, user
+from helpers.validators import check_mistral
 from tower_memory import (
     HandoffItem,
     Message,
@@ -170,6 +171,29 @@ def test_run_items_in_the_history_are_spelled_as_chat_messages():
     spelled = [user("a"), calling("1"), result("1"), user("new")]
     assert CHAT.with_history([user("new")], items) == spelled
     assert CHAT.with_history([user("new")], msgspec.to_builtins(items)) == spelled
+
+
+def test_a_run_items_assistant_message_and_its_tool_calls_are_one_chat_message():
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def items(text):
+        return [
+            MessageItem("m1", Role.USER, "a", time),
+            MessageItem("m2", Role.ASSISTANT, text, time),
+            ToolCallItem("1", "f", {}, time),
+            HandoffItem("h", "a", "b", None, time),
+            ToolCallItem("2", "f", {}, time),
+            ToolOutputItem("o1", "1", "done", None, time),
+            ToolOutputItem("o2", "2", "done", None, time),
+            MessageItem("m3", Role.ASSISTANT, "b", time),
+        ]
+
+    for text in ("", "Let me see"):
+        sent = CHAT.with_history([user("new")], items(text))
+        called = {**calling("1", "2"), "content": text or None}
+        reply = [called, result("1"), result("2"), assistant("b")]
+        assert sent == [user("a"), *reply, user("new")]
+        check_mistral(sent)
 
 
 def test_a_request_may_mix_mappings_and_objects_of_the_client():
