@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,12 @@ from tower_memory._stores.session_cache import KeptSession as DecodedSession
 from tower_memory._stores.sqlite import connections as keeper
 from tower_memory._stores.sqlite import file_guard as connections
 from tower_memory._stores.sqlite import open_file as database
+from tower_memory._stores.sqlite import progress, schema
 from tower_memory._stores.sqlite import reads as loads
-from tower_memory._stores.sqlite import schema
 from tower_memory._stores.sqlite import writes as operations
+from tower_memory._stores.sqlite.copy_turns import DAMAGED, WATCH_INTERVAL, Stopped
 from tower_memory._stores.sqlite.file_guard import Connection
+from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.reads import HotSession as CachedSession
 from tower_memory._stores.sqlite.reads import HotSessions as SessionCache
 from tower_memory._stores.sqlite.schema import Refused, only_read
@@ -21,13 +24,17 @@ from tower_memory._stores.sqlite.writes import Caller, WriteQueue
 from tower_memory._stores.sqlite.writes import Locked as RetryLater
 
 __all__ = [
+    "DAMAGED",
+    "WATCH_INTERVAL",
     "Caller",
     "Connection",
     "DecodedSession",
     "Refused",
     "RetryLater",
     "SessionCache",
+    "Stopped",
     "WriteQueue",
+    "log_progress",
 ]
 
 JSON_CODEC = ItemCodec(Any)
@@ -113,14 +120,21 @@ async def write(store, operation):
 # Plain functions of a connection
 
 
-def prepare_schema(connection):
-    """Create or check the schema, without a second attempt."""
-    schema.prepare(connection, lambda: False)
+def prepare_schema(connection, **options):
+    """Create, migrate or check the schema; by default without a second attempt."""
+    schema.prepare(connection, **{"keep_waiting": lambda: False, **options})
+
+
+def open_prepared(path, **settings):
+    """Return a connection to the file at *path*, which is prepared."""
+    connection = sqlite3.connect(path, isolation_level=None, **settings)
+    prepare_schema(connection)
+    return connection
 
 
 def create_schema(connection):
     """Create the schema, or leave it if another process has created it, in a transaction."""
-    schema._make_ours(connection)
+    schema._make_ours(connection, lambda: True, lambda done, total: None)
 
 
 def retry_while_locked(connection, step):
@@ -190,6 +204,11 @@ def take_from_cache(cache, session_id):
 
 
 # Replacements
+
+
+def log_each_report(monkeypatch):
+    """Let migrations log their progress without a pause."""
+    monkeypatch.setattr(progress, "_LOG_INTERVAL", 0)
 
 
 def replace_connections(monkeypatch, connection_class):

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from helpers.sqlite import query, read_bytes
+from helpers.schema1 import copy_file
+from helpers.sqlite import check_schema_2, query, read_bytes, read_order, read_turns
+from helpers.sqlite_internals import open_prepared
 from tower_memory import CorruptSessionError, MessageItem, Role, RunItem, SqliteSessionStore, Turn
 
 TOWER_LLM = """
@@ -65,11 +67,56 @@ async def test_a_file_of_tower_llm_is_taken_over_and_its_table_stays_unchanged(p
             assert len(await store.load("other")) == 1
 
     assert query(path, "SELECT * FROM sessions") == before
-    assert query(path, "SELECT item, created_at FROM memory_item ORDER BY id") == [
-        (HELLO, -500_000_000),
-        (HELLO, 1754915696_123456789),
-        (REPLY, 1754915697_000000000),
+
+
+def test_each_exchange_becomes_a_turn_with_the_json_and_the_time_of_its_rows(path):
+    tower_llm_file(
+        path,
+        ("user_123", REPLY, "2025-08-11T14:34:57+02:00", 2),
+        ("user_123", HELLO, "2025-08-11T12:34:56.123456789+00:00", 1),
+        ("user_123", HELLO, "2025-08-11T12:34:58Z", 3),
+        ("user_123", REPLY, "2025-08-11T12:34:59Z", 4),
+        ("other", HELLO, "1969-12-31T23:59:59.5Z", 1),
+    )
+    before = query(path, "SELECT * FROM sessions")
+    open_prepared(path).close()
+    check_schema_2(path)
+
+    found = {
+        session_id: [(first, items.decode()) for _, first, items in turns]
+        for session_id, turns in read_turns(path).items()
+    }
+    assert found == {
+        "other": [(0, f"[{HELLO}]")],
+        "user_123": [(0, f"[{HELLO},{REPLY}]"), (2, f"[{HELLO},{REPLY}]")],
+    }
+    assert read_order(path) == ["user_123", "other"]
+    assert query(path, "SELECT created_at, updated_at FROM memory_head ORDER BY session_id") == [
+        (-500_000_000, -500_000_000),
+        (1754915696_123456789, 1754915699_000000000),
     ]
+    assert query(path, "SELECT created_at FROM memory_turn ORDER BY first, session") == [
+        (-500_000_000,),
+        (1754915696_123456789,),
+        (1754915698_000000000,),
+    ]
+    assert query(path, "SELECT * FROM sessions") == before
+
+
+def test_the_ids_are_those_of_a_file_that_schema_1_took_over(path, tmp_path):
+    migrated = tmp_path / "migrated.db"
+    copy_file("taken_over", migrated)
+    rows = query(
+        migrated, "SELECT session_id, item_data, created_at, sequence_num FROM sessions ORDER BY id"
+    )
+    tower_llm_file(path, *rows)
+    open_prepared(path).close()
+    open_prepared(migrated).close()
+
+    taken_over, migrated = read_turns(path), read_turns(migrated)
+    migrated["user_123"].pop()  # this turn was added later
+    assert taken_over == migrated
+    assert [len(turns) for turns in taken_over.values()] == [2, 2]
 
 
 async def test_a_conversation_of_tower_llm_can_be_continued_and_typed(path):

@@ -53,6 +53,8 @@ class Connections:
         synchronous: When the writing connection syncs its writes to disk.
         keep_waiting: Called on a worker thread while the file is locked. Once it returns False, the
             opening fails.
+        is_wanted: Called on a worker thread during a long opening. Once it returns False, the
+            opening fails.
         hot_bytes: Maximum size of the session cache in bytes.
         previous: Connections to the same file that met a fault. They are closed first, and the file
             must still exist. None creates a missing file.
@@ -74,6 +76,7 @@ class Connections:
         file: DatabaseFile,
         synchronous: Synchronous,
         keep_waiting: Callable[[], bool],
+        is_wanted: Callable[[], bool],
         hot_bytes: int,
         previous: Connections | None,
     ) -> None:
@@ -88,6 +91,7 @@ class Connections:
         self._file = file
         self._synchronous: Synchronous = synchronous
         self._keep_waiting = keep_waiting
+        self._is_wanted = is_wanted
         self._previous = previous
 
     def open(self) -> None:
@@ -155,7 +159,10 @@ class Connections:
         create = self._previous is None
         self._previous = None
         async with _connected(self._file.path, group_commit.LOCK_SLICE, create=create) as writer:
-            await _call(writer, partial(schema.prepare, keep_waiting=self._keep_waiting))
+            prepare = partial(
+                schema.prepare, keep_waiting=self._keep_waiting, keep_going=self._is_wanted
+            )
+            await _call(writer, prepare)
             await _call(writer, partial(schema.set_synchronous, synchronous=self._synchronous))
 
             if self.reader is self.writer:

@@ -1,41 +1,41 @@
-"""The database schema, and the preparation of a file that is new, ours or tower-llm's.
+"""The preparation of a connection and of its file, which is new, ours or tower-llm's.
 
 1. A file is ours if its ``application_id`` is ours; its ``user_version`` is the schema's version.
-2. An empty file gets the schema. So does a file that tower-llm wrote: its rows are copied, and its
-   own table stays unchanged. Every other file is refused and stays unchanged.
-3. The schema and the copied rows are written in one transaction. If several processes open a new
-   file at the same time, one process writes the schema and the others find it.
-
-Rows are only added, removed from the end, or cleared, and an id is never reused (AUTOINCREMENT).
-Therefore the id of a session's last row identifies the session's whole content: it is the revision.
+2. An empty file gets the tables of schema 2. So does a file that tower-llm wrote (`take_over`), and
+   a file of schema 1 (`migration`). Every other file is refused and stays unchanged.
+3. All of this is one transaction. If several processes open a file at the same time, one process
+   prepares it, and the others wait and find it prepared. If the process is killed, the file is as
+   it was before.
+4. A new file has pages of 1 kB. An append then writes 9 kB to the write-ahead log instead of 25.
+5. Every connection overwrites what it deletes with zeros, and keeps the log short.
 """
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-from tower_memory._arguments import check_text
-from tower_memory._codec import ItemCodec
-from tower_memory._errors import CorruptSessionError
-from tower_memory._stores.sqlite.tables import TABLES
+from tower_memory._stores.sqlite.copy_turns import Report
+from tower_memory._stores.sqlite.migration import migrate
+from tower_memory._stores.sqlite.progress import log_progress
+from tower_memory._stores.sqlite.tables import INDEXES, TABLES
+from tower_memory._stores.sqlite.take_over import TABLES_OF_TOWER_LLM, take_over
 
-APPLICATION_ID = 0x746D656D  # "tmem"
-VERSION = 2
+APPLICATION_ID: Final = 0x746D656D  # "tmem"
+VERSION: Final = 2
 
-_SCHEMA = (
-    *TABLES,
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
-)
+_PAGE_SIZE: Final = 1024
+"""Page size of a new file, in bytes."""
 
-_TIMESTAMP = re.compile(r"(\S+:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TOWER_LLM = ["id", "session_id", "item_type", "item_data", "created_at", "sequence_num"]
+_CHECKPOINT_SIZE: Final = 4 * 2**20
+"""Size of the log at which a commit copies it to the file, in bytes."""
+
+_LOG_SIZE: Final = 8 * 2**20
+"""Maximum size that the log keeps after it was copied, in bytes. A large commit lets it grow."""
 
 T = TypeVar("T")
 
@@ -44,24 +44,50 @@ class Refused(Exception):
     """Raised when the file is refused; the message is the reason."""
 
 
+class _Kind(Enum):
+    """A file that is not refused."""
+
+    NEW = auto()
+    OURS = auto()
+    OF_SCHEMA_1 = auto()
+    OF_TOWER_LLM = auto()
+
+
 def is_busy(error: sqlite3.Error) -> bool:
     """Return True if *error* comes from a lock of another connection, which may be released."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def prepare(connection: sqlite3.Connection, keep_waiting: Callable[[], bool]) -> None:
+def prepare(
+    connection: sqlite3.Connection,
+    keep_waiting: Callable[[], bool],
+    keep_going: Callable[[], bool] = lambda: True,
+    report: Report | None = None,
+) -> None:
     """Give the open file the schema (rule 2) and a write-ahead log.
 
-    While the file is locked, try again as long as *keep_waiting* returns True.
+    Args:
+        connection: A connection in autocommit mode.
+        keep_waiting: While the file is locked, the preparation is tried again as long as this
+            function returns True.
+        keep_going: A migration stops and is rolled back if this function returns False. A migration
+            may take longer than its caller would wait for a lock.
+        report: Function that is told the progress of a migration; None writes it to the log.
 
     Raises:
         Refused: The file is another program's, has a newer schema, or cannot have a log.
         CorruptSessionError: A row that tower-llm wrote cannot be read.
+        Stopped: *keep_going* returned False.
         sqlite3.Error: The file is not a database, or stayed locked.
     """
-    if not _patiently(connection, _is_ours, keep_waiting):
-        _patiently(connection, _make_ours, keep_waiting)
+    connection.execute("PRAGMA secure_delete = ON")  # also for the old tables of a migration
+
+    def make_ours(connection: sqlite3.Connection) -> None:
+        _make_ours(connection, keep_going, report or log_progress(_file_name(connection)))
+
+    if _patiently(connection, _kind_of_file, keep_waiting) is not _Kind.OURS:
+        _patiently(connection, make_ours, keep_waiting)
     _patiently(connection, _use_write_ahead_log, keep_waiting)
 
 
@@ -87,24 +113,36 @@ def _patiently(
                 connection.execute("ROLLBACK")
 
 
-def _is_ours(connection: sqlite3.Connection) -> bool:
+def _kind_of_file(connection: sqlite3.Connection) -> _Kind:
     connection.execute("BEGIN")
     return _recognise(connection)
 
 
-def _make_ours(connection: sqlite3.Connection) -> None:
+def _make_ours(
+    connection: sqlite3.Connection, keep_going: Callable[[], bool], report: Report
+) -> None:
+    connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")  # has no effect on a file with pages
     connection.execute("BEGIN IMMEDIATE")
-    if not _recognise(connection):  # another process may have written the schema
-        tower_llm = bool(_tables(connection))
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        if tower_llm:
-            _take_over(connection)
-        connection.execute("COMMIT")
+    kind = _recognise(connection)
+    if kind is _Kind.OURS:  # another process has just prepared it
+        return
+
+    for statement in TABLES:
+        connection.execute(statement)
+    if kind is _Kind.OF_SCHEMA_1:
+        migrate(connection, report, keep_going)
+    elif kind is _Kind.OF_TOWER_LLM:
+        take_over(connection)
+    for statement in INDEXES:
+        connection.execute(statement)
+
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
 
 
-def _recognise(connection: sqlite3.Connection) -> bool:
-    """Return True if the file is ours, False if it is new or tower-llm's; refuse every other file.
+def _recognise(connection: sqlite3.Connection) -> _Kind:
+    """Return the kind of the file.
 
     Raises:
         Refused: The file is another program's, or has a newer schema.
@@ -112,66 +150,19 @@ def _recognise(connection: sqlite3.Connection) -> bool:
     owner = _value(connection, "PRAGMA application_id")
     version = _value(connection, "PRAGMA user_version")
     if owner == APPLICATION_ID:
-        if version != VERSION:
+        if version not in (1, VERSION):
             msg = f"its schema is version {version}, this tower-memory knows {VERSION}: upgrade it"
             raise Refused(msg)
-        return True
+        return _Kind.OURS if version == VERSION else _Kind.OF_SCHEMA_1
 
     tables = _tables(connection)
-    if (owner, version) != (0, 0) or tables not in ({}, {"sessions": _TOWER_LLM}):
+    if (owner, version) != (0, 0) or tables not in ({}, TABLES_OF_TOWER_LLM):
         msg = (
             f"it is another program's database (application_id {owner}, user_version {version}, "
             f"tables: {', '.join(tables) or 'none'}); choose another file"
         )
         raise Refused(msg)
-    return False
-
-
-def _take_over(connection: sqlite3.Connection) -> None:
-    """Copy the rows of tower-llm's table; each item's JSON is copied unchanged.
-
-    Raises:
-        CorruptSessionError: A row has a bad session id, item or time.
-    """
-    codec: ItemCodec[Any] = ItemCodec(Any)
-    rows = connection.execute(
-        "SELECT id, session_id, CAST(item_data AS BLOB), created_at FROM sessions"
-        " ORDER BY session_id, sequence_num"
-    )
-
-    for row, session_id, item, created_at in rows:
-        try:
-            check_text("session_id", session_id)
-            codec.decode(item)
-            nanoseconds = _nanoseconds(created_at)
-        except (TypeError, ValueError) as error:
-            raise CorruptSessionError(str(session_id), row=row, reason=str(error)) from error
-
-        connection.execute(
-            "INSERT OR IGNORE INTO memory_session (session_id) VALUES (?)", (session_id,)
-        )
-        connection.execute(
-            "INSERT INTO memory_item (session, created_at, item)"
-            " SELECT id, ?, ? FROM memory_session WHERE session_id = ?",
-            (nanoseconds, item.decode(), session_id),
-        )
-
-
-def _nanoseconds(created_at: str) -> int:
-    """Convert an RFC 3339 timestamp of up to nine decimals to nanoseconds since 1970, UTC."""
-    match = _TIMESTAMP.fullmatch(created_at)
-    if match is None:
-        msg = f"created_at {created_at!r} is not an RFC 3339 timestamp"
-        raise ValueError(msg)
-
-    second, decimals, offset = match.groups()
-    seconds = (datetime.fromisoformat(second + offset) - _EPOCH) // timedelta(seconds=1)
-    nanoseconds = seconds * 10**9 + int((decimals or "").ljust(9, "0"))
-
-    if abs(nanoseconds) >= 2**63:
-        msg = f"created_at {created_at!r} is too far from 1970 for 64-bit nanoseconds"
-        raise ValueError(msg)
-    return nanoseconds
+    return _Kind.OF_TOWER_LLM if tables else _Kind.NEW
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
@@ -180,6 +171,14 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
         msg = f"its file system does not allow a write-ahead log (journal mode {mode!r})"
         raise Refused(msg)
     _open_log(connection)
+    _bound_log(connection)
+
+
+def _bound_log(connection: sqlite3.Connection) -> None:
+    """Keep the log short: the default would count pages, which have different sizes."""
+    pages = _CHECKPOINT_SIZE // _value(connection, "PRAGMA page_size")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+    connection.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
 
 
 def set_synchronous(connection: sqlite3.Connection, synchronous: str) -> None:
@@ -196,6 +195,12 @@ def only_read(connection: sqlite3.Connection) -> None:
 def _open_log(connection: sqlite3.Connection) -> None:
     """Open the write-ahead log now; SQLite opens it at a connection's first read."""
     _value(connection, "PRAGMA user_version")
+
+
+def _file_name(connection: sqlite3.Connection) -> str:
+    """Return the name of the connection's file; empty for a database in memory."""
+    (_, _, path), *_ = connection.execute("PRAGMA database_list")
+    return Path(path).name
 
 
 def _value(connection: sqlite3.Connection, sql: str) -> Any:

@@ -211,7 +211,12 @@ class SharedFile:
         newest = self.connections
         if newest is None or newest.needs_reopen or newest.has_failed():
             newest = Connections(
-                self.file, self.synchronous, self._is_awaited, self.hot_bytes, self._last_open
+                self.file,
+                self.synchronous,
+                self._is_awaited,
+                lambda: bool(self._waits),
+                self.hot_bytes,
+                self._last_open,
             )
             newest.open()
             self.connections = newest

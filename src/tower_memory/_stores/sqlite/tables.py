@@ -41,7 +41,6 @@ TABLES: Final = (
         metadata TEXT
     )
     """,
-    "CREATE UNIQUE INDEX memory_head_active ON memory_head (active, session_id)",
     # session: the id of the head. number: see rule 2. turn_id: 16 bytes for an id of 32 hexadecimal
     # digits, as default ids are, and text for any other id. first: position of the turn's first
     # item in the session. size: number of items. metadata: as above. items: a JSON array; the last
@@ -59,8 +58,6 @@ TABLES: Final = (
         items TEXT NOT NULL
     )
     """,
-    "CREATE UNIQUE INDEX memory_turn_place ON memory_turn (session, first, number)",
-    "CREATE UNIQUE INDEX memory_turn_id ON memory_turn (session, turn_id)",
     # Turns that have begun and are not saved. lease_until: nanoseconds since 1970, or NULL.
     """
     CREATE TABLE memory_pending (
@@ -99,3 +96,11 @@ TABLES: Final = (
     """,
     "CREATE INDEX memory_tombstone_time ON memory_tombstone (created_at)",
 )
+
+INDEXES: Final = (
+    "CREATE UNIQUE INDEX memory_head_active ON memory_head (active, session_id)",
+    "CREATE UNIQUE INDEX memory_turn_place ON memory_turn (session, first, number)",
+    "CREATE UNIQUE INDEX memory_turn_id ON memory_turn (session, turn_id)",
+)
+"""The indexes are made after the rows of an older file are copied: an index of many rows is sorted
+once, while single insertions in the order of an old file would read and write all over it."""

@@ -1,0 +1,81 @@
+"""Take-over of a file that tower-llm wrote: its rows are copied, its own table stays unchanged."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from tower_memory._arguments import check_text
+from tower_memory._codec import ItemCodec
+from tower_memory._errors import CorruptSessionError
+from tower_memory._stores.sqlite.copy_turns import Row, copy_turns
+
+TABLES_OF_TOWER_LLM: Final = {
+    "sessions": ["id", "session_id", "item_type", "item_data", "created_at", "sequence_num"]
+}
+"""The tables of tower-llm's files, with their columns."""
+
+_ROWS: Final = (
+    "SELECT id, session_id, CAST(item_data AS BLOB), created_at FROM sessions"
+    " ORDER BY session_id, sequence_num"
+)
+_HEAD: Final = (
+    "INSERT INTO memory_head (session_id, high, revision, cleared, replaced, active, created_at,"
+    " updated_at, turns, items) VALUES (?, 0, 0, 0, 0, 0, 0, 0, 0, 0)"
+)
+
+_TIMESTAMP = re.compile(r"(\S+:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def take_over(connection: sqlite3.Connection) -> None:
+    """Copy the rows of tower-llm's table to the tables of schema 2, in the open transaction.
+
+    Each item's JSON is copied unchanged, and each exchange becomes a turn (`copy_turns`).
+
+    Raises:
+        CorruptSessionError: A row has a bad session id, item or time.
+    """
+    copy_turns(connection, _rows(connection))
+
+
+def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
+    """Yield the rows of tower-llm's table, session by session; insert the head of each session."""
+    codec: ItemCodec[Any] = ItemCodec(Any)
+    known: str | None = None
+    head = 0
+
+    with closing(connection.execute(_ROWS)) as rows:
+        for row, session_id, item, created_at in rows:
+            try:
+                check_text("session_id", session_id)
+                codec.decode(item)
+                nanoseconds = _nanoseconds(created_at)
+            except (TypeError, ValueError) as error:
+                raise CorruptSessionError(str(session_id), row=row, reason=str(error)) from error
+
+            if session_id != known:
+                known = session_id
+                head = connection.execute(_HEAD, (session_id,)).lastrowid or 0
+            yield Row(row, head, nanoseconds, item)
+
+
+def _nanoseconds(created_at: str) -> int:
+    """Convert an RFC 3339 timestamp of up to nine decimals to nanoseconds since 1970, UTC."""
+    match = _TIMESTAMP.fullmatch(created_at)
+    if match is None:
+        msg = f"created_at {created_at!r} is not an RFC 3339 timestamp"
+        raise ValueError(msg)
+
+    second, decimals, offset = match.groups()
+    seconds = (datetime.fromisoformat(second + offset) - _EPOCH) // timedelta(seconds=1)
+    nanoseconds = seconds * 10**9 + int((decimals or "").ljust(9, "0"))
+
+    if abs(nanoseconds) >= 2**63:
+        msg = f"created_at {created_at!r} is too far from 1970 for 64-bit nanoseconds"
+        raise ValueError(msg)
+    return nanoseconds
