@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import python_path
+from helpers.processes import environment, python, python_path
+from helpers.schema1 import copy_file
 from helpers.servers import echo_server
 
 COMMAND = [sys.executable, "-m", "tower_memory"]
@@ -295,11 +296,12 @@ def test_a_closed_pipe_causes_no_traceback(tmp_path):
 class Terminal:
     """The command in a pseudo-terminal."""
 
-    def __init__(self, folder, *arguments):
+    def __init__(self, folder, *arguments, command=COMMAND):
         self.screen, inside = pty.openpty()
         self.child = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             cwd=folder,
+            env=environment(),
             stdin=inside,
             stdout=inside,
             stderr=inside,
@@ -339,6 +341,28 @@ def test_in_a_terminal_it_prompts_and_ends_at_the_end_of_input(tmp_path):
     status, rest = terminal.end()
     assert status == 0
     assert rest.strip() == ""
+
+
+LOG_EACH_REPORT = """
+import sys
+from pytest import MonkeyPatch
+from helpers.sqlite_internals import log_each_report
+from tower_memory.__main__ import main
+
+log_each_report(MonkeyPatch())
+sys.exit(main())
+"""
+
+
+def test_in_a_terminal_the_progress_of_a_long_migration_is_shown(tmp_path):
+    copy_file("conversations", tmp_path / "old.db")
+    terminal = Terminal(tmp_path, "--db", "old.db", command=python(LOG_EACH_REPORT))
+    terminal.until("\rold.db: migrating to schema 2: 0 %\r\n")
+    terminal.until("I remember in old.db, session default.")
+    terminal.until("> ")
+    terminal.type("\x04")
+    status, _ = terminal.end()
+    assert status == 0
 
 
 def test_ctrl_c_at_the_prompt_ends_it_cleanly(tmp_path):

@@ -3,7 +3,8 @@
 1. The command reads lines and prints one reply per line until the end of input. The next run
    continues the conversation.
 2. Every error is one line on standard error, with a non-zero exit status.
-3. Reading a line blocks the main thread, so Ctrl-C ends the command at once. All other work runs
+3. On a terminal, one line on standard error shows the progress of a long migration.
+4. Reading a line blocks the main thread, so Ctrl-C ends the command at once. All other work runs
    in an event loop on another thread.
 """
 
@@ -12,12 +13,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import logging
 import os
 import reprlib
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from typing import Any, NoReturn, cast
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, NoReturn, TextIO, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -46,6 +48,49 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+class ProgressLine(logging.Handler):
+    """Shows the progress of a migration as one line, which is rewritten, and each other record."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._is_open = False  # True if the last line is not ended
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record to the stream."""
+        if hasattr(record, "migrated"):
+            print("", record.getMessage(), sep="\r", end="", file=self._stream, flush=True)
+            self._is_open = True
+        else:
+            self.end_line()
+            print("tower_memory:", record.getMessage(), file=self._stream)
+
+    def end_line(self) -> None:
+        """End the line that shows the progress."""
+        if self._is_open:
+            print(file=self._stream)
+            self._is_open = False
+
+
+@contextmanager
+def show_progress(stream: TextIO | None) -> Iterator[None]:
+    """Show the progress of a migration on *stream*, if it is a terminal."""
+    if stream is None or not stream.isatty():
+        yield
+        return
+
+    logger = logging.getLogger("tower_memory")
+    line, level = ProgressLine(stream), logger.level
+    logger.addHandler(line)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(line)
+        line.end_line()
 
 
 def main() -> int:
@@ -122,7 +167,8 @@ def _chat(options: argparse.Namespace, resources: ExitStack) -> None:
 
     portal = resources.enter_context(start_blocking_portal())
     opening = portal.wrap_async_context_manager(SqliteSessionStore(options.db))
-    store = resources.enter_context(opening)
+    with show_progress(sys.stderr):
+        store = resources.enter_context(opening)
     memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id=options.session)
     service = memory(_model(options, portal, resources))
 

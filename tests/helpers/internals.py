@@ -6,6 +6,7 @@ The private names of session locks are in `locks`, those of the SQLite store in 
 from __future__ import annotations
 
 from tower_memory import _reconcile
+from tower_memory.__main__ import ProgressLine, show_progress
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
@@ -22,6 +23,7 @@ from tower_memory.dialects._known_links import known_links, links_of
 __all__ = [
     "BridgedCall",
     "ItemCodec",
+    "ProgressLine",
     "StreamProxy",
     "SyncServiceError",
     "check_erase",
@@ -35,6 +37,7 @@ __all__ = [
     "new_in_request",
     "new_in_response",
     "shifted_turns",
+    "show_progress",
     "snapshot",
     "to_messages",
 ]
