@@ -81,7 +81,7 @@ def test_the_public_names_are_exactly_these():
     assert set(streams.__all__) == {"Stream"}
     assert set(store_toolkit.__all__) == {
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
-        *("NO_SESSION", "SessionState", "must_write", "shifted_turns"),
+        *("NO_SESSION", "SessionState", "must_write", "turns_between"),
         *("decode_metadata", "encode_metadata"),
     }
     assert set(windows.__all__) == {

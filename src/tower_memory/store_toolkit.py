@@ -7,7 +7,7 @@ store needs only public names:
 - `ItemCodec` encodes items to JSON losslessly, and decodes them. `encode_metadata` and
   `decode_metadata` do the same for the metadata of a turn.
 - `must_write` makes the checks of `SessionStore.append`, in order, on a `SessionState`.
-- `shifted_turns` selects the turns of a history.
+- `turns_between` selects the turns of a history.
 
 This store keeps sessions in a dict. `check_session_store` checks that it keeps its promises:
 
@@ -21,7 +21,7 @@ This store keeps sessions in a dict. `check_session_store` checks that it keeps 
 >>> from tower_memory import History, ItemCodec, Turn, TurnInfo, TurnMissing
 >>> from tower_memory.store_toolkit import (
 ...     SessionState, check_load, check_session_id, decode_metadata, encode_metadata, must_write,
-...     shifted_turns,
+...     turns_between,
 ... )
 >>> from tower_memory.testing import check_session_store
 >>> @dataclass
@@ -58,7 +58,7 @@ This store keeps sessions in a dict. `check_session_store` checks that it keeps 
 ...             session_id=session_id,
 ...             revision=chat.revision,
 ...             offset=start,
-...             turns=shifted_turns([*chat.turns.values()], start, end, len(chat.items)),
+...             turns=turns_between([*chat.turns.values()], start, end, len(chat.items), before),
 ...         )
 ...
 ...     async def append(self, turn: Turn[Any]) -> int:
@@ -122,7 +122,7 @@ from tower_memory._codec import ItemCodec
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
-from tower_memory._stores.cached_session import shifted_turns
+from tower_memory._stores.cached_session import turns_between
 
 __all__ = (
     "NO_SESSION",
@@ -134,5 +134,5 @@ __all__ = (
     "decode_metadata",
     "encode_metadata",
     "must_write",
-    "shifted_turns",
+    "turns_between",
 )

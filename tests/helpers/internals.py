@@ -17,7 +17,7 @@ from tower_memory._memory import window_loading
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load
-from tower_memory._stores.cached_session import shifted_turns
+from tower_memory._stores.cached_session import turns_between
 from tower_memory.dialects._known_links import known_links, links_of
 
 __all__ = [
@@ -36,10 +36,10 @@ __all__ = [
     "links_of",
     "new_in_request",
     "new_in_response",
-    "shifted_turns",
     "show_progress",
     "snapshot",
     "to_messages",
+    "turns_between",
 ]
 
 

@@ -17,7 +17,7 @@ from helpers.internals import (
     check_load,
     decode_metadata,
     encode_metadata,
-    shifted_turns,
+    turns_between,
 )
 from tower_memory import Erasure, History, SessionCleared, SessionConflict, TurnInfo, TurnMissing
 
@@ -142,7 +142,7 @@ class Plain:
             session_id=session_id,
             revision=chat.revision,
             offset=start,
-            turns=shifted_turns(chat.turns, start, end, len(chat.items)),
+            turns=turns_between(chat.turns, start, end, len(chat.items)),
         )
 
     async def append(self, turn):

@@ -223,7 +223,11 @@ class CachedSession:
 
 
 def turns_between(
-    turns: Sequence[TurnInfo], start: int, end: int, last_end: int, before: str | int | None
+    turns: Sequence[TurnInfo],
+    start: int,
+    end: int,
+    last_end: int,
+    before: str | int | None = None,
 ) -> Sequence[TurnInfo]:
     """Return the *turns* of a history from position *start* to *end* of the session.
 
