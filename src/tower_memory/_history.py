@@ -77,7 +77,8 @@ class History(Sequence[Item_co]):
         session_id: The session; empty if it is not known.
         revision: The revision of the whole session.
         offset: The number of items of the session before *items*.
-        turns: The turns whose first item is among *items*, oldest first.
+        turns: The turns whose first item is among *items*, oldest first; or a function that returns
+            them, which is called when they are first asked for.
         is_cut: Whether older items of the session are missing in *items*; None means that they are
             if *offset* is not 0.
         links: Function that returns the links of an item.
@@ -92,7 +93,7 @@ class History(Sequence[Item_co]):
         session_id: str = "",
         revision: int = 0,
         offset: int = 0,
-        turns: Iterable[TurnInfo] = (),
+        turns: Iterable[TurnInfo] | Callable[[], Iterable[TurnInfo]] = (),
         is_cut: bool | None = None,
         links: GetLinks | None = None,
     ) -> None:
@@ -102,7 +103,7 @@ class History(Sequence[Item_co]):
         self._session_id = session_id
         self._revision = revision
         self._offset = offset
-        self._turns = tuple(turns)
+        self._turns = turns if callable(turns) else tuple(turns)
         self._is_cut = offset > 0 if is_cut is None else is_cut
         self._links = links
 
@@ -129,7 +130,10 @@ class History(Sequence[Item_co]):
     @property
     def turns(self) -> tuple[TurnInfo, ...]:
         """The turns whose first item is in this history, oldest first."""
-        return self._turns
+        turns = self._turns
+        if callable(turns):
+            turns = self._turns = tuple(turns())
+        return turns
 
     @property
     def is_cut(self) -> bool:
@@ -165,8 +169,9 @@ class History(Sequence[Item_co]):
 
     def turn(self, turn_id: str) -> tuple[Item_co, ...] | None:
         """Return the items of the turn *turn_id*, or None if `turns` does not list it."""
-        ends = [*(later.position for later in self._turns[1:]), len(self._items)]
-        for turn, end in zip(self._turns, ends, strict=False):
+        turns = self.turns
+        ends = [*(later.position for later in turns[1:]), len(self._items)]
+        for turn, end in zip(turns, ends, strict=False):
             if turn.turn_id == turn_id:
                 return self._items[turn.position : end]
         return None

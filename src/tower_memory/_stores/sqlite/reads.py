@@ -13,10 +13,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from itertools import takewhile
-from time import monotonic
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, final
 
 from tower_memory._codec import ItemCodec, split_array
@@ -26,12 +26,12 @@ from tower_memory._items import Item
 from tower_memory._metadata import decode_metadata
 from tower_memory._stores.cached_session import (
     CachedSession,
-    SharedItems,
     all_shareable,
     to_datetime,
     to_kept,
     turns_between,
 )
+from tower_memory._stores.clock import now
 from tower_memory._stores.session_cache import Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite.records import turn_key, turn_text
 from tower_memory._stores.sqlite.tombstones import tombstone_number
@@ -81,24 +81,59 @@ class _Changed(Exception):
 
 
 class _Row(NamedTuple):
-    """A turn that was read.
+    """The row of a turn, as it is stored."""
+
+    id: int
+    first: int
+    number: int
+    turn_id: bytes | str
+    created_at: int
+    metadata: str | None
+    items: bytes
+
+    def kept(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Return the decoded *items* as the cache keeps them."""
+        return items if all_shareable(items) else to_kept(items, split_array(self.items))
+
+    def info(self) -> TurnInfo:
+        """Return the turn as histories show it; its position counts from the session's start."""
+        return TurnInfo(
+            turn_text(self.turn_id),
+            self.first,
+            to_datetime(self.created_at),
+            decode_metadata(self.metadata),
+        )
+
+
+@final
+@dataclass(slots=True)
+class _Rows:
+    """Consecutive turns that were read, oldest first.
 
     Attributes:
-        turn: The turn; its position counts from the start of the session.
-        items: Its decoded items.
-        array: Its items as a JSON array.
-        last: Its place and time.
+        touches_cached: True if the cached turns follow directly.
+        rows: The values of each `_Row`, as a plain tuple, which is faster.
+        items: The decoded items of each.
     """
 
-    turn: TurnInfo
-    items: list[Any]
-    array: bytes
-    last: LastTurn
+    touches_cached: bool
+    rows: list[Any] = field(default_factory=list)
+    items: list[list[Any]] = field(default_factory=list)
 
-    def kept(self) -> list[Any]:
-        """Return the items as the cache keeps them."""
-        items = self.items
-        return items if all_shareable(items) else to_kept(items, split_array(self.array))
+    @property
+    def newest(self) -> LastTurn | None:
+        """The newest turn; None without turns."""
+        if not self.rows:
+            return None
+        row = _Row(*self.rows[-1])
+        return LastTurn(row.first, row.number, row.created_at)
+
+    def items_between(self, start: int, end: int) -> list[Any]:
+        """Return the items from position *start* to *end* of the session."""
+        if not self.rows:
+            return []
+        first = _Row(*self.rows[0]).first
+        return [item for items in self.items for item in items][start - first : end - first]
 
 
 class _State(NamedTuple):
@@ -128,7 +163,13 @@ def load(
     """
     key, session_id = wanted.codec.key, wanted.session_id
     while True:
-        reading = _Reading(connection, wanted, cache.take(key, session_id))
+        entry = cache.take(key, session_id)
+        if entry is not None and _is_enough(connection, entry, wanted):
+            history = yield from _from_cache(entry, wanted)
+            cache.put(key, session_id, entry)
+            return history
+
+        reading = _Reading(connection, wanted, entry)
         try:
             history = yield from reading.load(cache.max_session_bytes)
         except _Changed:
@@ -137,16 +178,41 @@ def load(
         except TurnMissing:
             reading.put_back(cache)
             raise
-
         reading.put_back(cache)
         return history
 
 
+def _is_enough(connection: sqlite3.Connection, entry: Entry, wanted: Wanted[Item]) -> bool:
+    """Return True if *entry* is up to date and has all *wanted* items."""
+    if wanted.before is not None:
+        return False
+    session, limit = entry.session, wanted.limit
+    if session.offset > 0 and (limit is None or session.end - limit < session.offset):
+        return False
+    found = connection.execute(_VERSION, (wanted.session_id,)).fetchone()
+    return found is not None and found[1:] == entry.version
+
+
+def _from_cache(entry: Entry, wanted: Wanted[Item]) -> Generator[None, None, History[Item]]:
+    """Return the history of a session from the cache alone."""
+    session, limit = entry.session, wanted.limit
+    end = session.end
+    start = 0 if limit is None else max(0, end - limit)
+    items = yield from session.read(start, end, wanted.codec)
+    return History(
+        items,
+        session_id=wanted.session_id,
+        revision=entry.version.revision,
+        offset=start,
+        turns=() if limit == 0 else session.turns_between(start, end, None),
+    )
+
+
 @final
 class _Reading(Generic[Item]):
-    """The reading of one session.
+    """The reading of one session's rows.
 
-    *entry* is the session in the cache, or None.
+    *entry* is the session in the cache, perhaps outdated, or None.
     """
 
     def __init__(
@@ -157,7 +223,7 @@ class _Reading(Generic[Item]):
         self._entry = entry
 
     def put_back(self, cache: SessionCache) -> None:
-        """Put the session into the cache, if it exists."""
+        """Put the session into the cache, if it exists and its end was read."""
         if self._entry is not None:
             cache.put(self._wanted.codec.key, self._wanted.session_id, self._entry)
 
@@ -174,63 +240,42 @@ class _Reading(Generic[Item]):
 
         is_first = self._entry is None
         entry = self._entry or Entry(state.version, state.newest, CachedSession(state.end))
-        self._entry = entry
+        self._entry, session = entry, entry.session
         yield from self._refresh(entry, state)
 
-        session, cached_from = entry.session, entry.session.offset
         end, end_place = self._end(state)
         start = 0 if limit is None else max(0, end - limit)
-        cached_place = (cached_from, 0) if session.turns else _after(state.newest)
-        upper = min(end_place, cached_place)
-        rows: list[_Row] = []
-        if limit != 0 and (start < min(end, cached_from) or (start, 0) < upper):
-            rows = yield from self._rows(state, self._place_of_item(state, start), upper)
+        older = yield from self._older(state, session, start, end, end_place)
+        turns = self._turns(state, session, older, start, end)
 
-        touches_cached = upper == cached_place
-        turns = [row.turn for row in rows]
-        if touches_cached:
-            turns = [*turns, *session.turns] if rows else session.turns
-        last_end = state.end if touches_cached and session.turns else end
-        shown = turns_between(turns, start, end, last_end, before)
-
-        front = [item for row in rows for item in row.items]
-        first = rows[0].turn.position if rows else start
-        front = front[start - first : end - first]
-        content: Sequence[Item] | SharedItems = front
+        # The items of a first load are not shared with the cache.
+        items: Any = older.items_between(start, end)
         if not is_first:
-            rest = yield from session.read(max(start, cached_from), max(end, cached_from), codec)
-            content = rest.after(front)
+            cached = yield from session.read(
+                max(start, session.offset), max(end, session.offset), codec
+            )
+            items = cached.after(items)
 
-        if touches_cached and limit != 0:
-            older = reversed(rows)
-            if is_first:  # turns without items belong to the end (rule 2)
-                older = takewhile(lambda row: not row.items, older)
-            session.add_older(((row.turn, row.kept()) for row in older), max_bytes)
+        if older.touches_cached and limit != 0:
+            _keep(session, older, max_bytes, only_end=is_first)
         elif is_first:
             self._entry = None
 
         return History(
-            content,
+            items,
             session_id=session_id,
             revision=state.version.revision,
             offset=start,
-            turns=shown if limit != 0 else (),
+            turns=() if limit == 0 else turns,
         )
 
     def _state(self) -> _State | None:
         """Return the state of the session, or None; forget the cached session if it is outdated."""
-        entry, session_id = self._entry, self._wanted.session_id
-        if entry is not None:
-            found = self._connection.execute(_VERSION, (session_id,)).fetchone()
-            if found is None:
-                return None
-            if found[1:] == entry.version:
-                return _State(found[0], entry.version, entry.session.end, entry.last)
-
-        known = entry.last if entry else None
+        known = self._entry.last if self._entry else None
         position, number, created_at = known or (None, None, None)
         found = self._connection.execute(
-            _STATE, {"session_id": session_id, "first": position, "number": number}
+            _STATE,
+            {"session_id": self._wanted.session_id, "first": position, "number": number},
         ).fetchone()
         if found is None:
             return None
@@ -248,9 +293,11 @@ class _Reading(Generic[Item]):
     def _refresh(self, entry: Entry, state: _State) -> Generator[None]:
         """Add the turns to the cached session that are newer than it (rule 1)."""
         if entry.last != state.newest and state.newest is not None:
-            rows = yield from self._rows(state, _after(entry.last), _after(state.newest))
-            for row in rows:
-                entry.session.add(row.turn, row.kept())
+            newer = _Rows(touches_cached=True)
+            yield from self._read(newer, state, _after(entry.last), _after(state.newest))
+            for values, items in zip(newer.rows, newer.items, strict=True):
+                row = _Row(*values)
+                entry.session.add(row.info(), row.kept(items))
         entry.version, entry.last = state.version, state.newest
 
     def _end(self, state: _State) -> tuple[int, _Place]:
@@ -275,6 +322,31 @@ class _Reading(Generic[Item]):
         found = self._connection.execute(_TURN_AT, (state.head_id, before)).fetchone()
         return before, (before, found[0] if found else 0)
 
+    def _older(
+        self, state: _State, session: CachedSession, start: int, end: int, end_place: _Place
+    ) -> Generator[None, None, _Rows]:
+        """Read the turns between *start* and *end* that are not in the cached *session*."""
+        cached_place = (session.offset, 0) if session.turns else _after(state.newest)
+        upper = min(end_place, cached_place)
+        rows = _Rows(touches_cached=upper == cached_place)
+        if self._wanted.limit != 0 and (start < min(end, session.offset) or (start, 0) < upper):
+            yield from self._read(rows, state, self._place_of_item(state, start), upper)
+        return rows
+
+    def _turns(
+        self, state: _State, session: CachedSession, older: _Rows, start: int, end: int
+    ) -> Callable[[], Sequence[TurnInfo]]:
+        """Return a function that returns the turns of the history from *start* to *end*."""
+        cached = tuple(session.turns) if older.touches_cached else ()
+        last_end = state.end if cached else end
+        before = self._wanted.before
+
+        def turns() -> Sequence[TurnInfo]:
+            infos = [*(_Row(*row).info() for row in older.rows), *cached]
+            return turns_between(infos, start, end, last_end, before)
+
+        return turns
+
     def _place_of_item(self, state: _State, position: int) -> _Place:
         """Return the place of the turn that holds the item at *position*."""
         if position == 0:
@@ -284,51 +356,41 @@ class _Reading(Generic[Item]):
         ).fetchone()
         return place
 
-    def _rows(
-        self, state: _State, lower: _Place, upper: _Place
-    ) -> Generator[None, None, list[_Row]]:
-        """Read the turns from place *lower* to before *upper*, in slices (rule 3).
+    def _read(self, rows: _Rows, state: _State, lower: _Place, upper: _Place) -> Generator[None]:
+        """Add the turns from place *lower* to before *upper* to *rows*, in slices (rule 3).
 
         Raises:
             _Changed: The newest turn of *state* is gone, so the turns before it may have changed.
             CorruptSessionError: A turn cannot be decoded.
         """
-        rows: list[_Row] = []
         is_complete = False
         while not is_complete:
-            if rows:
+            if rows.rows:
                 yield
-                lower = _after(rows[-1].last)
+                lower = _after(rows.newest)
 
-            until = monotonic() + _SLICE
-            with closing(
-                self._connection.execute(_ROWS, (state.head_id, *lower, *upper))
-            ) as cursor:
+            until = now() + _SLICE
+            found = self._connection.execute(_ROWS, (state.head_id, *lower, *upper))
+            with closing(found):
                 is_complete = True
-                for found in cursor:
-                    rows.append(self._row(found))
-                    if monotonic() > until:
+                for row in found:
+                    rows.rows.append(row)
+                    rows.items.append(self._decode(row))
+                    if now() > until:
                         is_complete = False
                         break
 
             # The newest turn was there if it was read just now.
-            was_read = bool(rows) and rows[-1].last == state.newest
+            was_read = rows.newest == state.newest
             if state.newest and not was_read and not self._is_there(state.head_id, state.newest):
                 raise _Changed
-        return rows
 
-    def _row(self, found: Any) -> _Row:
-        row_id, first, number, turn_id, created_at, metadata, array = found
+    def _decode(self, row: Sequence[Any]) -> list[Item]:
         try:
-            items = self._wanted.codec.decode_array(array)
+            return self._wanted.codec.decode_array(row[-1])
         except ValueError as error:
             session_id = self._wanted.session_id
-            raise CorruptSessionError(session_id, row=row_id, reason=str(error)) from error
-
-        turn = TurnInfo(
-            turn_text(turn_id), first, to_datetime(created_at), decode_metadata(metadata)
-        )
-        return _Row(turn, items, array, LastTurn(first, number, created_at))
+            raise CorruptSessionError(session_id, row=row[0], reason=str(error)) from error
 
     def _is_there(self, head_id: int, turn: LastTurn) -> bool:
         return self._connection.execute(_IS_THERE, (head_id, *turn)).fetchone() is not None
@@ -337,3 +399,14 @@ class _Reading(Generic[Item]):
 def _after(turn: LastTurn | None) -> _Place:
     """Return the first place after *turn*, or the first place of all if it is None."""
     return (0, 0) if turn is None else (turn.position, turn.number + 1)
+
+
+def _keep(session: CachedSession, older: _Rows, max_bytes: int, *, only_end: bool) -> None:
+    """Add *older* to the cached session; if *only_end*, only the turns without items at its end."""
+    newest_first = zip(map(_Row._make, reversed(older.rows)), reversed(older.items), strict=True)
+    turns: Iterable[tuple[TurnInfo, Sequence[Any]]] = (
+        (row.info(), row.kept(items)) for row, items in newest_first
+    )
+    if only_end:
+        turns = takewhile(lambda turn: not turn[1], turns)
+    session.add_older(turns, max_bytes)
