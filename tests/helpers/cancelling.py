@@ -34,10 +34,25 @@ async def natively(operation, nth):
         return None, True, True
 
 
+async def natively_twice(operation, nth):
+    """Do the same, and cancel again at the next suspension, as an impatient caller does."""
+
+    async def run():
+        cancel = asyncio.current_task().cancel
+        suspended = CancelAtSuspension(operation, nth, cancel)
+        return await CancelAtSuspension(suspended, nth + 1, cancel), False, suspended.reached
+
+    try:
+        return await asyncio.create_task(run())
+    except asyncio.CancelledError:
+        return None, True, True
+
+
 CANCELLATIONS = [
     pytest.param("asyncio", by_scope, id="asyncio"),
     pytest.param("trio", by_scope, id="trio"),
     pytest.param("asyncio", natively, id="natively"),
+    pytest.param("asyncio", natively_twice, id="natively twice"),
 ]
 every_cancellation = pytest.mark.parametrize(("anyio_backend", "cancelled"), CANCELLATIONS)
 

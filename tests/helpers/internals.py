@@ -18,14 +18,17 @@ from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load
 from tower_memory._stores.cached_session import turns_between
+from tower_memory._stores.worker_thread import RetryLater, WorkerThread
 from tower_memory.dialects._known_links import known_links, links_of
 
 __all__ = [
     "BridgedCall",
     "ItemCodec",
     "ProgressLine",
+    "RetryLater",
     "StreamProxy",
     "SyncServiceError",
+    "WorkerThread",
     "check_erase",
     "check_load",
     "check_text",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, contextmanager
 
@@ -29,6 +30,17 @@ def locked(path, kind="IMMEDIATE"):
         other.execute(f"BEGIN {kind}")
         yield
         other.execute("ROLLBACK")
+
+
+@contextmanager
+def emptied(path):
+    """Empty the file at *path*, and restore it at the end."""
+    query(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = path.read_bytes()
+    os.truncate(path, 0)
+    yield
+    with path.open("r+b") as file:
+        file.write(whole)
 
 
 def read_bytes(file):

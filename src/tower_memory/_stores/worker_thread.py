@@ -12,7 +12,9 @@
    would otherwise wait for Python's switch interval.
 5. A job that `run_batch` leaves unsettled is tried again, together with the next jobs or after
    `_RETRY_DELAY`. The thread measures the delay itself, so it needs no clock of an event loop.
-6. A caller is woken in a later round of its loop, at most `_PART_LENGTH` callers in one round: many
+6. Before each visit the thread checks that the resource may be used; a check that fails is the
+   outcome of all jobs of the visit. After a failed job, `explain` may find a better error.
+7. A caller is woken in a later round of its loop, at most `_PART_LENGTH` callers in one round: many
    simultaneous turns do not stall the loop.
 """
 
@@ -67,13 +69,14 @@ class Job(Generic[Resource]):
         done: Set in this loop once the job is settled.
         is_cancelled: True if the caller no longer waits.
         is_settled: True once there is a result or an error.
+        error: The error, or None.
     """
 
     __slots__ = (
-        "_error",
         "_result",
         "_steps",
         "done",
+        "error",
         "in_steps",
         "is_cancelled",
         "is_settled",
@@ -90,7 +93,7 @@ class Job(Generic[Resource]):
         self.is_settled = False
         self._steps: Generator[None, None, Any] | None = None
         self._result: Any = None
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
 
     def settle(self, result: Any) -> None:
         """Set the result, which the caller gets."""
@@ -99,13 +102,13 @@ class Job(Generic[Resource]):
 
     def fail(self, error: BaseException) -> None:
         """Set the error, which is raised to the caller."""
-        self._error = error
+        self.error = error
         self.is_settled = True
 
     def outcome(self) -> Any:
         """Return the result, or raise the error."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._result
 
     def run(self, resource: Resource) -> None:
@@ -143,6 +146,15 @@ def run_each(resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
             job.run(resource)
 
 
+def _accept(_resource: object) -> None:
+    """Accept every resource."""
+
+
+def _keep_error(_resource: object, error: BaseException) -> BaseException:
+    """Return *error*."""
+    return error
+
+
 @final
 class WorkerThread(Generic[Resource]):
     """The queue of one worker thread. The thread itself calls `serve`.
@@ -150,10 +162,20 @@ class WorkerThread(Generic[Resource]):
     Args:
         run_batch: Runs the jobs of one visit, except jobs in steps. If it raises, its error is the
             outcome of each job that it has not settled.
+        check: Raises if the resource may not be used (rule 6).
+        explain: Returns the error to raise for the error of a job (rule 6).
     """
 
-    def __init__(self, run_batch: RunBatch[Resource] = run_each) -> None:
+    def __init__(
+        self,
+        run_batch: RunBatch[Resource] = run_each,
+        *,
+        check: Callable[[Resource], object] = _accept,
+        explain: Callable[[Resource, BaseException], BaseException] = _keep_error,
+    ) -> None:
         self._run_batch = run_batch
+        self._check = check
+        self._explain = explain
         self._queue: SimpleQueue[Job[Resource] | None] = SimpleQueue()
 
     async def run(self, operation: Callable[[Resource], T]) -> T:
@@ -188,26 +210,25 @@ class WorkerThread(Generic[Resource]):
             taken = self._take(0 if stepped else _RETRY_DELAY if retried else None)
             jobs = [job for job in taken if job is not None]
             goes_on = goes_on and len(jobs) == len(taken)
-
             batch = [*retried, *(job for job in jobs if not job.in_steps)]
             batch = [job for job in batch if not job.is_cancelled]
-            if batch:
+            if not stepped:
+                pause = _Pause()
+            stepped += [job for job in jobs if job.in_steps and not job.is_cancelled]
+
+            if self._may_use(resource, [*batch, *stepped]):
                 self._run(resource, batch)
+                for job in stepped:
+                    job.step(resource)
+                    if not job.is_settled:
+                        pause()
+
             retried = [job for job in batch if not job.is_settled]
             if not goes_on:
                 for job in retried:
                     job.fail(RetryLater())
                 retried = []
-            _report(batch)
-
-            if not stepped:
-                pause = _Pause()
-            stepped += [job for job in jobs if job.in_steps]
-            for job in stepped:
-                job.step(resource)
-                if not job.is_settled:
-                    pause()
-            _report(stepped)
+            self._finish(resource, [*batch, *stepped])
             stepped = [job for job in stepped if not job.is_settled]
 
     async def _outcome_of(self, job: Job[Resource]) -> Any:
@@ -228,13 +249,37 @@ class WorkerThread(Generic[Resource]):
                 taken.append(self._queue.get_nowait())
         return taken
 
+    def _may_use(self, resource: Resource, jobs: Iterable[Job[Resource]]) -> bool:
+        """Return True if the resource may be used; otherwise all *jobs* fail (rule 6)."""
+        try:
+            self._check(resource)
+        except BaseException as error:  # noqa: BLE001 - outcome() raises it to the callers
+            for job in jobs:
+                job.fail(error)
+            return False
+        return True
+
     def _run(self, resource: Resource, batch: list[Job[Resource]]) -> None:
+        if not batch:
+            return
         try:
             self._run_batch(resource, batch)
         except BaseException as error:  # noqa: BLE001 - outcome() raises it to the callers
             for job in batch:
                 if not job.is_settled:
                     job.fail(error)
+
+    def _finish(self, resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
+        """Wake the callers of all settled jobs, each in its own event loop."""
+        by_loop: dict[EventLoopToken, list[Job[Any]]] = {}
+        for job in jobs:
+            if job.error is not None:
+                job.fail(self._explain(resource, job.error))
+            if job.is_settled:
+                by_loop.setdefault(job.loop, []).append(job)
+
+        for loop, settled in by_loop.items():
+            call_soon(loop, partial(_wake, loop, settled))
 
 
 @final
@@ -248,17 +293,6 @@ class _Pause:
         if now() >= self._next:
             sleep(_PAUSE)
             self._next = now() + _PAUSE_INTERVAL
-
-
-def _report(jobs: Iterable[Job[Any]]) -> None:
-    """Wake the callers of all settled jobs, each in its own event loop."""
-    by_loop: dict[EventLoopToken, list[Job[Any]]] = {}
-    for job in jobs:
-        if job.is_settled:
-            by_loop.setdefault(job.loop, []).append(job)
-
-    for loop, settled in by_loop.items():
-        call_soon(loop, partial(_wake, loop, settled))
 
 
 def _wake(loop: EventLoopToken, jobs: list[Job[Any]]) -> None:

@@ -5,11 +5,15 @@ After each cancellation the store still works, no lock is left, and all turns ar
 
 from __future__ import annotations
 
+import pytest
+
 from helpers.cancelling import by_scope, cancel_at_every_suspension, every_cancellation
 from helpers.locks import assert_no_lock_is_left
+from helpers.sqlite import emptied
 from helpers.sqlite_internals import file_of, is_open, open_connections, open_databases
 from helpers.stores import ITEMS, assert_store_works
-from tower_memory import SqliteSessionStore, Turn
+from helpers.waiting import until
+from tower_memory import SessionError, SqliteSessionStore, Turn
 
 
 @every_cancellation
@@ -92,7 +96,7 @@ async def test_a_cancelled_opening_leaves_everything_open_or_nothing(tmp_path, c
         await assert_store_works(store)
         await store.aclose()
         assert not open_databases()
-        assert open_connections() == open_before  # no file is left open
+        await until(lambda: open_connections() == open_before)  # no file is left open
 
     await cancel_at_every_suspension(lambda nth: stores[nth - 1].__aenter__(), cancelled, check)
 
@@ -114,3 +118,24 @@ async def test_a_cancelled_closing_closes(tmp_path, cancelled):
     nth = await cancel_at_every_suspension(lambda nth: stores[nth - 1].aclose(), cancelled, check)
     for store in stores[nth:]:
         await store.aclose()
+
+
+@every_cancellation
+async def test_a_cancelled_opening_after_a_fault_leaves_a_store_that_works(path, cancelled):
+    open_before = open_connections()
+    async with SqliteSessionStore(path) as store:
+        await store.append(Turn("s", ITEMS))
+
+        nth = 0
+        more = True
+        while more:
+            nth += 1
+            with emptied(path), pytest.raises(SessionError):
+                await store.load("s")
+            history, was_cancelled, more = await cancelled(store.load("s"), nth)
+            assert was_cancelled or history == ITEMS
+            assert await store.load("s") == ITEMS
+            await assert_store_works(store)
+        assert nth > 1
+
+    await until(lambda: open_connections() == open_before)

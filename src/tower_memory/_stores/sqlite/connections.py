@@ -75,14 +75,19 @@ class Connections:
         self,
         file: DatabaseFile,
         synchronous: Synchronous,
+        *,
         keep_waiting: Callable[[], bool],
         is_wanted: Callable[[], bool],
         hot_bytes: int,
         previous: Connections | None,
     ) -> None:
-        self.writer: WorkerThread[Connection] = WorkerThread(group_commit.run_batch)
-        self.reader: WorkerThread[Connection] = (
-            WorkerThread() if file.private is None else self.writer
+        self.writer = WorkerThread(
+            group_commit.run_batch, check=Connection.check_in_place, explain=Connection.explain
+        )
+        self.reader = (
+            WorkerThread(check=Connection.check_in_place, explain=Connection.explain)
+            if file.private is None
+            else self.writer
         )
         self.cache = SessionCache(hot_bytes)
         self.opened: Future[None] = Future()

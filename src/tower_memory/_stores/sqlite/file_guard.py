@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Generator
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar, final
 
@@ -74,23 +73,22 @@ class Connection(sqlite3.Connection):
         self.check_in_place()
         try:
             result = operation(self)
-        except sqlite3.Error:
-            self.check_in_place()  # a replaced file is the better explanation
-            raise
+        except sqlite3.Error as error:
+            raise self.explain(error) from error
 
         if self._path and not self._known:
             self._known = _files(self._path)._replace(main=self._main)
         return result
 
-    def run_in_steps(
-        self, operation: Callable[[Connection], Generator[None, None, T]]
-    ) -> Generator[None, None, T]:
-        """Run the generator *operation(connection)*; each step runs as `run` runs an operation."""
-        with closing(operation(self)) as steps:
-            while (end := self.run(partial(_step, steps))) is None:
-                yield
-        result: T = end.value
-        return result
+    def explain(self, error: BaseException) -> BaseException:
+        """Return *error*, or the better explanation that the file is no longer in place."""
+        if isinstance(error, sqlite3.Error):
+            try:
+                self.check_in_place()
+            except (OSError, sqlite3.Error) as explanation:
+                explanation.__cause__ = error
+                return explanation
+        return error
 
     def detach(self) -> None:
         """Write the log into the open file if the file or its log is no longer at its path.
@@ -176,15 +174,6 @@ class _Result:
 
     def fetchall(self) -> Any:
         return self.value
-
-
-def _step(steps: Generator[None, None, Any], _connection: Connection) -> _Result | None:
-    """Run the next step; return the result after the last one."""
-    try:
-        next(steps)
-    except StopIteration as end:
-        return _Result(end.value)
-    return None
 
 
 def _identity(path: str) -> _Identity | None:

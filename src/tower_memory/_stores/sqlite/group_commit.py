@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar, final
 
 from tower_memory._errors import SessionError
@@ -72,20 +71,10 @@ def run_batch(connection: Connection, jobs: Sequence[Job[Connection]]) -> None:
     """Run the queued jobs: the writes together in one transaction, then every other job alone."""
     queued = [_Queued(job, job.operation) for job in jobs if isinstance(job.operation, Write)]
     if queued:
-        _commit_in_place(connection, queued)
+        _commit(connection, queued)
     for job in jobs:
         if not isinstance(job.operation, Write):
             job.run(connection)
-
-
-def _commit_in_place(connection: Connection, queued: Sequence[_Queued]) -> None:
-    """Commit the writes if the file is in place; otherwise all fail."""
-    try:
-        connection.run(partial(_commit, queued=queued))
-    except (OSError, sqlite3.Error) as error:
-        for job, _ in queued:
-            if not job.is_settled:
-                job.fail(error)
 
 
 def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
@@ -100,24 +89,13 @@ def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
                 if write.deadline.has_passed():
                     job.fail(error)
         elif len(queued) == 1:
-            queued[0].job.fail(_explained(connection, error))
+            queued[0].job.fail(error)
         else:  # commit each write alone, so that only the faulty write fails
             for each in queued:
                 _commit(connection, [each])
     else:
         for each, outcome in zip(queued, outcomes, strict=True):
             _settle(connection, each, outcome)
-
-
-def _explained(connection: Connection, error: BaseException) -> BaseException:
-    """Return *error*, or a better explanation: the file is no longer in place."""
-    if isinstance(error, sqlite3.Error):
-        try:
-            connection.check_in_place()
-        except sqlite3.OperationalError as explanation:
-            explanation.__cause__ = error
-            return explanation
-    return error
 
 
 def _attempt(connection: Connection, write: Write[Any]) -> Any:

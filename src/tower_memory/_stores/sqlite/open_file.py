@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from functools import partial
+from threading import Event, Thread
 from typing import TypeVar, final
 
 from anyio import fail_after
@@ -21,9 +22,9 @@ from anyio.lowlevel import RunVar
 from tower_memory._errors import SessionError
 from tower_memory._history import History
 from tower_memory._items import Item
-from tower_memory._portal import call_soon
+from tower_memory._portal import call_soon, wait_until_done
+from tower_memory._stores.sqlite.backup import back_up, copy_to
 from tower_memory._stores.sqlite.connections import (
-    READ_TIMEOUT,
     Connections,
     DatabaseFile,
     Synchronous,
@@ -70,31 +71,20 @@ class OpenFile:
         Raises:
             SessionError: The file cannot be opened.
         """
-        async with self._operation(patience):
-            pass
+        await self._run(_do_nothing, patience, None)
 
     async def load(self, wanted: Wanted[Item], patience: float) -> History[Item]:
         """Load the *wanted* items of a session."""
 
         def run_on(connections: Connections) -> Awaitable[History[Item]]:
-            def load_in_steps(connection: Connection) -> Generator[None, None, History[Item]]:
-                return load(connection, connections.cache, wanted)
+            steps = partial(load, cache=connections.cache, wanted=wanted)
+            return connections.reader.run_in_steps(steps)
 
-            return connections.reader.run_in_steps(
-                partial(Connection.run_in_steps, operation=load_in_steps)
-            )
-
-        async with self._operation(patience):
-            return await self._shared.work(READ_TIMEOUT, wanted.session_id, run_on)
+        return await self._run(run_on, patience, wanted.session_id)
 
     async def read(self, operation: Callable[[Connection], T], patience: float) -> T:
         """Run *operation* on the connection that reads, and return its result."""
-
-        def run_on(connections: Connections) -> Awaitable[T]:
-            return connections.reader.run(partial(Connection.run, operation=operation))
-
-        async with self._operation(patience):
-            return await self._shared.work(READ_TIMEOUT, None, run_on)
+        return await self._run(lambda it: it.reader.run(operation), patience, None)
 
     async def write(
         self,
@@ -103,7 +93,6 @@ class OpenFile:
         patience: float,
         *,
         after_commit: Callable[[Connections, Connection, T], object] | None = None,
-        shield: bool = False,
     ) -> T:
         """Commit *operation* and return its result.
 
@@ -114,25 +103,36 @@ class OpenFile:
                 again after the file is open.
             after_commit: Function of the connections, the writing connection and the result,
                 called after the commit; or None.
-            shield: Whether the caller waits for the commit even if its scope is cancelled.
         """
 
         def run_on(connections: Connections) -> Awaitable[T]:
             after = None if after_commit is None else partial(after_commit, connections)
             return connections.writer.run(Write(operation, patience, after))
 
-        async with self._operation(patience):
-            with fail_after(None, shield=shield):
-                return await self._shared.work(patience, session_id, run_on)
+        return await self._run(run_on, patience, session_id)
 
     async def run_on_writer(self, operation: Callable[[Connection], T], patience: float) -> T:
         """Run *operation* on the connection that writes, outside of transactions."""
+        return await self._run(lambda it: it.writer.run(operation), patience, None)
 
-        def run_on(connections: Connections) -> Awaitable[T]:
-            return connections.writer.run(partial(Connection.run, operation=operation))
+    async def backup(self, path: str, patience: float) -> None:
+        """Copy the database to the new file *path*, on a thread of its own.
 
-        async with self._operation(patience):
-            return await self._shared.work(patience, None, run_on)
+        Raises:
+            SessionError: The copy cannot be written, or *path* exists.
+        """
+        file, is_stopped = self._shared.file, Event()
+
+        def keep_going() -> bool:
+            return not is_stopped.is_set()
+
+        def run_on(connections: Connections) -> Awaitable[None]:
+            if file.private is None:
+                copying = partial(back_up, file.path, path, keep_going)
+                return _run_in_thread(copying, is_stopped)
+            return connections.writer.run(partial(copy_to, path=path, keep_going=keep_going))
+
+        await self._run(run_on, patience, None)
 
     async def close(self) -> None:
         """End the use. The last use closes the file after the operations in progress.
@@ -148,9 +148,13 @@ class OpenFile:
         if not self._shared.users:
             await self._shared.wait_until_closed()
 
-    @asynccontextmanager
-    async def _operation(self, patience: float) -> AsyncGenerator[None]:
-        """Open the file if it is not open, and keep it open meanwhile."""
+    async def _run(
+        self,
+        run_on: Callable[[Connections], Awaitable[T]],
+        patience: float,
+        session_id: str | None,
+    ) -> T:
+        """Run an operation on the connections; open the file first, and keep it open meanwhile."""
         shared = self._shared
         self._in_progress += 1
         shared.in_progress += 1
@@ -158,7 +162,7 @@ class OpenFile:
             if not self.is_open:
                 await shared.open(patience)
                 self.is_open = True
-            yield
+            return await shared.work(run_on, patience, session_id)
         finally:
             self._in_progress -= 1
             shared.in_progress -= 1
@@ -219,3 +223,38 @@ def acquire(file: DatabaseFile, synchronous: Synchronous, hot_bytes: int) -> Ope
 
     shared.lower_hot_bytes(hot_bytes)
     return OpenFile(shared)
+
+
+async def _do_nothing(_connections: Connections) -> None:
+    """Do nothing with the open connections."""
+
+
+async def _run_in_thread(operation: Callable[[], None], is_stopped: Event) -> None:
+    """Run *operation* in a daemon thread; if cancelled, set *is_stopped* and wait for its end.
+
+    Raises:
+        SessionError: No thread can be started, or the operation failed.
+    """
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            operation()
+        except BaseException as error:  # noqa: BLE001 - raised to the caller
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    try:
+        Thread(target=run, name="tower-memory backup", daemon=True).start()
+    except RuntimeError as error:  # such as too many threads
+        raise SessionError(str(error)) from error
+
+    try:
+        await wait_until_done(outcome)
+    except BaseException:
+        is_stopped.set()
+        with fail_after(None, shield=True):
+            await wait_until_done(outcome)
+        raise
+    outcome.result()

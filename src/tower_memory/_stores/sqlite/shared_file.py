@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TypeVar, final
 
 from anyio import CancelScope, move_on_after
@@ -112,29 +111,30 @@ class SharedFile:
         Raises:
             SessionError: The file cannot be opened.
         """
-        with self._session_errors("cannot open "):
+        try:
             await self._usable_connections(Deadline(patience))
+        except _FAULTS as error:
+            raise self._session_error(error, "cannot open ") from error
 
     async def work(
         self,
+        run_on: Callable[[Connections], Awaitable[T]],
         patience: float,
         session_id: str | None,
-        run_on: Callable[[Connections], Awaitable[T]],
     ) -> T:
         """Run an operation on usable connections and return its result.
 
         Args:
+            run_on: Function that runs the operation on connections.
             patience: Maximum seconds to wait while the file is opened again after a fault.
             session_id: The session, which errors name; None if the operation is about the file.
-            run_on: Function that runs the operation on connections.
 
         Raises:
             SessionError: The operation failed, or the file stayed locked.
         """
-        with self._session_errors(session_id=session_id):
-            deadline = Deadline(patience)
+        try:
             while True:
-                connections = await self._usable_connections(deadline)
+                connections = self._usable() or await self._usable_connections(Deadline(patience))
                 try:
                     return await run_on(connections)
                 except RetryLater:
@@ -143,6 +143,8 @@ class SharedFile:
                     if self._must_reopen(error):
                         connections.needs_reopen = True
                     raise
+        except _FAULTS as error:
+            raise self._session_error(error, session_id=session_id) from error
 
     def lower_hot_bytes(self, hot_bytes: int) -> None:
         """Lower the limit of the session cache to *hot_bytes*; it never rises."""
@@ -178,18 +180,24 @@ class SharedFile:
         Raises:
             SessionError: SQLite could not close the file in order.
         """
-        with CancelScope(shield=True), self._session_errors():
+        with CancelScope(shield=True):
             await wait_until_done(self._is_closing)
             for connections in (self.connections, self._last_open):
                 if connections is not None:
                     await wait_until_done(connections.ended)
-                    connections.ended.result()
+                    if error := connections.ended.exception():
+                        raise self._session_error(error) from error
+
+    def _usable(self) -> Connections | None:
+        """Return the open connections, or None if new ones must be opened."""
+        newest = self._last_open
+        is_usable = newest is not None and newest is self.connections and not newest.needs_reopen
+        return newest if is_usable else None
 
     async def _usable_connections(self, deadline: Deadline) -> Connections:
         """Return open connections; open new ones if there are none, or after a fault (rule 3)."""
-        last_open = self._last_open
-        if last_open is not None and last_open is self.connections and not last_open.needs_reopen:
-            return last_open
+        if usable := self._usable():
+            return usable
 
         self._waits.append(deadline)
         try:
@@ -213,10 +221,10 @@ class SharedFile:
             newest = Connections(
                 self.file,
                 self.synchronous,
-                self._is_awaited,
-                lambda: bool(self._waits),
-                self.hot_bytes,
-                self._last_open,
+                keep_waiting=self._is_awaited,
+                is_wanted=lambda: bool(self._waits),
+                hot_bytes=self.hot_bytes,
+                previous=self._last_open,
             )
             newest.open()
             self.connections = newest
@@ -242,15 +250,12 @@ class SharedFile:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return self.file.private is None and code not in _TRANSIENT
 
-    @contextmanager
-    def _session_errors(self, prefix: str = "", session_id: str | None = None) -> Generator[None]:
-        """Raise the errors of the file as `SessionError`, which names its path."""
-        try:
-            yield
-        except _FAULTS as error:
-            reason = getattr(error, "strerror", None) or error  # the system's text of an `OSError`
-            msg = f"{prefix}{self.file.path}: {reason}"
-            raise SessionError(msg, session_id=session_id) from error
+    def _session_error(
+        self, error: BaseException, prefix: str = "", session_id: str | None = None
+    ) -> SessionError:
+        """Return a fault of the file as a `SessionError`, which names its path."""
+        reason = getattr(error, "strerror", None) or error  # the system's text of an `OSError`
+        return SessionError(f"{prefix}{self.file.path}: {reason}", session_id=session_id)
 
 
 def _is_busy(error: BaseException) -> bool:

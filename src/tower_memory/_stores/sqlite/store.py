@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, final, get_args, overload
 
+from anyio import fail_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_int, check_seconds, check_text
@@ -41,12 +42,23 @@ class SqliteSessionStore(Generic[Item]):
 
     Use the store as an async context manager, or `aclose` it at the end; it opens on first use. A
     closed store may be opened again, also in another event loop. All stores and sessions on a file
-    in one event loop share two worker threads and connections (on trio, a portal's thread as well).
+    in one event loop share three threads and two connections. An open store that is
+    garbage-collected closes with a `ResourceWarning`.
 
     A new file is readable by its owner only. A file of tower-llm is taken over; tower-llm's table
-    stays unchanged. Any other program's file is refused. If the open file is deleted, replaced or
-    damaged, or the disk is full, operations raise `SessionError` and create no new file. The same
-    store works again when the file is restored. Close all programs on it before you restore it.
+    stays unchanged. Any other program's file is refused, and so is an empty file of another user.
+    If the open file is deleted, replaced or damaged, or the disk is full, operations raise
+    `SessionError` and create no new file. The same store works again when the file is restored.
+    Close all programs on it before you restore it. One damage cannot be caught: if the ``-shm``
+    file is cut while an operation runs, the system kills the process.
+
+    Copy an open file with `backup` only. A program that opens and closes its own database file, as
+    a copy does, loses its locks on it (a rule of POSIX), and turns of other processes may be lost.
+
+    A file has one name. SQLite keeps its log beside that name, so programs that use two names of
+    one file do not see each other's turns, and lose them. A file with several hard links is
+    therefore refused. The store cannot detect a single file that is mounted into a container, as
+    with ``docker run -v $PWD/chat.db:/data/chat.db``: mount its folder instead.
 
     >>> import anyio
     >>> from tower_memory import SqliteSessionStore, Turn
@@ -76,6 +88,7 @@ class SqliteSessionStore(Generic[Item]):
         SessionError: The file cannot be opened, is refused, or is open in this event loop with
             another value of *synchronous*. Raised when the store opens.
         RuntimeError: An open store is used in another event loop or thread, or in a forked child.
+            A store that was left open when its event loop ended works again after `aclose`.
     """
 
     @overload
@@ -107,12 +120,7 @@ class SqliteSessionStore(Generic[Item]):
         synchronous: Synchronous = "full",
         hot_bytes: int = 32 * 2**20,
     ) -> None:
-        name = os.fspath(path) if isinstance(path, os.PathLike) else path
-        check_text("path", name)
-        if "\0" in name:
-            msg = f"path must not hold a NUL character, got {name!r}"
-            raise ValueError(msg)
-
+        name = _checked_path(path)
         check_seconds("busy_timeout", busy_timeout)
         check_choice("synchronous", synchronous, get_args(Synchronous))
         check_int("hot_bytes", hot_bytes, least=0)
@@ -168,7 +176,9 @@ class SqliteSessionStore(Generic[Item]):
         check_session_id(session_id)
         pop = partial(writes.pop, session_id=session_id, codec=self._codec)
         file = await self._open_file()
-        return await file.write(session_id, pop, self.busy_timeout, shield=True)
+        await file.ready(self.busy_timeout)
+        with fail_after(None, shield=True):
+            return await file.write(session_id, pop, self.busy_timeout)
 
     async def clear(self, session_id: str) -> None:
         """Remove all items and turns of the session (`SessionStore.clear`).
@@ -230,6 +240,25 @@ class SqliteSessionStore(Generic[Item]):
             deadline = Deadline(self.busy_timeout)
             await file.run_on_writer(partial(step, deadline=deadline), self.busy_timeout)
 
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the whole database, as it is at one moment, to the new file *path*.
+
+        Loads and saves go on meanwhile. The copy is an ordinary file for a store, readable by its
+        owner only, and synced to disk. At *path* it is whole or absent; if the call is cancelled
+        before it returns, perhaps absent. A store in memory is copied, too.
+
+        To restore a copy, first stop all programs that use the old file. Then delete the old file's
+        ``-wal`` and ``-shm``, and move the copy to the path of the old file.
+
+        Raises:
+            TypeError: *path* is neither text nor a path object.
+            ValueError: *path* is empty, ``":memory:"``, or contains a NUL character.
+            SessionError: *path* exists, or the copy cannot be written.
+        """
+        target = _checked_target(path)
+        file = await self._open_file()
+        await file.backup(target, self.busy_timeout)
+
     async def aclose(self) -> None:
         """Close the store after its operations in progress. Closing a closed store does nothing.
 
@@ -286,3 +315,22 @@ class SqliteSessionStore(Generic[Item]):
 
 def _empty_log(_connections: Connections, connection: Connection, _result: object) -> None:
     erasure.try_to_empty_log(connection)
+
+
+def _checked_path(path: str | os.PathLike[str]) -> str:
+    """Return *path* as text, or raise if no file can have it."""
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    check_text("path", name)
+    if "\0" in name:
+        msg = f"path must not hold a NUL character, got {name!r}"
+        raise ValueError(msg)
+    return name
+
+
+def _checked_target(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a backup, or raise if no file can have it."""
+    name = _checked_path(path)
+    if name == IN_MEMORY:
+        msg = f"path must be the path of a new file, got {name!r}"
+        raise ValueError(msg)
+    return os.path.abspath(name)  # noqa: PTH100 - a final symbolic link is not followed
