@@ -8,6 +8,7 @@ from typing import Any
 
 from tower_memory._codec import ItemCodec
 from tower_memory._stores.session_cache import KeptSession as DecodedSession
+from tower_memory._stores.sqlite import backup, new_file, schema
 from tower_memory._stores.sqlite import connections as keeper
 from tower_memory._stores.sqlite import file_guard as connections
 from tower_memory._stores.sqlite import open_file as database
@@ -214,6 +215,16 @@ def log_each_report(monkeypatch):
 def replace_connections(monkeypatch, connection_class):
     """Let worker threads use *connection_class* for their connections."""
     monkeypatch.setattr(keeper, "Connection", connection_class)
+
+
+def replace_connections_of_backups(monkeypatch, connection_class):
+    """Let backups of files read through *connection_class*."""
+    monkeypatch.setattr(backup, "Connection", connection_class)
+
+
+def creating_a_file():
+    """Return a context manager in which this thread creates a file."""
+    return new_file._creating
 
 
 def report_every_file_as_present(monkeypatch):

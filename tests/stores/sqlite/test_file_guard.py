@@ -230,6 +230,34 @@ async def test_a_shared_memory_file_that_was_deleted_raises_once_and_nothing_is_
     check_integrity(path)
 
 
+CUT_SHARED_MEMORY = """
+import os, sys, anyio
+from tower_memory import SessionError, SqliteSessionStore, Turn
+
+async def main():
+    async with SqliteSessionStore(sys.argv[1]) as store, SqliteSessionStore(sys.argv[1]) as other:
+        for number in range(3):
+            await store.append(Turn("s", [number]))
+            os.truncate(sys.argv[1] + "-shm", 0)
+            try:
+                await store.load("s")
+            except SessionError as error:
+                print(error)
+        print(list(await other.load("s")))
+
+anyio.run(main, backend=sys.argv[2])
+"""
+
+
+def test_a_shared_memory_file_that_was_cut_raises_once_and_nothing_is_lost(path, anyio_backend):
+    done = run_python(CUT_SHARED_MEMORY, path, anyio_backend)
+    assert done.returncode == 0, done.stderr
+    *errors, items = done.stdout.splitlines()
+    assert errors == [f"session 's': {path}: its shared memory file was cut while it was open"] * 3
+    assert items == "[0, 1, 2]"
+    check_integrity(path)
+
+
 async def test_a_refused_turn_is_not_saved_later(tmp_path):
     path, moved, new = (tmp_path / name for name in ("sessions.db", "moved.db", "new.db"))
     await backup(new, ["backup"])

@@ -129,6 +129,7 @@ async def test_a_store_that_failed_to_open_opens_once_the_cause_is_removed(path)
         ({"busy_timeout": float("nan")}, ValueError),
         ({"busy_timeout": "5"}, TypeError),
         ({"synchronous": "sometimes"}, ValueError),
+        ({"synchronous": "off"}, ValueError),
     ],
 )
 def test_bad_parameters_are_refused_by_name(parameters, error):
