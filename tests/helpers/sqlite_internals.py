@@ -73,6 +73,16 @@ def workers_of(store):
     return store._opened._shared.connections
 
 
+def open_again_at_next_use(store):
+    """Let *store* open its file again, as after a fault."""
+    workers_of(store).needs_reopen = True
+
+
+async def acquire_without_use(store):
+    """Let *store* take part in its file without an operation that opens it."""
+    await store._open_file()
+
+
 def cache_of(store):
     """Return the session cache of *store*."""
     return workers_of(store).hot

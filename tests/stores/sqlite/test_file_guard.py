@@ -387,6 +387,36 @@ def test_a_file_replaced_before_its_connection_was_used_is_detected(tmp_path):
             make_read_only(opened)
 
 
+def test_each_step_of_an_operation_checks_that_the_file_is_in_place(tmp_path):
+    path, new = tmp_path / "sessions.db", tmp_path / "new.db"
+    new.touch()
+    closed = []
+
+    def twice(connection):
+        try:
+            for _ in range(2):
+                connection.execute("SELECT 1").fetchone()
+                yield
+        finally:
+            closed.append("closed")
+        return "done"
+
+    with closing(Connection(str(path), isolation_level=None)) as opened:
+        make_read_only(opened)
+        steps = opened.run_in_steps(twice)
+        next(steps)
+        next(steps)
+        with pytest.raises(StopIteration, match="done"):
+            next(steps)
+
+        steps = opened.run_in_steps(twice)
+        next(steps)
+        new.rename(path)
+        with pytest.raises(sqlite3.OperationalError, match="was deleted or replaced"):
+            next(steps)
+    assert closed == ["closed", "closed"]
+
+
 async def test_a_file_deleted_while_it_is_reopened_is_not_created_again(tmp_path, monkeypatch):
     path = tmp_path / "sessions.db"
     async with SqliteSessionStore(path) as store:

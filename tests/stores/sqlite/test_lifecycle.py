@@ -15,8 +15,10 @@ from helpers.messages import ITEM
 from helpers.sqlite import locked
 from helpers.sqlite_internals import (
     Connection,
+    acquire_without_use,
     is_open,
     is_opening,
+    open_again_at_next_use,
     open_connections,
     replace_connections,
 )
@@ -202,3 +204,23 @@ async def test_a_save_waits_for_a_lock_even_if_a_test_tool_has_frozen_the_time(p
                     with pytest.raises(SessionError, match="database is locked"):
                         await hasty.append(Turn("s", ["never"]))
         assert await patient.load("s") == [0, 1]
+
+
+async def test_a_save_that_waits_for_a_lock_is_made_once_after_the_file_was_opened_again(path):
+    async with SqliteSessionStore(path, busy_timeout=LONG) as store:
+        await store.append(Turn("s", [0]))
+        async with anyio.create_task_group() as tasks:
+            with locked(path):
+                tasks.start_soon(store.append, Turn("s", [1]))
+                assert await store.load("s") == [0]
+                open_again_at_next_use(store)
+                assert await store.load("s") == [0]
+        assert await store.load("s") == [0, 1]
+
+
+async def test_a_file_that_was_never_opened_closes(path, nothing_is_left):
+    store = SqliteSessionStore(path)
+    await acquire_without_use(store)
+    await store.aclose()
+    assert nothing_is_left()
+    assert not path.exists()

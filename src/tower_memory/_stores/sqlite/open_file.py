@@ -169,13 +169,12 @@ class OpenFile:
             if not self.is_open and not self._in_progress:
                 self._end()
             shared.close_if_unused()
-            if not self.is_open and not shared.users:
+            if not self.is_open and not shared.users and not shared.in_progress:
                 await shared.wait_until_closed()
 
     def _end(self) -> None:
-        if not self.is_closed:
-            self.is_closed = True
-            self._shared.leave(self._key)
+        self.is_closed = True
+        self._shared.leave(self._key)
 
     def __del__(self) -> None:
         shared = self._shared
