@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 from functools import partial
+from sys import getsizeof
 from typing import Any
 
 from tower_memory._codec import ItemCodec
-from tower_memory._stores.session_cache import KeptSession as DecodedSession
-from tower_memory._stores.sqlite import backup, new_file, schema
+from tower_memory._stores.cached_session import CachedSession
+from tower_memory._stores.session_cache import Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite import connections as keeper
 from tower_memory._stores.sqlite import file_guard as connections
 from tower_memory._stores.sqlite import open_file as database
-from tower_memory._stores.sqlite import progress, schema
-from tower_memory._stores.sqlite import reads as loads
-from tower_memory._stores.sqlite import writes as operations
+from tower_memory._stores.sqlite import backup, new_file, progress, reads, schema, tombstones, writes
 from tower_memory._stores.sqlite.copy_turns import DAMAGED, WATCH_INTERVAL, Stopped
 from tower_memory._stores.sqlite.file_guard import Connection
+from tower_memory._stores.sqlite.group_commit import Write, run_batch
 from tower_memory._stores.sqlite.progress import log_progress
-from tower_memory._stores.sqlite.reads import HotSession as CachedSession
-from tower_memory._stores.sqlite.reads import HotSessions as SessionCache
+from tower_memory._stores.sqlite.records import EncodedTurn
 from tower_memory._stores.sqlite.schema import Refused, only_read
-from tower_memory._stores.sqlite.writes import Caller, WriteQueue
-from tower_memory._stores.sqlite.writes import Locked as RetryLater
+from tower_memory._stores.worker_thread import Job
 
-__all__ = [
-    "DAMAGED",
-    "WATCH_INTERVAL",
-    "Caller",
-    "Connection",
-    "DecodedSession",
-    "Refused",
-    "RetryLater",
-    "SessionCache",
-    "Stopped",
-    "WriteQueue",
-    "log_progress",
-]
+__all__ = ["DAMAGED", "WATCH_INTERVAL", "CachedSession", "Connection", "Refused", "SessionCache", "Stopped", "log_progress", "run_batch"]
 
 JSON_CODEC = ItemCodec(Any)
 
@@ -85,12 +71,12 @@ async def acquire_without_use(store):
 
 def cache_of(store):
     """Return the session cache of *store*."""
-    return workers_of(store).hot
+    return workers_of(store).cache
 
 
 def count_cached_sessions(store):
     """Return the number of sessions in the session cache of *store*."""
-    return len(cache_of(store)._sessions)
+    return len(cache_of(store)._entries)
 
 
 def is_reopening(store):
@@ -99,8 +85,8 @@ def is_reopening(store):
 
 
 def queued_writes(store):
-    """Return the writes of *store* that wait for the worker thread."""
-    return store._opened._shared.queue
+    """Return the number of jobs of *store* that wait for the worker thread that writes."""
+    return workers_of(store).writer._queue.qsize()
 
 
 # Operations on the worker thread
@@ -153,42 +139,73 @@ def retry_while_locked(connection, step):
     return schema._patiently(connection, step, lambda: True)
 
 
-def queued_append(turn):
-    """Return a queued write that appends *turn*."""
-    encoded = JSON_CODEC.encode(turn.items, turn.session_id)
-    return operations.Write(partial(operations.append, turn=turn, encoded=encoded), 60)
+def queued_append(turn, *, patience=60, after_commit=None):
+    """Return a job that appends *turn*."""
+    checked = JSON_CODEC.encode_checked(turn.items, turn.session_id)
+    encoded = EncodedTurn([raw for raw, _ in checked], [item for _, item in checked], None)
+    return queued(partial(writes.append, turn=turn, encoded=encoded), patience, after_commit)
 
 
-def queued_pop():
-    """Return a queued write that pops an item of the session s."""
-    return operations.Write(partial(operations.pop, session_id="s", codec=JSON_CODEC), 60)
+def queued_pop(codec=JSON_CODEC):
+    """Return a job that pops an item of the session s."""
+    return queued(partial(writes.pop, session_id="s", codec=codec))
 
 
 def queued_clear():
-    """Return a queued write that clears the session s."""
-    return operations.Write(partial(operations.clear, session_id="s"), 60)
+    """Return a job that clears the session s."""
+    return queued(partial(writes.clear, session_id="s"))
 
 
-def cancel(caller):
-    """Mark *caller* as cancelled."""
-    caller.gone = True
+def queued(operation, patience=60, after_commit=None):
+    """Return a job that commits *operation*; it waits *patience* seconds for a lock."""
+    return Job(Write(operation, patience, after_commit))
 
 
-def result_of(connection, queue, write):
-    """Return the result of *write*, which is in *queue*; commit the queue if it is not known."""
-    return operations.settle(connection, queue, write)
+def run_job(operation):
+    """Return a job that runs *operation* outside of the common transaction."""
+    return Job(operation)
 
 
-def commit(connection, *writes):
-    """Queue *writes* together, and return the result of each."""
-    queue = WriteQueue(writes)
-    return [result_of(connection, queue, write) for write in writes]
+def cancel(job):
+    """Mark the caller of *job* as cancelled."""
+    job.is_cancelled = True
 
 
-def load(connection, caller=None):
-    """Load the session s for *caller*, without a session cache."""
-    request = loads.Load("s", None, JSON_CODEC, caller or Caller(), most=0)
-    return loads.load(connection, SessionCache(), request)
+def commit(connection, *jobs):
+    """Run *jobs* as one batch, and return the outcome of each: its result or its error."""
+    run_batch(connection, jobs)
+    return [outcome_of(job) for job in jobs]
+
+
+def outcome_of(job):
+    """Return the result or the error of *job*, or "unsettled"."""
+    if not job.is_settled:
+        return "unsettled"
+    try:
+        return job.outcome()
+    except BaseException as error:
+        return error
+
+
+def load(connection, session_id="s", cache=None):
+    """Load a session; without *cache*, through an empty session cache."""
+    wanted = reads.Wanted(session_id, None, None, JSON_CODEC)
+    steps = reads.load(connection, SessionCache(0) if cache is None else cache, wanted)
+    return connection.run(lambda _: finish(steps))
+
+
+def load_in_steps(connection, cache, session_id="s", *, limit=None, before=None, codec=JSON_CODEC):
+    """Return the steps of a load, as a generator whose return value is the history."""
+    return reads.load(connection, cache, reads.Wanted(session_id, limit, before, codec))
+
+
+def finish(steps):
+    """Run *steps* to their end, and return their result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def make_read_only(connection):
@@ -199,19 +216,26 @@ def make_read_only(connection):
 # A session cache
 
 
-def session_of_size(size):
-    """Return a cached session of *size* bytes, of which an id of one character takes 4."""
-    return CachedSession(DecodedSession(size=size - 4))
+def entry_of_size(size):
+    """Return an entry of *size* bytes, for a session with an id of one character."""
+    session = CachedSession(size=size - getsizeof("a"))
+    return Entry(Version(1, 1), LastTurn(0, 1, 1), session)
 
 
-def put_in_cache(cache, session_id, session, max_bytes=100):
-    """Put *session* in *cache*, and evict others if they take more than *max_bytes*."""
-    cache.put(session_id, JSON_CODEC, session, most=max_bytes)
+def put_in_cache(cache, session_id, entry):
+    """Put *entry* in *cache* as the most recently used one."""
+    cache.put(JSON_CODEC.key, session_id, entry)
 
 
 def take_from_cache(cache, session_id):
     """Take a session out of *cache*, or return None if it is not cached."""
-    return cache.take(session_id, JSON_CODEC)
+    return cache.take(JSON_CODEC.key, session_id)
+
+
+def cached_items(store, session_id):
+    """Return the number of items of a session in the session cache of *store*; None if absent."""
+    entry = cache_of(store)._entries.get((store._codec.key, session_id))
+    return None if entry is None else len(entry.session._items)
 
 
 # Replacements
@@ -240,3 +264,13 @@ def creating_a_file():
 def report_every_file_as_present(monkeypatch):
     """Let the file guard believe that every file exists and holds something."""
     monkeypatch.setattr(keeper, "holds_something", lambda path: True)
+
+
+def pause_loads_after_each_row(monkeypatch):
+    """Let each load pause after every row that it reads."""
+    monkeypatch.setattr(reads, "_SLICE", -1)
+
+
+def let_tombstones_live(monkeypatch, nanoseconds):
+    """Let tombstones live only *nanoseconds*."""
+    monkeypatch.setattr(tombstones, "_LIFETIME", nanoseconds)
