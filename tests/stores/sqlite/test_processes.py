@@ -73,13 +73,14 @@ def stored(path):
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     rows = connection.execute(
-        "SELECT session_id, item FROM memory_item i JOIN memory_session s ON i.session = s.id"
-        " ORDER BY i.id"
+        "SELECT session_id, t.items FROM memory_turn t JOIN memory_head h ON t.session = h.id"
+        " ORDER BY first, number"
     ).fetchall()
     connection.close()
     sessions = {}
-    for session, item in rows:
-        sessions.setdefault(session, []).append(json.loads(item)["content"])
+    for session, items in rows:
+        contents = [item["content"] for item in json.loads(items)]
+        sessions.setdefault(session, []).extend(contents)
     return sessions
 
 
