@@ -165,7 +165,11 @@ def split_array(array: bytes | str) -> list[bytes]:
     Raises:
         ValueError: *array* is not a JSON array.
     """
-    return [bytes(item) for item in _raw_decoder.decode(array)]
+    try:
+        return [bytes(item) for item in _raw_decoder.decode(array)]
+    except RecursionError as error:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from error
 
 
 def encode_value(value: Any, session_id: str, place: str) -> bytes:
