@@ -63,7 +63,7 @@ async def test_a_default_turn_id_takes_its_sixteen_bytes(path):
         await store.append(turn)
         for turn_id in ("request 7", "AB" * 16, "ab" * 16 + "\n"):
             await store.append(Turn("s", [ITEM], turn_id=turn_id))
-    assert query(path, "SELECT turn_id FROM memory_turn") == [
+    assert query(path, "SELECT turn_id FROM memory_turn ORDER BY id") == [
         (bytes.fromhex(turn.turn_id),),
         ("request 7",),
         ("AB" * 16,),  # would come back in lower case
