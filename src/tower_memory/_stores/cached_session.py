@@ -3,7 +3,8 @@
 1. An immutable item, and a mapping of immutable values, is kept decoded and shared with histories;
    a history copies such mappings when its first item is read. Every other item is kept as JSON and
    decoded for each load. Therefore a reader that changes an item changes only its own copy.
-2. Sizes are measured from the objects (`sys.getsizeof`), so long ids and wide characters count.
+2. Sizes are measured from the objects (`sys.getsizeof`), so long ids and wide characters count. The
+   size of an object never changes, so the bytes that are added are those that are later taken off.
 """
 
 from __future__ import annotations
@@ -30,6 +31,15 @@ _SESSION_OVERHEAD: Final = 1500
 
 _SLOT: Final = 16
 """Bytes of an item's place in a list that has grown."""
+
+_JSON_SLOT: Final = 64
+"""Bytes of the places of an item that is kept as JSON, with its index."""
+
+_TEXT_OVERHEAD: Final = 80
+"""Maximum bytes of a text that is not ASCII, beyond its characters."""
+
+_CHARACTER: Final = 8
+"""Maximum bytes of a character of such a text: 4, and 4 for its UTF-8, which encoders attach."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -271,14 +281,25 @@ def _position(turn: TurnInfo) -> int:
     return turn.position
 
 
+def size_of_value(value: Any) -> int:
+    """Return the bytes that a text, a number or another immutable value takes at most.
+
+    The result for one value is always the same (rule 2). `sys.getsizeof` returns more for a text
+    that is not ASCII once its UTF-8 has been read.
+    """
+    if type(value) is str and not value.isascii():
+        return _TEXT_OVERHEAD + _CHARACTER * len(value)
+    return getsizeof(value)
+
+
 def _size_of(kept: Any) -> int:
-    size = getsizeof(kept) + _SLOT
     if type(kept) is dict:
-        size += sum(map(getsizeof, kept)) + sum(map(getsizeof, kept.values()))
-    return size
+        parts = sum(map(size_of_value, kept)) + sum(map(size_of_value, kept.values()))
+        return getsizeof(kept) + parts + _SLOT
+    return size_of_value(kept) + (_JSON_SLOT if type(kept) is bytes else _SLOT)
 
 
 def _size_of_turn(turn: TurnInfo) -> int:
-    size = getsizeof(turn) + getsizeof(turn.turn_id) + getsizeof(turn.created_at) + _SLOT
+    size = getsizeof(turn) + size_of_value(turn.turn_id) + getsizeof(turn.created_at) + _SLOT
     size += getsizeof(turn.position)
     return size if turn.metadata is NO_METADATA else size + getsizeof(turn.metadata)

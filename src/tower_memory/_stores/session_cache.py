@@ -16,12 +16,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from sys import getsizeof
 from threading import Lock
 from typing import Any, NamedTuple, final
 
 from tower_memory._history import TurnInfo
-from tower_memory._stores.cached_session import CachedSession
+from tower_memory._stores.cached_session import CachedSession, size_of_value
 
 
 class Version(NamedTuple):
@@ -116,9 +115,16 @@ class SessionCache:
             return self._remove((key, session_id))
 
     def put(self, key: Hashable, session_id: str, entry: Entry) -> None:
-        """Add *entry* as the most recently used, and evict others if necessary."""
+        """Add *entry* as the most recently used, and evict others if necessary.
+
+        If another load, or a commit, has added the session meanwhile, the larger entry stays.
+        """
+        place = (key, session_id)
         with self._lock:
-            self._add((key, session_id), entry)
+            other = self._remove(place)
+            if other is not None and other.session.size > entry.session.size:
+                entry = other
+            self._add(place, entry)
 
     def add(self, key: Hashable, commit: Commit) -> None:
         """Add a committed turn to its session, if the session is in the cache or was created."""
@@ -154,4 +160,4 @@ class SessionCache:
 
 
 def _size(place: tuple[Hashable, str], entry: Entry) -> int:
-    return entry.session.size + getsizeof(place[1])
+    return entry.session.size + size_of_value(place[1])

@@ -52,7 +52,7 @@ _PLACE_OF_ITEM = (
     " SELECT max(first) FROM memory_turn WHERE session = :session AND first <= :position)"
 )
 _ROWS = (
-    "SELECT id, first, number, turn_id, created_at, metadata, CAST(items AS BLOB)"
+    "SELECT id, first, number, turn_id, created_at, CAST(metadata AS BLOB), CAST(items AS BLOB)"
     " FROM memory_turn WHERE session = ? AND (first, number) >= (?, ?) AND (first, number) < (?, ?)"
     " ORDER BY first, number"
 )
