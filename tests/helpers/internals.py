@@ -12,12 +12,13 @@ from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
 from tower_memory._capabilities import check_erase
 from tower_memory._codec import ItemCodec, snapshot
+from tower_memory._history import checked_length
 from tower_memory._items import to_messages
 from tower_memory._memory import window_loading
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load
-from tower_memory._stores.cached_session import turns_between
+from tower_memory._stores.cached_session import to_kept, turns_between
 from tower_memory._stores.worker_thread import RetryLater, WorkerThread
 from tower_memory.dialects._known_links import known_links, links_of
 
@@ -33,6 +34,7 @@ __all__ = [
     "check_load",
     "check_text",
     "check_window",
+    "checked_length",
     "decode_metadata",
     "encode_metadata",
     "grace_of",
@@ -41,6 +43,7 @@ __all__ = [
     "new_in_response",
     "show_progress",
     "snapshot",
+    "to_kept",
     "to_messages",
     "turns_between",
 ]

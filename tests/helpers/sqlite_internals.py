@@ -8,8 +8,9 @@ from sys import getsizeof
 from typing import Any
 
 from tower_memory._codec import ItemCodec
-from tower_memory._stores.cached_session import CachedSession
-from tower_memory._stores.session_cache import Entry, LastTurn, SessionCache, Version
+from tower_memory._history import TurnInfo
+from tower_memory._stores.cached_session import CachedSession, to_datetime
+from tower_memory._stores.session_cache import Commit, Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite import connections as keeper
 from tower_memory._stores.sqlite import file_guard as connections
 from tower_memory._stores.sqlite import open_file as database
@@ -213,6 +214,23 @@ def make_read_only(connection):
     connection.run(only_read)
 
 
+async def traced_reads(store):
+    """Return a list to which the id of every turn is added that a load reads from the file."""
+    read = []
+
+    def trace(connection):
+        def turn_of(cursor, row):
+            columns = [column for column, *_ in cursor.description]
+            if "turn_id" in columns:
+                read.append(reads.turn_text(row[columns.index("turn_id")]))
+            return row
+
+        connection.row_factory = turn_of
+
+    await workers_of(store).reader.run(trace)
+    return read
+
+
 # A session cache
 
 
@@ -220,6 +238,18 @@ def entry_of_size(size):
     """Return an entry of *size* bytes, for a session with an id of one character."""
     session = CachedSession(size=size - getsizeof("a"))
     return Entry(Version(1, 1), LastTurn(0, 1, 1), session)
+
+
+def commit_for_cache(session_id, *, before, after, items):
+    """Return a committed turn for the cache; *before* and *after* are versions."""
+    return Commit(
+        session_id,
+        before and Version(*before),
+        Version(*after),
+        LastTurn(0, 1, 1),
+        TurnInfo("t", 0, to_datetime(0)),
+        items,
+    )
 
 
 def put_in_cache(cache, session_id, entry):
