@@ -11,7 +11,12 @@ import pytest
 from helpers.cancelling import cancel_at_every_suspension, every_cancellation
 from helpers.messages import ITEM
 from helpers.sqlite import check_integrity, locked
-from helpers.sqlite_internals import Connection, replace_connections_of_backups
+from helpers.sqlite_internals import (
+    Connection,
+    is_reopening,
+    open_again_at_next_use,
+    replace_connections_of_backups,
+)
 from helpers.waiting import until
 from tower_memory import SessionError, SqliteSessionStore, Turn
 
@@ -164,6 +169,17 @@ async def test_a_backup_needs_no_lock_of_a_writer(path, tmp_path):
             await store.backup(tmp_path / "copy.db")
     async with SqliteSessionStore(tmp_path / "copy.db") as store:
         assert await store.load("s") == [ITEM]
+
+
+async def test_a_backup_waits_while_another_call_opens_the_file_again(path, tmp_path):
+    async with SqliteSessionStore(path) as store:
+        await store.append(Turn("s", [ITEM]))
+        open_again_at_next_use(store)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.load, "s")
+            await until(lambda: is_reopening(store))
+            await store.backup(tmp_path / "copy.db")
+    check_integrity(tmp_path / "copy.db")
 
 
 async def test_a_file_that_appears_during_a_backup_is_not_replaced(path, tmp_path, monkeypatch):
