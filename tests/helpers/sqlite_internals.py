@@ -11,10 +11,18 @@ from tower_memory._codec import ItemCodec
 from tower_memory._history import TurnInfo
 from tower_memory._stores.cached_session import CachedSession, to_datetime
 from tower_memory._stores.session_cache import Commit, Entry, LastTurn, SessionCache, Version
+from tower_memory._stores.sqlite import (
+    backup,
+    new_file,
+    progress,
+    reads,
+    schema,
+    tombstones,
+    writes,
+)
 from tower_memory._stores.sqlite import connections as keeper
 from tower_memory._stores.sqlite import file_guard as connections
 from tower_memory._stores.sqlite import open_file as database
-from tower_memory._stores.sqlite import backup, new_file, progress, reads, schema, tombstones, writes
 from tower_memory._stores.sqlite.copy_turns import DAMAGED, WATCH_INTERVAL, Stopped
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write, run_batch
@@ -23,7 +31,17 @@ from tower_memory._stores.sqlite.records import EncodedTurn
 from tower_memory._stores.sqlite.schema import Refused, only_read
 from tower_memory._stores.worker_thread import Job
 
-__all__ = ["DAMAGED", "WATCH_INTERVAL", "CachedSession", "Connection", "Refused", "SessionCache", "Stopped", "log_progress", "run_batch"]
+__all__ = [
+    "DAMAGED",
+    "WATCH_INTERVAL",
+    "CachedSession",
+    "Connection",
+    "Refused",
+    "SessionCache",
+    "Stopped",
+    "log_progress",
+    "run_batch",
+]
 
 JSON_CODEC = ItemCodec(Any)
 
