@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,22 +18,48 @@ from tower_memory._turn import Turn
 
 T = TypeVar("T")
 
-_limit: ContextVar[int | None] = ContextVar("tower_memory_load_limit", default=None)
 
+@final
+@dataclass(slots=True)
+class Selection:
+    """The items that a load is to return.
 
-async def load_with_limit(limit: int | None, load: Service[str, T], session_id: str) -> T:
-    """Call *load*; each `LoadSession` that it calls loads at most *limit* items (None: all).
-
-    The limit passes through all layers around the `LoadSession`, since it is a context variable.
+    Attributes:
+        limit: Maximum number of items: the newest ones. None selects all.
+        before: Id of the turn before which the items end; None for the end of the session.
+        is_seen: Whether a `LoadSession` has passed this selection to its store.
     """
-    if _limit.get() == limit:
-        return await call_service(load, session_id)
-    token = _limit.set(limit)
+
+    limit: int | None
+    before: str | None
+    is_seen: bool = False
+
+
+_selection: ContextVar[Selection | None] = ContextVar("tower_memory_selection", default=None)
+
+
+def load_selected(
+    selection: Selection | None, load: Service[str, T], session_id: str
+) -> Awaitable[T]:
+    """Call *load*; each `LoadSession` that it calls loads only *selection* (None: all).
+
+    The selection passes through all layers around the `LoadSession`, since it is a context
+    variable.
+    """
+    if selection is _selection.get():
+        return call_service(load, session_id)
+    return _load_in_context(selection, load, session_id)
+
+
+async def _load_in_context(
+    selection: Selection | None, load: Service[str, T], session_id: str
+) -> T:
+    token = _selection.set(selection)
     try:
         return await call_service(load, session_id)
     finally:
         with suppress(ValueError):  # the coroutine was closed in another context
-            _limit.reset(token)
+            _selection.reset(token)
 
 
 @final
@@ -66,8 +93,16 @@ class LoadSession(Generic[Item]):
             check_int("limit", self.limit, least=0)
 
     async def __call__(self, session_id: str, /) -> History[Item]:
-        limits = [limit for limit in (self.limit, _limit.get()) if limit is not None]
-        return await self.store.load(session_id, limit=min(limits, default=None))
+        selection = _selection.get()
+        if selection is None:
+            return await self.store.load(session_id, limit=self.limit)
+
+        selection.is_seen = True
+        limits = [limit for limit in (self.limit, selection.limit) if limit is not None]
+        limit = min(limits, default=None)
+        if selection.before is None:  # the store's load may be older than the parameter
+            return await self.store.load(session_id, limit=limit)
+        return await self.store.load(session_id, limit=limit, before=selection.before)
 
 
 @final

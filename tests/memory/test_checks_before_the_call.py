@@ -40,10 +40,8 @@ async def test_an_invalid_revision_raises_before_the_model_call():
     async def load(_session_id):
         return History(revision=2**64)
 
-    layer = MemoryLayer(
-        load, repeat_last, session_id="s", overlap="reject", store=InMemorySessionStore()
-    )
-    with pytest.raises(ValueError, match="expected_revision"):
+    layer = MemoryLayer(load, repeat_last, session_id="s", store=InMemorySessionStore())
+    with pytest.raises(ValueError, match="the revision of the history"):
         await layer(must_not_be_called)([user("a")])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from weakref import ref
 
 import pytest
@@ -146,7 +147,9 @@ async def test_a_store_that_sorts_keys_holds_the_same_turn():
     async def load(_session_id):
         items = [dict(sorted(item.items())) for turn in turns for item in turn.items]
         return History(
-            items, revision=len(turns), turns=[TurnInfo(turn.turn_id, 0) for turn in turns]
+            items,
+            revision=len(turns),
+            turns=[TurnInfo(turn.turn_id, 0, datetime.now(UTC)) for turn in turns],
         )
 
     async def save(turn):

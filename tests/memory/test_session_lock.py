@@ -30,7 +30,6 @@ from tower_memory import (
     SessionConflict,
     SessionError,
     SqliteSessionStore,
-    Turn,
 )
 from tower_memory.windows import LastItems
 
@@ -115,17 +114,6 @@ async def test_a_turn_is_rejected_without_a_model_call_while_another_is_in_progr
         model.go_on.set()
     assert model.called == ["a"]
     assert await memory_over(store, overlap="reject")(model)([user("c")]) == "re: c"
-
-
-async def test_a_session_cleared_during_a_turn_gets_that_turn(store):
-    await store.append(Turn("s", [user("old")]))
-
-    async def model(_messages):
-        await store.clear("s")
-        return "cleared"
-
-    await memory_over(store)(model)([user("clear it")])
-    assert [item["content"] for item in await store.load("s")] == ["clear it", "cleared"]
 
 
 @pytest.mark.parametrize("through_a_task", [False, True])

@@ -35,10 +35,10 @@ def check_not_swapped(load: object, save: object) -> None:
             raise TypeError(msg)
 
 
-def check_function(name: str, value: object) -> None:
+def check_function(name: str, value: object, arguments: str = "the request") -> None:
     """Refuse an object that is no plain function, such as a coroutine function."""
-    if not callable(value) or iscoroutinefunction(value):
-        msg = f"{name} must be a plain function of the request, got {shown(value)}"
+    if not callable(value) or any(map(iscoroutinefunction, (value, type(value).__call__))):
+        msg = f"{name} must be a plain function of {arguments}, got {shown(value)}"
         raise TypeError(msg)
 
 

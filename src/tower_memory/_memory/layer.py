@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, final, get_args, overload
@@ -26,6 +26,9 @@ from tower_memory.windows import BoundedWindow, Window
 
 Overlap: TypeAlias = Literal["serialize", "append", "reject"]
 
+Replaced: TypeAlias = str | tuple[str, int] | None
+"""A turn id, perhaps with the revision that the user saw; None replaces no turn."""
+
 Chunk = TypeVar("Chunk")
 ManagedStream = TypeVar("ManagedStream", bound=AbstractAsyncContextManager[Any])
 
@@ -43,6 +46,8 @@ class MemoryOptions(TypedDict, total=False):
     whole_requests: bool
     keep_interrupted: bool
     grace: float | None
+    metadata: Callable[[Any, Any], Mapping[str, Any] | None] | None
+    replaces: Callable[[Any], Replaced] | None
 
 
 @final
@@ -60,13 +65,20 @@ class MemoryLayer:
        save waits for it (`SqliteSessionStore` gives up after its ``busy_timeout``). Native asyncio
        cancellation may drop the reply; the turn is then wholly saved or wholly absent.
     3. **A paid reply is never lost.** Every check that does not need the reply is made before the
-       inner service is called. If the save fails later, `SaveError` or `SessionConflict` carries
-       the response and the turn, and `TurnExists` the response and the stored items. If the inner
-       service is not async, the `TypeError` carries the response.
+       inner service is called. If the save fails later, `SaveError`, `SessionConflict`,
+       `SessionCleared` or `TurnMissing` carries the response and the turn, and `TurnExists` the
+       response and the stored items. If the inner service is not async, the `TypeError` carries the
+       response.
     4. **Overlapping turns lose nothing.** They wait for each other, are both kept, or the later
        turn is refused.
     5. **Only the messages change.** The other fields of the request, the response, and all objects
        of the caller stay as they are.
+    6. **Gone is gone.** If the session is cleared or erased while a turn is in progress, the turn
+       is not saved. It raises `SessionCleared`, with the response and the turn.
+    7. **A turn is replaced as a whole.** With *replaces*, the commit that saves the new turn
+       removes the old one and all later turns. If the inner service fails, the old turns stay.
+       Turns newer than the loaded history, or than the revision that *replaces* returns, are never
+       removed.
 
     >>> from typing import Any
     >>> import anyio
@@ -82,7 +94,8 @@ class MemoryLayer:
     Messages received: 3
 
     Args:
-        load: Service from session id to `History`, usually a `LoadSession`.
+        load: Service from session id to `History`, usually a `LoadSession`. The revision of the
+            history must be that of the session, since the save is checked against it.
         save: Service from `Turn` to revision, usually a `SaveSession`. It must save a turn once,
             even if it is called twice with it.
         session_id: The session of a request: an id, or a function of the request.
@@ -117,6 +130,17 @@ class MemoryLayer:
             itself, the attribute ``store`` of *save*, or the object of which *save* is a method.
             The search goes on inside a wrapped service: an attribute ``inner``, as in this
             library's layers, or the function that `functools.wraps` wraps.
+        metadata: Function of the caller's request and the response that returns a mapping for the
+            turn, such as the model and its usage (see `Turn`), or None for an empty mapping. The
+            response of a stream is a `tower_memory.dialects.Streamed`. It is called before the
+            save. If it fails, or JSON cannot hold its result, `SaveError` carries the turn without
+            metadata.
+        replaces: Function of the request that returns the id of the turn to replace, a pair of
+            this id and the revision that the user saw, or None to add a turn at the end. The
+            history then ends before that turn, also for *window* and *whole_requests*.
+            An interrupted reply replaces the turn only with *keep_interrupted*, and only if its
+            reader closed the stream, or left its ``async with`` without an error.
+            The docstring of `tower_memory` has a guide. None never replaces a turn.
 
     Raises:
         TypeError: A parameter is of the wrong type, *load* and *save* are swapped, or *overlap*
@@ -128,10 +152,17 @@ class MemoryLayer:
             not accepted. The inner service was not called.
         UnencodableItemError: A new item of the request cannot be stored. The inner service was
             not called.
-        SessionConflict: With ``"reject"``, the turn overlaps another turn. If this is known before
-            the inner service is called, it is not called; otherwise the error carries the
-            response and the turn. With *whole_requests*, the conversation contradicts the session
-            or has nothing new; the inner service was not called.
+        SessionConflict: With ``"reject"``, the turn overlaps another turn. With *replaces*, the
+            session is at another revision than the user saw, or has changed since the history was
+            loaded. Without it, turns were replaced since then. If this is known before the inner
+            service is called, it is not called; otherwise the error carries the response and the
+            turn. With *whole_requests*, the conversation contradicts the session or has nothing
+            new; the inner service was not called.
+        SessionCleared: The session was cleared or erased since the history was loaded. The error
+            carries the response and the turn.
+        TurnMissing: The session does not hold the turn to replace, perhaps because another call
+            has replaced it. The error carries the response and the turn if the inner service was
+            called.
         TurnExists: The session holds the turn. The error carries the response if the inner
             service was called.
         SaveError: The inner service has answered, and the turn is perhaps not saved.
@@ -152,6 +183,8 @@ class MemoryLayer:
     keep_interrupted: bool = False
     grace: float | None = None
     store: SessionStore[Any] | None = None
+    metadata: Callable[[Any, Any], Mapping[str, Any] | None] | None = None
+    replaces: Callable[[Any], Replaced] | None = None
     _parts: LayerParts = field(init=False, repr=False, compare=False)
 
     @classmethod
@@ -209,6 +242,10 @@ class MemoryLayer:
             check_text("session_id", self.session_id)
         if self.turn_id is not None:
             checks.check_function("turn_id", self.turn_id)
+        if self.replaces is not None:
+            checks.check_function("replaces", self.replaces)
+        if self.metadata is not None:
+            checks.check_function("metadata", self.metadata, "the request and the response")
 
         check_choice("overlap", self.overlap, get_args(Overlap))
         checks.check_dialect(self.dialect)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from math import inf
 from typing import Any, final
@@ -20,7 +21,14 @@ from anyio import CancelScope, current_effective_deadline, current_time
 from msgspec import json
 
 from tower_memory._calls import SyncServiceError, call_service
-from tower_memory._errors import SaveError, SessionConflict, SessionError, TurnExists
+from tower_memory._errors import (
+    SaveError,
+    SessionCleared,
+    SessionConflict,
+    SessionError,
+    TurnExists,
+    TurnMissing,
+)
 from tower_memory._history import History
 from tower_memory._service import Service
 from tower_memory._store import SessionStore
@@ -52,7 +60,10 @@ class TurnSaver:
         *revision* is the session's revision when its history was loaded.
 
         Raises:
-            SessionConflict: The session is not at the revision that the turn expects.
+            SessionCleared: The session was cleared or erased after the history was loaded.
+            SessionConflict: The session is not at the revision that the turn expects, or turns were
+                replaced after the history was loaded.
+            TurnMissing: The session does not hold the turn to replace.
             TurnExists: Another reply to the same request was saved.
             SaveError: The turn is perhaps not saved.
         """
@@ -63,14 +74,10 @@ class TurnSaver:
             # If the load does not show the turn, a changed revision is the only sign that this save
             # wrote it. Another turn may have changed the revision as well.
             is_own = after != revision if held is None else _begins_with(turn.items, held)
-        except SessionConflict as conflict:
-            raise SessionConflict(
-                turn.session_id,
-                expected=conflict.expected,
-                actual=conflict.actual,
-                response=response,
-                turn=turn,
-            ) from conflict
+        except (SessionCleared, SessionConflict, TurnMissing) as refusal:
+            paid = copy(refusal)  # the same text: the reason is in no attribute
+            paid.response, paid.turn = response, turn
+            raise paid from refusal
         except Exception as error:
             raise save_error(turn.session_id, error, response, turn) from error
 

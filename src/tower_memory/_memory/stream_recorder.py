@@ -6,7 +6,8 @@
    turn is saved. If the save fails, its error is raised in place of the end.
 3. A stream that fails, is closed or is left before its end saves nothing. With *keep_interrupted*
    it saves the items that were received, marked as interrupted. The session lock is released in
-   any case.
+   any case. If its turn replaces another turn, only a stream that its reader has closed is saved:
+   one that was closed, or left without an error, before it failed.
 4. If a stream is garbage-collected without being closed, nothing can be saved, since a finalizer
    cannot await. With *keep_interrupted* this is a warning.
 5. A cancelled read is no failure of the stream: a heartbeat cancels one read and repeats it. The
@@ -52,7 +53,8 @@ class StreamRecorder:
         session_id: The session of the turn.
         save: Saves the recorded reply.
         holder: The holder of the session lock that the stream owns; None if there is no lock.
-        keep_interrupted: Whether to save a stream that did not reach its end.
+        keep_interrupted: Whether to save a stream that its reader closed before its end.
+        keep_failed: Whether to save a stream that failed, or that its reader left with an error.
     """
 
     def __init__(
@@ -63,15 +65,18 @@ class StreamRecorder:
         holder: LockHolder | None,
         *,
         keep_interrupted: bool,
+        keep_failed: bool,
     ) -> None:
         self._source = StreamSource(stream)
         self._session_id = session_id
         self._save = save
         self._holder = holder
         self._keep_interrupted = keep_interrupted
+        self._keep_failed = keep_failed
 
         self._chunks: list[Any] = []
         self._is_closing = False
+        self._is_left_by_error = False
         self._is_detached = False
         self._has_failed = False
         self._ended: Event | None = None  # None while open; set in the state "ended"
@@ -127,6 +132,8 @@ class StreamRecorder:
 
     async def leave(self, *exc_info: Any) -> Any:
         """Leave the stream's own context manager, or close the stream."""
+        # A GeneratorExit means that a generator around the stream was closed.
+        self._is_left_by_error = exc_info[0] not in (None, GeneratorExit)
         return await self.close(self._source.leave(*exc_info))
 
     async def close(self, closing: Awaitable[Any]) -> Any:
@@ -213,7 +220,9 @@ class StreamRecorder:
 
         self._ended = Event()
         try:
-            if not interrupted or (self._keep_interrupted and self._chunks):
+            is_closed = self._is_closing and not self._is_left_by_error
+            keep = self._keep_interrupted if is_closed else self._keep_failed
+            if not interrupted or (keep and self._chunks):
                 await self._save(Streamed(tuple(self._chunks), interrupted, self.stream))
         except BaseException:
             self._has_failed = True

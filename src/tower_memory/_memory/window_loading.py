@@ -19,9 +19,10 @@ from operator import is_
 from typing import Any
 
 from tower_memory._calls import name_of
+from tower_memory._errors import TurnMissing
 from tower_memory._history import History, TurnInfo
 from tower_memory._service import Service
-from tower_memory._session_services import load_with_limit
+from tower_memory._session_services import Selection, load_selected
 from tower_memory._tool_links import GetLinks, answered_positions, pair_calls
 from tower_memory.windows import BoundedWindow, Window
 
@@ -31,18 +32,22 @@ async def load_history(
     load: Service[str, History[Any]],
     session_id: str,
     links: GetLinks,
+    before: str | None = None,
 ) -> History[Any]:
     """Load as much of the session's history as *window* needs; the whole history if it is None.
 
+    With *before*, a turn id, the history ends before that turn.
+
     Raises:
         TypeError: *load* did not return a `History`.
+        TurnMissing: The session does not hold the turn *before*.
     """
     if window is None:
-        return await _load(None, load, session_id)
+        return await load_part(load, session_id, None, before)
 
     limit = window.needs(None)
     while True:
-        history = (await _load(limit, load, session_id)).with_links(links)
+        history = (await load_part(load, session_id, limit, before)).with_links(links)
         if limit is None or len(history) < limit:
             return history
         limit = window.needs(history)
@@ -50,14 +55,30 @@ async def load_history(
             return history
 
 
-async def _load(
-    limit: int | None, load: Service[str, History[Any]], session_id: str
+async def load_part(
+    load: Service[str, History[Any]], session_id: str, limit: int | None, before: str | None
 ) -> History[Any]:
-    history = await load_with_limit(limit, load, session_id)
+    """Load at most *limit* items, the newest ones before the turn *before*; None selects all.
+
+    If no `LoadSession` inside *load* sees the selection, the whole history is loaded and then cut
+    before the turn.
+
+    Raises:
+        TypeError: *load* did not return a `History`.
+        TurnMissing: The session does not hold the turn *before*.
+    """
+    selection = None if limit is None and before is None else Selection(limit, before)
+    history = await load_selected(selection, load, session_id)
     if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"load must give a History, got {type(history).__name__}"
         raise TypeError(msg)
-    return history
+
+    if before is None or (selection is not None and selection.is_seen):
+        return history
+    for turn in history.turns:
+        if turn.turn_id == before:
+            return _part(history, 0, turn.position)
+    raise TurnMissing(session_id, turn_id=before)
 
 
 def from_start(history: History[Any], new: Sequence[Any], links: GetLinks) -> History[Any]:
@@ -92,9 +113,11 @@ def _part(history: History[Any], start: int, end: int) -> History[Any]:
     """Return the items of *history* from *start* to *end*, as a history of the same session."""
     return History(
         history[start:end],
+        session_id=history.session_id,
         revision=history.revision,
+        offset=history.offset + start,
         turns=[
-            TurnInfo(turn.turn_id, turn.position - start)
+            TurnInfo(turn.turn_id, turn.position - start, turn.created_at, turn.metadata)
             for turn in history.turns
             if start <= turn.position < end
         ],
@@ -146,7 +169,7 @@ def check_window(
 
     if len(items) == len(history) and all(map(is_, items, history)):
         return history
-    return History(items, revision=history.revision, is_cut=True)
+    return History(items, session_id=history.session_id, revision=history.revision, is_cut=True)
 
 
 def _unpaired(items: Sequence[Any], links: GetLinks) -> Counter[tuple[bool, str | None]]:
