@@ -15,10 +15,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 from weakref import ref
 
 from tower_memory._memory.lock_state import LockHolder
@@ -48,16 +47,24 @@ def inherited_turns() -> tuple[LockHolder, ...]:
     return tuple(part.turn for part in _inherited())
 
 
-@contextmanager
-def inside(turn: LockHolder) -> Generator[None]:
-    """Make the code in this context, and the tasks that it starts, part of *turn*."""
-    token = _turns.set((*_inherited(), _Part(turn, ref(current_task()))))
-    try:
-        yield
-    finally:
+@final
+class Inside:
+    """Makes the code in this context, and the tasks that it starts, part of *turn*."""
+
+    __slots__ = ("_token", "_turn")
+
+    def __init__(self, turn: LockHolder) -> None:
+        self._turn = turn
+
+    def __enter__(self) -> None:
+        part = _Part(self._turn, ref(current_task()))
+        self._token = _turns.set((*_inherited(), part))
+
+    def __exit__(self, *_exc_info: object) -> None:
         with suppress(ValueError):  # finalized in another context, which has its own value
-            _turns.reset(token)
+            _turns.reset(self._token)
 
 
 def _inherited() -> tuple[_Part, ...]:
-    return tuple(part for part in _turns.get() if not part.turn.is_released)
+    parts = _turns.get()
+    return tuple(part for part in parts if not part.turn.is_released) if parts else parts

@@ -54,10 +54,8 @@ class TurnSaver:
     grace: float
     is_repeatable: bool
 
-    async def __call__(self, turn: Turn[Any], revision: int, response: object) -> None:
+    async def __call__(self, turn: Turn[Any], response: object) -> None:
         """Save *turn*, to which *response* is the reply.
-
-        *revision* is the session's revision when its history was loaded.
 
         Raises:
             SessionCleared: The session was cleared or erased after the history was loaded.
@@ -67,13 +65,20 @@ class TurnSaver:
             TurnExists: Another reply to the same request was saved.
             SaveError: The turn is perhaps not saved.
         """
+        held = None
         try:
-            after, held = await self._save_shielded(turn)
-            if not self.is_repeatable or not turn.items:
-                return
-            # If the load does not show the turn, a changed revision is the only sign that this save
-            # wrote it. Another turn may have changed the revision as well.
-            is_own = after != revision if held is None else _begins_with(turn.items, held)
+            with CancelScope(deadline=_latest_end(self.grace), shield=True) as scope:
+                revision = await call_service(self.save, turn)
+                if not self.is_repeatable or not turn.items:
+                    return
+
+                held = await self._held_items(turn)
+                # If the load does not show the turn, a changed revision is the only sign that this
+                # save wrote it. Another turn may have changed the revision as well.
+                if revision != turn.since if held is None else _begins_with(turn.items, held):
+                    return
+            if scope.cancelled_caught:  # by its own deadline
+                raise TimeoutError  # noqa: TRY301 - it is a failed save like any other
         except (SessionCleared, SessionConflict, TurnMissing) as refusal:
             paid = copy(refusal)  # the same text: the reason is in no attribute
             paid.response, paid.turn = response, turn
@@ -81,16 +86,7 @@ class TurnSaver:
         except Exception as error:
             raise save_error(turn.session_id, error, response, turn) from error
 
-        if not is_own:
-            raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held, response=response)
-
-    async def _save_shielded(self, turn: Turn[Any]) -> tuple[int, Sequence[Any] | None]:
-        """Return the revision after the save and, for a repeatable turn, its stored items."""
-        with CancelScope(deadline=_latest_end(self.grace), shield=True):
-            revision = await call_service(self.save, turn)
-            needs_held = self.is_repeatable and turn.items
-            return revision, await self._held_items(turn) if needs_held else None
-        raise TimeoutError  # reached only if the scope's own deadline cancelled the save
+        raise TurnExists(turn.session_id, turn_id=turn.turn_id, items=held, response=response)
 
     async def _held_items(self, turn: Turn[Any]) -> Sequence[Any] | None:
         """Return the items stored under the turn's id; None if the load does not show them."""

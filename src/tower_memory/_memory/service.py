@@ -31,10 +31,10 @@ from tower_memory._history import History
 from tower_memory._memory.call import Call, read_call
 from tower_memory._memory.lock_state import LockHolder
 from tower_memory._memory.new_turn import OpenTurn, new_turn, read_items
-from tower_memory._memory.reentrancy import inside
+from tower_memory._memory.reentrancy import Inside
 from tower_memory._memory.replacing import held_items, load_before
 from tower_memory._memory.save import TurnSaver
-from tower_memory._memory.session_lock import acquire
+from tower_memory._memory.session_lock import acquire, acquire_at_once
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._memory.stream_recorder import StreamRecorder
 from tower_memory._memory.window_loading import (
@@ -86,10 +86,12 @@ class Memory(Generic[Req, Res]):
         if layer.overlap == "append":
             return await self._run_turn(call, None)
 
-        wait = layer.overlap == "serialize"
-        holder = await acquire(layer.store, call.session_id, wait=wait)
+        holder = acquire_at_once(layer.store, call.session_id)
+        if holder is None:
+            wait = layer.overlap == "serialize"
+            holder = await acquire(layer.store, call.session_id, wait=wait)
         try:
-            with inside(holder):
+            with Inside(holder):
                 return await self._run_turn(call, holder)
         finally:
             if holder.lease is None:  # otherwise the stream owns the lock
@@ -119,7 +121,7 @@ class Memory(Generic[Req, Res]):
         if not is_stream(response):
             items = read_items(layer, opened, given, response)
             del history, given  # they may be long: free them before the save
-            await parts.save(new_turn(layer, opened, items, response), opened.revision, response)
+            await parts.save(new_turn(layer, opened, items, response), response)
             return response
 
         recorder = StreamRecorder(
@@ -163,8 +165,7 @@ class Memory(Generic[Req, Res]):
         items = read_items(self.layer, opened, (), response)
         has_reply = len(items) > len(opened.new)
         if has_reply or not response.interrupted:
-            turn = new_turn(self.layer, opened, items, response)
-            await self.parts.save(turn, opened.revision, response)
+            await self.parts.save(new_turn(self.layer, opened, items, response), response)
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)

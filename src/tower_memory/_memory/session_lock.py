@@ -56,6 +56,25 @@ _BESIDE_SECONDS = 60.0
 _locks: RunVar[dict[LockKey, SessionLock]] = RunVar("tower_memory_locks")
 
 
+def acquire_at_once(store: object, session_id: str) -> LockHolder | None:
+    """Acquire the lock of the session *session_id* in *store*, unless another turn holds it.
+
+    Return its holder, or None. The caller must call `LockHolder.release`, or let a stream own the
+    lock.
+    """
+    locks = _locks.get(None)
+    if locks is None:
+        locks = {}
+        _locks.set(locks)
+
+    key = (_identity(store), session_id)
+    if key in locks:
+        return None
+    lock = locks[key] = SessionLock(key, locks)
+    lock.holder = LockHolder(lock)
+    return lock.holder
+
+
 async def acquire(store: object, session_id: str, *, wait: bool) -> LockHolder:
     """Acquire the lock of the session *session_id* in *store*; return its holder.
 
@@ -65,24 +84,15 @@ async def acquire(store: object, session_id: str, *, wait: bool) -> LockHolder:
         SessionConflict: Without *wait*: another turn holds the lock.
         SessionError: With *wait*: the turn would wait for itself.
     """
-    locks = _locks.get(None)
-    if locks is None:
-        locks = {}
-        _locks.set(locks)
-
-    key = (_identity(store), session_id)
-    lock = locks.get(key)
-    if lock is None:
-        lock = locks[key] = SessionLock(key, locks)
-        lock.holder = LockHolder(lock)
-        return lock.holder
-
-    if wait:
-        return await _wait_in_queue(lock, session_id)
-    await _end_abandoned_leases(lock)
-    if lock.holder is not None:
-        raise SessionConflict(session_id)
-    return await acquire(store, session_id, wait=False)  # an abandoned stream's lock is free now
+    while (holder := acquire_at_once(store, session_id)) is None:
+        lock = _locks.get()[_identity(store), session_id]
+        if wait:
+            return await _wait_in_queue(lock, session_id)
+        await _end_abandoned_leases(lock)
+        if lock.holder is not None:
+            raise SessionConflict(session_id)
+        # Otherwise the lock of an abandoned stream has just become free.
+    return holder
 
 
 async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:

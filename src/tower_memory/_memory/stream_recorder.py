@@ -38,7 +38,7 @@ from anyio.lowlevel import current_token
 
 from tower_memory._errors import SessionError
 from tower_memory._memory.lock_state import LockHolder
-from tower_memory._memory.reentrancy import inside
+from tower_memory._memory.reentrancy import Inside
 from tower_memory._portal import call_soon
 from tower_memory._stream_source import StreamSource, has_method
 from tower_memory.dialects import Streamed
@@ -190,7 +190,7 @@ class StreamRecorder:
         if self._holder is None:
             return nullcontext()
         self._holder.lease_to_reader()
-        return inside(self._holder)
+        return Inside(self._holder)
 
     async def _wait_until_ended(self) -> None:
         """Wait until the stream has ended; return at once if it is detached.

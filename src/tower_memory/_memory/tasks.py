@@ -7,7 +7,6 @@ event loop counts as the task that called the bridge.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 from anyio import TaskInfo, get_current_task, get_running_tasks
@@ -19,10 +18,11 @@ def current_task() -> Any:
     """Return the task that runs now, or the task of another event loop that it works for."""
     if (task := remote_task.get()) is not None:
         return task
-    with suppress(RuntimeError):  # no asyncio loop is running
-        if (task := asyncio.current_task()) is not None:
-            return task
-    return get_current_task().coro
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no asyncio loop is running
+        task = None
+    return get_current_task().coro if task is None else task
 
 
 def is_finished(task: Any) -> bool:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from inspect import isawaitable
 from operator import is_
 from typing import Any
@@ -27,13 +27,13 @@ from tower_memory._tool_links import GetLinks, answered_positions, pair_calls
 from tower_memory.windows import BoundedWindow, Window
 
 
-async def load_history(
+def load_history(
     window: BoundedWindow | None,
     load: Service[str, History[Any]],
     session_id: str,
     links: GetLinks,
     before: str | None = None,
-) -> History[Any]:
+) -> Awaitable[History[Any]]:
     """Load as much of the session's history as *window* needs; the whole history if it is None.
 
     With *before*, a turn id, the history ends before that turn.
@@ -43,8 +43,17 @@ async def load_history(
         TurnMissing: The session does not hold the turn *before*.
     """
     if window is None:
-        return await load_part(load, session_id, None, before)
+        return load_part(load, session_id, None, before)
+    return _load_bounded(window, load, session_id, links, before)
 
+
+async def _load_bounded(
+    window: BoundedWindow,
+    load: Service[str, History[Any]],
+    session_id: str,
+    links: GetLinks,
+    before: str | None,
+) -> History[Any]:
     limit = window.needs(None)
     while True:
         history = (await load_part(load, session_id, limit, before)).with_links(links)
