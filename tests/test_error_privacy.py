@@ -214,7 +214,10 @@ CODEC = ItemCodec(RunItem)
 ENTRIES = {
     **{
         f"parameter {name}": parameter(name)
-        for name in ("load", "save", "dialect", "overlap", "turn_id", "window", "grace", "store")
+        for name in (
+            *("load", "save", "dialect", "overlap", "turn_id", "window", "grace", "store"),
+            *("metadata", "replaces"),
+        )
     },
     "parameter session_id": lambda value: parameter("session_id")([value]),
     "store of a layer": lambda value: MemoryLayer.over(value, session_id="s"),
@@ -256,6 +259,10 @@ ENTRIES = {
         memory_over(InMemorySessionStore(), session_id=lambda _: value)
     ),
     "result of turn_id": lambda value: call(given(turn_id=lambda _: value)),
+    "result of replaces": lambda value: call(given(replaces=lambda _: [value])),
+    "a pair as the result of replaces": lambda value: call(given(replaces=lambda _: (1, value))),
+    "result of metadata": lambda value: call(given(metadata=lambda *_: value)),
+    "a field of the metadata": lambda value: call(given(metadata=lambda *_: {"field": value})),
     "request": request_with(lambda value: value),
     "request of one": request_with(lambda value: [value]),
     "messages": request_with(lambda value: {"messages": value}),

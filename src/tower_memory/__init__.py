@@ -36,6 +36,12 @@ then it ends with `SaveError`. The default is the store's ``busy_timeout`` of 5 
 **A failed save loses no reply.** `SaveError` carries the reply in ``response`` and the turn in
 ``turn``. Append the turn again; this is safe. If the dialect cannot read a reply, ``turn`` is None.
 
+**Gone is gone.** If a session is cleared or erased while a turn is in progress, the turn does not
+revive it. It raises `SessionCleared`, with the reply in ``response``.
+
+**Replaced as a whole.** The commit that saves a regenerated or edited turn removes the old turns.
+If the model fails, the old turns stay. Turns that the user has not seen are never removed.
+
 **Saved once.** Each turn has a ``turn_id``. A store saves a turn id once per session, however many
 processes append it. If the same request is made twice, there are two turns, unless ``turn_id=``
 returns the same id for both.
@@ -57,6 +63,76 @@ Not bounded: a load without ``limit``, an `InMemorySessionStore`, and the chunks
 **Never stale.** If another process has changed a session, a load returns the session as it is in
 the file. Exception: a change made without this library, such as an ``UPDATE``, may be seen only
 after the file is opened again.
+
+Regenerate, edit, rewind
+========================
+
+A turn can take the place of an older turn. Each turn has an id: `History.turns` lists the ids, and
+``turn_id=`` chooses them. Let the function ``replaces=`` return the id of the turn that a request
+replaces, or None. The model then gets the history before that turn, and the commit that saves the
+new turn removes the old turn and all later turns:
+
+>>> from tower_memory import SessionConflict, Turn
+>>> async def reply(request: dict[str, Any]) -> str:  # stands for the call of a model
+...     return f"{len(request['messages'])} messages to model {request['model']}"
+>>> store = InMemorySessionStore()
+>>> memory = MemoryLayer.over(
+...     store,
+...     session_id="user_123",
+...     turn_id=lambda request: request["id"],
+...     replaces=lambda request: request.get("replaces"),
+...     metadata=lambda request, response: {"model": request["model"]},
+... )
+>>> chat = memory(reply)
+>>> def question(text: str, **fields: Any) -> dict[str, Any]:
+...     return {"model": "small", "messages": [{"role": "user", "content": text}], **fields}
+>>> async def regenerate() -> None:
+...     print(await chat(question("Hi", id="1")))
+...     print(await chat(question("A joke?", id="2")))
+...     # The same question to another model, in place of turn 2:
+...     print(await chat(question("A joke?", id="3", replaces="2", model="large")))
+...     # Another question in place of turn 1: turn 3 followed it and goes as well.
+...     print(await chat(question("Hello", id="4", replaces="1")))
+...     history = await store.load("user_123")
+...     print([(turn.turn_id, dict(turn.metadata)) for turn in history.turns], len(history))
+>>> anyio.run(regenerate)
+1 messages to model small
+3 messages to model small
+3 messages to model large
+1 messages to model small
+[('4', {'model': 'small'})] 2
+
+The metadata of a replaced turn are removed with it, so they are no record for billing.
+
+A request that is repeated, because its answer was lost, does not replace anything twice:
+`TurnExists` has the stored items.
+
+**Two tabs.** The commit checks that no turn was added or replaced since the history was loaded. If
+both tabs regenerate turn 4, one turn wins. The other call has waited and raises `TurnMissing` before
+the model is called, or, if the calls overlapped, `SessionConflict` with its paid reply in
+``response``. A user should replace only what was on the screen: let ``replaces=`` return a pair,
+the turn id and the revision of the history that was shown. At any other revision, `SessionConflict`
+is raised before the model is called:
+
+>>> async def outdated() -> None:
+...     shown = await store.load("user_123")
+...     await chat(question("And a poem?", id="5"))  # in another tab
+...     try:
+...         await chat(question("Hello!", id="6", replaces=("4", shown.revision)))
+...     except SessionConflict as error:
+...         print(error.expected == shown.revision, error.response)
+>>> anyio.run(outdated)
+True None
+
+**Rewind.** To remove turns and add none, append a turn without items. Its ``expected_revision``
+keeps turns that the user has not seen:
+
+>>> async def rewind() -> None:
+...     shown = await store.load("user_123")
+...     await store.append(Turn("user_123", [], replaces="5", expected_revision=shown.revision))
+...     print(len(await store.load("user_123")))
+>>> anyio.run(rewind)
+2
 
 Guides
 ======

@@ -33,7 +33,9 @@ Once upon a time.|Once upon a time.
 3. **A stream that fails, is closed or is left before its end saves nothing.** With
    ``MemoryLayer(keep_interrupted=True)`` the received part is saved, marked as interrupted. If a
    stream is garbage-collected without being closed, nothing is saved; with
-   ``keep_interrupted=True`` and a received chunk, this is a `ResourceWarning`.
+   ``keep_interrupted=True`` and a received chunk, this is a `ResourceWarning`. If the turn replaces
+   another one (``MemoryLayer(replaces=...)``), the received part is saved only if the reader closed
+   the stream, or left its ``async with`` without an error. Otherwise the old turn stays.
 
    Cancelling a read is no failure: the stream stays open and may be read again. But most clients
    read with an async generator, which a cancellation finishes; such a stream is interrupted at
@@ -49,7 +51,8 @@ Once upon a time.|Once upon a time.
 5. **Outer layers cover a stream until it is handed over.** After that, their timeouts and
    retries no longer apply, and the reader gets the errors.
 6. **A save that fails raises in the loop**: after the last chunk, the ``async for`` raises
-   `SaveError`, `TurnExists` or `SessionConflict`.
+   `SaveError`, `TurnExists`, `SessionConflict`, `SessionCleared` or `TurnMissing`. The save of an
+   interrupted stream raises where the stream is closed or fails.
 
 A `Stream` describes the proxy for type checkers. If a service returns an
 `AsyncIterator`, the service with a `MemoryLayer` around it returns a `Stream`. The type of a
@@ -77,8 +80,8 @@ class Stream(Protocol[Chunk_co]):
 
         Raises:
             SessionError: After the last chunk, if the turn was not saved: a `SaveError`, a
-                `TurnExists` or a `SessionConflict`. Also if the stream ended right after a
-                cancelled read, or is read again after it has failed.
+                `TurnExists`, a `SessionConflict`, a `SessionCleared` or a `TurnMissing`. Also if
+                the stream ended right after a cancelled read, or is read again after it has failed.
             TypeError: The client's stream must be entered first.
         """
         ...

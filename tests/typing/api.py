@@ -26,6 +26,7 @@ from tower_memory import (
     Service,
     ServiceBuilder,
     Session,
+    SessionCleared,
     SessionErasure,
     SessionError,
     SessionStore,
@@ -33,6 +34,7 @@ from tower_memory import (
     SqliteSessionStore,
     TimeoutLayer,
     Turn,
+    TurnMissing,
 )
 from tower_memory.bridges import AsyncioLayer
 from tower_memory.dialects import (
@@ -213,3 +215,31 @@ def users(request: Mapping[str, str]) -> str:
 
 
 MemoryLayer(LoadSession(store), SaveSession(store), session_id=users)
+
+
+# The turn to replace, perhaps with the revision that the user saw, and the metadata of a turn.
+def replaced(request: Mapping[str, str]) -> str | None:
+    return request.get("replaces")
+
+
+def seen(request: Mapping[str, str]) -> tuple[str, int] | None:
+    return (request["replaces"], int(request["revision"])) if "replaces" in request else None
+
+
+def described(request: Mapping[str, str], response: object) -> dict[str, str]:
+    return {"model": request["model"]}
+
+
+MemoryLayer(LoadSession(store), SaveSession(store), session_id=users, replaces=replaced)
+MemoryLayer.over(store, session_id=users, replaces=seen, metadata=described)
+MemoryLayer.over(store, session_id=users, replaces=lambda request: request["replaces"])
+MemoryLayer.over(store, session_id=users, replaces=described)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+MemoryLayer.over(store, session_id=users, metadata=replaced)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+MemoryLayer.over(store, session_id=users, replaces="t1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def refused() -> None:
+    try:
+        await memory(ask)(["Hi"])
+    except (SessionCleared, TurnMissing) as error:
+        assert_type(error.turn, Any)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tower_memory._calls import call_service
 from tower_memory._errors import SessionConflict, TurnMissing
 from tower_memory._history import History
 from tower_memory._memory.call import Replacement
@@ -37,10 +36,12 @@ async def held_items(
 
     The store loads no items of other turns, except those of one page. Without a store, *load* loads
     the whole history.
+
+    Raises:
+        TypeError: *load* did not return a `History`.
     """
     if store is None:
-        history = await call_service(load, session_id)
-        return history.turn(turn_id)
+        return (await load_part(load, session_id, None, None)).turn(turn_id)
 
     try:
         start = (await store.load(session_id, limit=0, before=turn_id)).offset
