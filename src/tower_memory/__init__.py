@@ -108,8 +108,8 @@ A request that is repeated, because its answer was lost, does not replace anythi
 `TurnExists` has the stored items.
 
 **Two tabs.** The commit checks that no turn was added or replaced since the history was loaded. If
-both tabs regenerate turn 4, one turn wins. The other call has waited and raises `TurnMissing` before
-the model is called, or, if the calls overlapped, `SessionConflict` with its paid reply in
+both tabs regenerate turn 4, one turn wins. The other call has waited and raises `TurnMissing`
+before the model is called, or, if the calls overlapped, `SessionConflict` with its paid reply in
 ``response``. A user should replace only what was on the screen: let ``replaces=`` return a pair,
 the turn id and the revision of the history that was shown. At any other revision, `SessionConflict`
 is raised before the model is called:
