@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.internals import ItemCodec, snapshot
+from helpers.deep_stacks import call_deep, nested
+from helpers.internals import ItemCodec, decode_metadata, encode_metadata, snapshot
 from helpers.json_values import JSON
 from tower_memory import MessageItem, Role, RunItem, ToolCallItem, UnencodableItemError
 
@@ -114,3 +115,61 @@ def test_a_fault_is_not_mistaken_for_a_field_with_key_in_its_name(name):
     with pytest.raises(UnencodableItemError) as caught:
         ItemCodec(Any).encode([{name: 1, "b": float("nan")}], "s")
     assert caught.value.where == "items[0].b"
+
+
+@pytest.mark.parametrize("left", [900, 300, 60])
+def test_the_same_depth_is_accepted_and_decoded_at_any_depth_of_the_stack(left):
+    codec = ItemCodec(Any)
+    for item in (nested(500), {"a": nested(496, {"b": [{}, {}]})}, ["["] * 600):
+        (encoded,) = call_deep(lambda item=item: codec.encode([item], "s"), left)
+        assert call_deep(lambda encoded=encoded: codec.decode(encoded), left) == item
+        array = b"[" + encoded + b"]"
+        assert call_deep(lambda array=array: codec.decode_array(array), left) == [item]
+        assert call_deep(lambda item=item: snapshot([item], "s", None), left) == (item,)
+
+
+@pytest.mark.parametrize("left", [900, 300, 60])
+def test_an_item_of_a_greater_depth_is_refused_at_any_depth_of_the_stack(left):
+    def encode():
+        with pytest.raises(UnencodableItemError) as caught:
+            ItemCodec(Any).encode([1, {"a": nested(500)}], "s")
+        return caught.value
+
+    error = call_deep(encode, left)
+    assert error.where == "items[1]"
+    assert str(error).endswith("it contains itself, or is nested too deeply")
+
+
+def test_metadata_is_decoded_at_any_depth_of_the_stack():
+    metadata = {"deep": nested(499)}
+    stored = decode_metadata(encode_metadata(metadata, "s"))
+    assert call_deep(lambda: dict(stored), 60) == metadata
+
+
+@pytest.mark.parametrize("left", [900, 60])
+def test_the_fault_in_a_deep_item_is_found_at_any_depth_of_the_stack(left):
+    def encode():
+        with pytest.raises(UnencodableItemError) as caught:
+            ItemCodec(Any).encode([nested(50, math.nan)], "s")
+        return caught.value
+
+    assert call_deep(encode, left).where == "items[0]" + "[0]" * 50
+
+
+@pytest.mark.parametrize("left", [900, 60])
+def test_json_that_is_deeper_than_any_stack_raises_value_error(left):
+    encoded = b"[" * 100_000 + b"]" * 100_000
+    for decode in (ItemCodec(Any).decode, ItemCodec(Any).decode_array):
+        with pytest.raises(ValueError, match="^it is nested too deeply$"):
+            call_deep(lambda decode=decode: decode(encoded), left)
+
+
+def test_malformed_deep_json_is_refused_without_its_content():
+    encoded = b"[" * 400 + b'"secret' + b"]" * 400
+    with pytest.raises(ValueError, match=r"^Input data was truncated$"):
+        call_deep(lambda: ItemCodec(Any).decode(encoded), 60)
+
+
+def test_without_enough_stack_to_start_a_thread_nothing_is_called_too_deep():
+    with pytest.raises(RecursionError):
+        call_deep(lambda: ItemCodec(Any).encode([nested(100)], "s"), 12)

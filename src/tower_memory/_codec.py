@@ -1,21 +1,26 @@
 """Encoding of items to JSON, and decoding of JSON to items.
 
 Encoding is lossless or refused: each encoded item is decoded again at once. If the result differs
-from the item, the encoding fails and nothing is written.
+from the item, the encoding fails and nothing is written. Encoding and decoding work at any depth of
+the caller's stack (`_deep_json`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Generic, TypeAlias, final
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar, final
 
 from msgspec import Raw, Struct, json
 
-from tower_memory._arguments import is_short_name, key_place
+from tower_memory._codec_faults import KEY, TOO_DEEP, fault_text, parts
+from tower_memory._deep_json import TooDeepError, is_too_deep, on_empty_stack
 from tower_memory._errors import UnencodableItemError
 from tower_memory._items import Item, RunItem
+
+T = TypeVar("T")
 
 _Encoded: TypeAlias = tuple[bytes, Any]
 """The JSON of a value, and the value decoded from that JSON."""
@@ -111,13 +116,7 @@ class ItemCodec(Generic[Item]):
         Raises:
             ValueError: *encoded* is not JSON, or is not the JSON of an item of this type.
         """
-        try:
-            return self._decoder.decode(encoded)
-        except RecursionError as error:
-            msg = "it is nested too deeply"
-            raise ValueError(msg) from error
-        except ValueError as error:
-            raise ValueError(fault_text(error)) from None  # its own text may show content
+        return _decode(self._decoder, encoded)
 
     def decode_array(self, array: bytes | str) -> list[Item]:
         """Decode the items of one turn from a JSON array.
@@ -125,13 +124,7 @@ class ItemCodec(Generic[Item]):
         Raises:
             ValueError: *array* is not a JSON array of items of this type.
         """
-        try:
-            return self._array_decoder.decode(array)
-        except RecursionError as error:
-            msg = "it is nested too deeply"
-            raise ValueError(msg) from error
-        except ValueError as error:
-            raise ValueError(fault_text(error)) from None  # its own text may show content
+        return _decode(self._array_decoder, array)
 
     def _try_encode(self, item: Item) -> _Attempt:
         # A run item among JSON values is compared as a run item, and returned as its mapping.
@@ -165,11 +158,12 @@ def split_array(array: bytes | str) -> list[bytes]:
     Raises:
         ValueError: *array* is not a JSON array.
     """
-    try:
-        return [bytes(item) for item in _raw_decoder.decode(array)]
-    except RecursionError as error:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from error
+    return [bytes(item) for item in _decode(_raw_decoder, array)]
+
+
+def decode_value(encoded: bytes | str) -> Any:
+    """Decode JSON that `encode_value` returned."""
+    return _decode(_json_decoder, encoded)
 
 
 def encode_value(value: Any, session_id: str, place: str) -> bytes:
@@ -209,6 +203,23 @@ def struct_to_builtins(value: Struct) -> Any:
     return value if encoded is None else _json_decoder.decode(encoded[0])
 
 
+def _decode(decoder: json.Decoder[T], encoded: bytes | str) -> T:
+    """Decode JSON, at any depth of the stack.
+
+    Raises:
+        ValueError: *encoded* is not JSON, or not of the decoder's type.
+    """
+    try:
+        try:
+            return decoder.decode(encoded)
+        except RecursionError:
+            return on_empty_stack(partial(decoder.decode, encoded))
+    except TooDeepError:
+        raise
+    except ValueError as error:
+        raise ValueError(fault_text(error)) from None  # its own text may show content
+
+
 def _decoder_for(value: Item) -> json.Decoder[Item]:
     """Return a decoder that decodes the JSON of *value* to a value of the same type."""
     if isinstance(value, (Struct, datetime, StrEnum)):
@@ -235,7 +246,9 @@ def _encode_all(
     for index, item in enumerate(items):
         encoded, reason = try_encode(item)
         if encoded is None:
-            where, value, reason = _find_fault(item, place_of(index), reason)
+            where, value = place_of(index), item
+            if reason != TOO_DEEP:
+                where, value, reason = _find_fault(item, where, reason)
             raise UnencodableItemError(session_id, where=where, value=value, reason=reason)
         all_encoded.append(encoded)
     return all_encoded
@@ -244,58 +257,26 @@ def _encode_all(
 def _try_encode(decoder: json.Decoder[Any], value: Any) -> _Attempt:
     """Encode *value* and check that *decoder* restores an equal value."""
     try:
+        return _try_encode_here(decoder, value)
+    except RecursionError:
+        try:
+            return on_empty_stack(partial(_try_encode_here, decoder, value))
+        except TooDeepError:
+            return None, TOO_DEEP
+
+
+def _try_encode_here(decoder: json.Decoder[Any], value: Any) -> _Attempt:
+    """Do the same as `_try_encode`, but raise RecursionError if the stack is too short."""
+    try:
         encoded = json.encode(value)
         decoded = decoder.decode(encoded)
         if decoded == value:
-            return (encoded, decoded), ""
-    except RecursionError:
-        return None, "it contains itself, or is nested too deeply"
+            return (None, TOO_DEEP) if is_too_deep(encoded) else ((encoded, decoded), "")
     except (TypeError, ValueError, OverflowError) as error:
         return None, fault_text(error)
 
     before, after = type(value).__name__, type(decoded).__name__
     return None, f"{before} would come back {'changed' if before == after else f'as {after}'}"
-
-
-_TEXTS_WITHOUT_VALUES: Final = (
-    "Dict keys ",
-    "Encoding objects of type ",
-    "Expected `",
-    "Input data was truncated",
-    "Integer value out of range",
-    "Invalid RFC3339 ",
-    "JSON is malformed: ",
-    "Number out of range",
-    "Object missing required field ",
-    "Only dicts with ",
-)
-"""Beginnings of msgspec's messages that show no value, only types and the fields of a class."""
-
-
-def fault_text(error: Exception) -> str:
-    """Return the text of an error of msgspec, or another text if its own may show content.
-
-    Messages such as "Invalid enum value 'x'" contain the value, and the checks of a class may raise
-    an error of any text.
-    """
-    text = str(error)
-    if isinstance(error, UnicodeError):
-        return "it is not valid Unicode"
-    if text.startswith(_TEXTS_WITHOUT_VALUES) or _is_unknown_field(text):
-        return text
-    if text.startswith("Invalid value "):
-        return "its tag names no known class"
-    return "it is not valid for its type"
-
-
-def _is_unknown_field(text: str) -> bool:
-    """Return True if *text* says that an object has an unknown field with a short name."""
-    start, _, rest = text.partition("unknown field `")
-    return start == "Object contains " and is_short_name(rest.partition("`")[0])
-
-
-_KEY = ", a key"
-"""Place of a mapping's key."""
 
 
 def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
@@ -310,8 +291,8 @@ def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
     while id(value) not in above and len(above) < _MAX_DEPTH:
         above.add(id(value))
 
-        for place, part in _parts(value):
-            if place == _KEY and not isinstance(part, str):
+        for place, part in parts(value):
+            if place == KEY and not isinstance(part, str):
                 return where + place, part, f"{type(part).__name__} is the type of a key, not str"
 
             # The fields of a Struct may be of types that JSON values alone do not have.
@@ -322,15 +303,3 @@ def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
                 break
 
     return where, value, reason
-
-
-def _parts(value: Any) -> Iterable[tuple[str, Any]]:
-    """Return the direct parts of *value*, each with its place in *value*."""
-    if isinstance(value, Struct):
-        yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
-    elif isinstance(value, Mapping):
-        yield from ((_KEY, key) for key in value)
-        for index, (key, part) in enumerate(value.items()):
-            yield key_place(key, index), part
-    elif isinstance(value, list):
-        yield from ((f"[{index}]", part) for index, part in enumerate(value))

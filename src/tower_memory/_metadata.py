@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from sys import getsizeof
 from typing import Any, final
 
-from msgspec import json
-
-from tower_memory._codec import encode_value
+from tower_memory._codec import decode_value, encode_value
 from tower_memory._history import NO_METADATA
 
 
@@ -38,7 +36,7 @@ class _StoredMetadata(Mapping[str, Any]):
         self._encoded = encoded
 
     def _decoded(self) -> dict[str, Any]:
-        decoded: dict[str, Any] = json.decode(self._encoded)
+        decoded: dict[str, Any] = decode_value(self._encoded)
         return decoded
 
     def __getitem__(self, key: str, /) -> Any:

@@ -14,6 +14,7 @@ from tower_memory._capabilities import check_erase
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._history import checked_length
 from tower_memory._items import to_messages
+from tower_memory._large_turns import encode_turn, is_large
 from tower_memory._memory import window_loading
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._metadata import decode_metadata, encode_metadata
@@ -37,7 +38,9 @@ __all__ = [
     "checked_length",
     "decode_metadata",
     "encode_metadata",
+    "encode_turn",
     "grace_of",
+    "is_large",
     "links_of",
     "new_in_request",
     "new_in_response",

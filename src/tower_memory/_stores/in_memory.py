@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import count
 from time import time_ns
 from typing import Any, Final, Generic, NamedTuple, final, overload
@@ -20,6 +21,7 @@ from tower_memory._codec import ItemCodec
 from tower_memory._errors import TurnMissing
 from tower_memory._history import History, TurnInfo
 from tower_memory._items import Item
+from tower_memory._large_turns import encode_turn
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
@@ -134,8 +136,8 @@ class InMemorySessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
-        checked = self._codec.encode_checked(turn.items, turn.session_id)
-        metadata = encode_metadata(turn.metadata, turn.session_id)
+        values = turn.items if turn.metadata is None else (*turn.items, turn.metadata)
+        kept, metadata = await encode_turn(partial(self._encode, turn), values)
         await checkpoint_if_cancelled()  # later, the turn is saved
 
         state = self._state_before(turn)
@@ -152,7 +154,7 @@ class InMemorySessionStore(Generic[Item]):
 
         created_at = to_datetime(session.updated_at)
         info = TurnInfo(turn.turn_id, content.end, created_at, decode_metadata(metadata))
-        content.add(info, to_kept([item for _, item in checked], [raw for raw, _ in checked]))
+        content.add(info, kept)
         session.held.add(turn.turn_id)
         return session.revision
 
@@ -220,6 +222,12 @@ class InMemorySessionStore(Generic[Item]):
     async def scrub(self) -> None:
         """Do nothing: a store in memory has no files (`SessionErasure.scrub`)."""
         await checkpoint()
+
+    def _encode(self, turn: Turn[Item]) -> tuple[list[Any], bytes | None]:
+        """Return the items of a turn as they are kept, and its metadata as JSON."""
+        checked = self._codec.encode_checked(turn.items, turn.session_id)
+        kept = to_kept([item for _, item in checked], [raw for raw, _ in checked])
+        return kept, encode_metadata(turn.metadata, turn.session_id)
 
     def _state_before(self, turn: Turn[Item]) -> SessionState:
         session = self._sessions.get(turn.session_id)

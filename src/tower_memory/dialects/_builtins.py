@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from tower_memory._arguments import key_place
-from tower_memory._codec import fault_text, struct_to_builtins
+from tower_memory._codec import struct_to_builtins
+from tower_memory._codec_faults import fault_text
 
 _CLIENT_FIELDS: Final = ("parsed", "parsed_arguments", "parsed_output")
 """Fields that client libraries add to a provider's message, for parsed replies."""
