@@ -6,10 +6,12 @@ All ids are checked here, before the session is locked, loaded or changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, final
 
 from tower_memory._arguments import check_text, shown
 from tower_memory._codec import ItemCodec, snapshot
+from tower_memory._large_turns import encode_turn
 from tower_memory._turn import check_revision
 
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ class Call(NamedTuple):
     new: Sequence[Any]
 
 
-def read_call(layer: MemoryLayer, codec: ItemCodec[Any] | None, request: Any) -> Call:
+async def read_call(
+    layer: MemoryLayer, codec: ItemCodec[Any] | None, request: Any
+) -> Call:
     """Read the values of a call from *request*; *codec* is that of the store's items.
 
     Raises:
@@ -58,6 +62,7 @@ def read_call(layer: MemoryLayer, codec: ItemCodec[Any] | None, request: Any) ->
             the dialect cannot read the request.
         UnencodableItemError: An item of the request cannot be stored.
     """
+    items = tuple(layer.dialect.new_items(request))
     session_id = layer.session_id
     if callable(session_id):
         session_id = session_id(request)
@@ -70,7 +75,7 @@ def read_call(layer: MemoryLayer, codec: ItemCodec[Any] | None, request: Any) ->
     if layer.replaces is not None:
         replaces = _read_replacement(layer.replaces(request), turn_id)
 
-    new = snapshot(layer.dialect.new_items(request), session_id, codec)
+    new = await encode_turn(partial(snapshot, items, session_id, codec), items)
     return Call(request, session_id, turn_id, replaces, new)
 
 

@@ -82,7 +82,7 @@ class Memory(Generic[Req, Res]):
 
     async def __call__(self, request: Req, /) -> Res:
         layer = self.layer
-        call = read_call(layer, self.parts.codec, request)
+        call = await read_call(layer, self.parts.codec, request)
         if layer.overlap == "append":
             return await self._run_turn(call, None)
 
