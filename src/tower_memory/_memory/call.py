@@ -50,9 +50,7 @@ class Call(NamedTuple):
     new: Sequence[Any]
 
 
-async def read_call(
-    layer: MemoryLayer, codec: ItemCodec[Any] | None, request: Any
-) -> Call:
+async def read_call(layer: MemoryLayer, codec: ItemCodec[Any] | None, request: Any) -> Call:
     """Read the values of a call from *request*; *codec* is that of the store's items.
 
     Raises:

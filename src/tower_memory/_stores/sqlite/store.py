@@ -16,6 +16,7 @@ from tower_memory._capabilities import Erasure, check_erase
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History
 from tower_memory._items import Item
+from tower_memory._large_turns import encode_turn
 from tower_memory._metadata import encode_metadata
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.clock import Deadline
@@ -160,7 +161,8 @@ class SqliteSessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
-        append = partial(writes.append, turn=turn, encoded=self._encode(turn))
+        encoded = await encode_turn(partial(self._encode, turn), turn.items)
+        append = partial(writes.append, turn=turn, encoded=encoded)
         file = await self._open_file()
         appended = await file.write(
             turn.session_id, append, self.busy_timeout, after_commit=self._add_to_cache
