@@ -6,12 +6,9 @@ All ids are checked here, before the session is locked, loaded or changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, final
 
 from tower_memory._arguments import check_text, shown
-from tower_memory._codec import ItemCodec, snapshot
-from tower_memory._large_turns import encode_turn
 from tower_memory._turn import check_revision
 
 if TYPE_CHECKING:
@@ -40,27 +37,21 @@ class Call(NamedTuple):
         session_id: The session of the request.
         turn_id: The id of the turn, or None for a new id.
         replaces: The turn to replace, or None.
-        new: Copies of the items of the request.
     """
 
     request: Any
     session_id: str
     turn_id: str | None
     replaces: Replacement | None
-    new: Sequence[Any]
 
 
-async def read_call(layer: MemoryLayer, codec: ItemCodec[Any] | None, request: Any) -> Call:
-    """Read the values of a call from *request*; *codec* is that of the store's items.
+def read_call(layer: MemoryLayer, request: Any) -> Call:
+    """Read the values of a call from *request* with the functions of *layer*.
 
     Raises:
-        TypeError: A function of the layer returned a value of the wrong type, or the dialect cannot
-            read the request.
-        ValueError: A function of the layer returned an id or a revision that is not accepted, or
-            the dialect cannot read the request.
-        UnencodableItemError: An item of the request cannot be stored.
+        TypeError: A function returned a value of the wrong type.
+        ValueError: A function returned an id or a revision that is not accepted.
     """
-    items = tuple(layer.dialect.new_items(request))
     session_id = layer.session_id
     if callable(session_id):
         session_id = session_id(request)
@@ -72,9 +63,7 @@ async def read_call(layer: MemoryLayer, codec: ItemCodec[Any] | None, request: A
         check_text("the result of turn_id(request)", turn_id)
     if layer.replaces is not None:
         replaces = _read_replacement(layer.replaces(request), turn_id)
-
-    new = await encode_turn(partial(snapshot, items, session_id, codec), items)
-    return Call(request, session_id, turn_id, replaces, new)
+    return Call(request, session_id, turn_id, replaces)
 
 
 def _read_replacement(value: object, turn_id: str | None) -> Replacement | None:

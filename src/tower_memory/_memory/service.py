@@ -25,9 +25,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast, final
 
 from tower_memory._calls import call_service
-from tower_memory._codec import ItemCodec
+from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._errors import TurnExists
 from tower_memory._history import History
+from tower_memory._large_turns import encode_turn
 from tower_memory._memory.call import Call, read_call
 from tower_memory._memory.lock_state import LockHolder
 from tower_memory._memory.new_turn import OpenTurn, new_turn, read_items
@@ -82,9 +83,13 @@ class Memory(Generic[Req, Res]):
 
     async def __call__(self, request: Req, /) -> Res:
         layer = self.layer
-        call = await read_call(layer, self.parts.codec, request)
+        call = read_call(layer, request)
+        items = tuple(layer.dialect.new_items(request))
+        encode = partial(snapshot, items, call.session_id, self.parts.codec)
+        new = await encode_turn(encode, items)
+
         if layer.overlap == "append":
-            return await self._run_turn(call, None)
+            return await self._run_turn(call, new, None)
 
         holder = acquire_at_once(layer.store, call.session_id)
         if holder is None:
@@ -92,18 +97,21 @@ class Memory(Generic[Req, Res]):
             holder = await acquire(layer.store, call.session_id, wait=wait)
         try:
             with Inside(holder):
-                return await self._run_turn(call, holder)
+                return await self._run_turn(call, new, holder)
         finally:
             if holder.lease is None:  # otherwise the stream owns the lock
                 holder.release()
 
-    async def _run_turn(self, call: Call, holder: LockHolder | None) -> Res:
-        """Do steps 3 to 9; *holder* holds the session lock, or is None with "append"."""
+    async def _run_turn(self, call: Call, new: Sequence[Any], holder: LockHolder | None) -> Res:
+        """Do steps 3 to 9 for the items *new* of the request.
+
+        *holder* holds the session lock, or is None with "append".
+        """
         layer, parts = self.layer, self.parts
         history = await self._load(call)
         check_revision("the revision of the history", history.revision)
 
-        request, new = call.request, call.new
+        request = call.request
         if layer.whole_requests:
             new = new_in_request(call.session_id, history, new, parts.links)
             request = cast("WholeRequests", layer.dialect).newest(request, len(new))
