@@ -7,9 +7,12 @@ from contextlib import suppress
 import anyio
 import pytest
 
+from helpers.cancelling import by_scope, cancel_at_every_suspension, every_cancellation
 from helpers.layers import memory_over
+from helpers.locks import assert_no_lock_is_left
 from helpers.messages import INTERRUPTED_REPLY, assistant, calling, result, user
 from helpers.services import BlockingModel, Boom, must_not_be_called, repeat_last
+from helpers.stores import assert_store_works
 from helpers.streams import ClientStream, TextStream, raise_boom, read_all, stream_last
 from helpers.waiting import until
 from tower_memory import (
@@ -38,9 +41,11 @@ SECOND = [user("b"), assistant("re: b")]
 THIRD = [user("c"), assistant("re: c")]
 
 
-def replacing(store, **parameters):
+def replacing(store, session_id="s", **parameters):
     """Return a layer whose requests name the turn to replace, and perhaps their own turn id."""
-    return memory_over(store, replaces=lambda request: request.get("replaces"), **parameters)
+    return memory_over(
+        store, session_id, replaces=lambda request: request.get("replaces"), **parameters
+    )
 
 
 def numbered(store, **parameters):
@@ -333,6 +338,48 @@ async def test_a_save_that_finds_the_turn_missing_raises_with_the_reply():
         await layer(answer)(asking("new"))
     error = caught.value
     assert (error.turn_id, error.response, error.turn.replaces) == ("t2", "re: new", "t2")
+
+
+# Cancellation
+
+
+@every_cancellation
+@every_overlap
+async def test_a_call_cancelled_anywhere_leaves_the_old_turns_or_the_whole_new_one(
+    sqlite, cancelled, overlap
+):
+    answered = set()
+
+    async def model(request):
+        await anyio.lowlevel.checkpoint()
+        answered.add(request["session"])
+        return await answer(request)
+
+    service = numbered(sqlite, overlap=overlap, session_id=lambda request: request["session"])(
+        model
+    )
+
+    async def call(nth):
+        session_id = f"s{nth}"
+        await sqlite.append(Turn(session_id, FIRST, turn_id="t1"))
+        await sqlite.append(Turn(session_id, SECOND, turn_id="t2"))
+        return await service({**asking("new", "t2", "t3"), "session": session_id})
+
+    async def check(nth, reply, was_cancelled):
+        history = await sqlite.load(f"s{nth}")
+        new = [*FIRST, user("new"), assistant("re: new")]
+        if f"s{nth}" not in answered:
+            assert was_cancelled
+            assert list(history) in ([], FIRST, [*FIRST, *SECOND])
+        elif cancelled is by_scope:
+            assert (reply, list(history)) == ("re: new", new)
+        else:
+            assert list(history) in ([*FIRST, *SECOND], new)
+        assert_no_lock_is_left()
+        await assert_store_works(sqlite)
+
+    await cancel_at_every_suspension(call, cancelled, check)
+    assert answered
 
 
 # Turn ids
