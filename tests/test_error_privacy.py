@@ -240,6 +240,16 @@ ENTRIES = {
     "items of a turn": lambda value: Turn("s", value),
     "id of a turn": lambda value: Turn("s", [], turn_id=value),
     "revision of a turn": lambda value: Turn("s", [], expected_revision=value),
+    "since of a turn": lambda value: Turn("s", [], since=value),
+    "replaced turn": lambda value: Turn("s", [], replaces=[value], expected_revision=0),
+    "metadata of a turn": lambda value: Turn("s", [], metadata=[value]),
+    "a value of the metadata": lambda value: STORE.append(
+        Turn("s", [], metadata={"a": [value, {1}]})
+    ),
+    "erased session": lambda value: STORE.erase(session_id=[value]),
+    "erased prefix": lambda value: STORE.erase(prefix=[value]),
+    "inactive_since": lambda value: STORE.erase(prefix=ANY, inactive_since=value),
+    "before": lambda value: STORE.load("s", before=[value]),
     "load": STORE.load,
     "limit": lambda value: STORE.load("s", limit=value),
     "pop": STORE.pop,
