@@ -13,7 +13,7 @@
 5. A job that `run_batch` leaves unsettled is tried again, together with the next jobs or after
    `_RETRY_DELAY`. The thread measures the delay itself, so it needs no clock of an event loop.
 6. Before each visit the thread checks that the resource may be used; a check that fails is the
-   outcome of all jobs of the visit. After a failed job, `explain` may find a better error.
+   outcome of all jobs that need it. After a failed job, `explain` may find a better error.
 7. A caller is woken in a later round of its loop, at most `_PART_LENGTH` callers in one round: many
    simultaneous turns do not stall the loop.
 """
@@ -65,6 +65,7 @@ class Job(Generic[Resource]):
     Attributes:
         operation: Function of the resource; it returns the result, or a generator if `in_steps`.
         in_steps: True if the operation is a generator function.
+        needs_check: True if the job must not run on a resource that fails the check.
         loop: The event loop of the caller.
         done: Set in this loop once the job is settled.
         is_cancelled: True if the caller no longer waits.
@@ -81,12 +82,20 @@ class Job(Generic[Resource]):
         "is_cancelled",
         "is_settled",
         "loop",
+        "needs_check",
         "operation",
     )
 
-    def __init__(self, operation: Callable[[Resource], Any], *, in_steps: bool = False) -> None:
+    def __init__(
+        self,
+        operation: Callable[[Resource], Any],
+        *,
+        in_steps: bool = False,
+        needs_check: bool = True,
+    ) -> None:
         self.operation = operation
         self.in_steps = in_steps
+        self.needs_check = needs_check
         self.loop = current_token()
         self.done = Event()
         self.is_cancelled = False
@@ -178,13 +187,15 @@ class WorkerThread(Generic[Resource]):
         self._explain = explain
         self._queue: SimpleQueue[Job[Resource] | None] = SimpleQueue()
 
-    async def run(self, operation: Callable[[Resource], T]) -> T:
+    async def run(self, operation: Callable[[Resource], T], *, needs_check: bool = True) -> T:
         """Run *operation(resource)* on the thread and return its result.
+
+        If *needs_check* is False, the operation runs even if the check of the resource fails.
 
         Raises:
             RetryLater: The thread was stopped before the operation could run.
         """
-        result: T = await self._outcome_of(Job(operation))
+        result: T = await self._outcome_of(Job(operation, needs_check=needs_check))
         return result
 
     async def run_in_steps(self, operation: Callable[[Resource], Generator[None, None, T]]) -> T:
@@ -216,12 +227,13 @@ class WorkerThread(Generic[Resource]):
                 pause = _Pause()
             stepped += [job for job in jobs if job.in_steps and not job.is_cancelled]
 
-            if self._may_use(resource, [*batch, *stepped]):
-                self._run(resource, batch)
-                for job in stepped:
+            self._check_for(resource, [*batch, *stepped])
+            self._run(resource, [job for job in batch if not job.is_settled])
+            for job in stepped:
+                if not job.is_settled:
                     job.step(resource)
-                    if not job.is_settled:
-                        pause()
+                if not job.is_settled:
+                    pause()
 
             retried = [job for job in batch if not job.is_settled]
             if not goes_on:
@@ -249,15 +261,14 @@ class WorkerThread(Generic[Resource]):
                 taken.append(self._queue.get_nowait())
         return taken
 
-    def _may_use(self, resource: Resource, jobs: Iterable[Job[Resource]]) -> bool:
-        """Return True if the resource may be used; otherwise all *jobs* fail (rule 6)."""
+    def _check_for(self, resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
+        """Let the *jobs* that need a usable resource fail if it is not usable (rule 6)."""
         try:
             self._check(resource)
         except BaseException as error:  # noqa: BLE001 - outcome() raises it to the callers
             for job in jobs:
-                job.fail(error)
-            return False
-        return True
+                if job.needs_check:
+                    job.fail(error)
 
     def _run(self, resource: Resource, batch: list[Job[Resource]]) -> None:
         if not batch:

@@ -129,7 +129,8 @@ async def test_a_failed_pop_clear_or_load_does_all_or_nothing(tmp_path, faults, 
             async def check(nth, outcome, operation=operation):
                 left = list(await store.load(f"s{nth}"))
                 if isinstance(outcome, SessionError):
-                    assert left == ITEMS
+                    # A clear may fail after its commit, when it empties the log.
+                    assert left == ITEMS or (operation == store.clear and left == [])
                 elif operation == store.pop:
                     assert [*left, outcome] == ITEMS
                 elif operation == store.clear:

@@ -70,6 +70,9 @@ def replaced_by_what_is_no_database(path):
     path.with_suffix(".moved").rename(path)
 
 
+PAGE = 1024
+
+
 def overwritten(path, start, end):
     """Overwrite *path* from *start* to *end* with garbage, until the generator continues."""
     empty_log(path)
@@ -84,11 +87,11 @@ def overwritten(path, start, end):
 
 
 def the_header_garbage(path):
-    return overwritten(path, 0, 4096)
+    return overwritten(path, 0, PAGE)
 
 
 def every_other_page_garbage(path):
-    return overwritten(path, 4096, 2**30)
+    return overwritten(path, PAGE, 2**30)
 
 
 def cut(path, length):
@@ -101,7 +104,7 @@ def cut(path, length):
 
 
 def truncated(path):
-    return cut(path, 2 * 4096)
+    return cut(path, 2 * PAGE)
 
 
 def emptied(path):
@@ -307,7 +310,7 @@ READER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
 connection.execute("BEGIN")
-connection.execute("SELECT * FROM memory_item").fetchone()
+connection.execute("SELECT * FROM memory_turn").fetchone()
 print("reads", flush=True)
 input()
 """
@@ -385,36 +388,6 @@ def test_a_file_replaced_before_its_connection_was_used_is_detected(tmp_path):
         make_read_only(opened)
         with pytest.raises(sqlite3.OperationalError, match="was deleted or replaced"):
             make_read_only(opened)
-
-
-def test_each_step_of_an_operation_checks_that_the_file_is_in_place(tmp_path):
-    path, new = tmp_path / "sessions.db", tmp_path / "new.db"
-    new.touch()
-    closed = []
-
-    def twice(connection):
-        try:
-            for _ in range(2):
-                connection.execute("SELECT 1").fetchone()
-                yield
-        finally:
-            closed.append("closed")
-        return "done"
-
-    with closing(Connection(str(path), isolation_level=None)) as opened:
-        make_read_only(opened)
-        steps = opened.run_in_steps(twice)
-        next(steps)
-        next(steps)
-        with pytest.raises(StopIteration, match="done"):
-            next(steps)
-
-        steps = opened.run_in_steps(twice)
-        next(steps)
-        new.rename(path)
-        with pytest.raises(sqlite3.OperationalError, match="was deleted or replaced"):
-            next(steps)
-    assert closed == ["closed", "closed"]
 
 
 async def test_a_file_deleted_while_it_is_reopened_is_not_created_again(tmp_path, monkeypatch):

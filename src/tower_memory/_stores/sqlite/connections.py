@@ -123,7 +123,7 @@ class Connections:
             sqlite3.Error: Another process still reads the old file. The call may be repeated.
         """
         if not self.ended.done():
-            await self.writer.run(Connection.detach)
+            await self.writer.run(Connection.detach, needs_check=False)
             self.stop()
             await wait_until_done(self.ended)
 

@@ -138,5 +138,10 @@ def empty_log(connection: sqlite3.Connection, deadline: Deadline) -> None:
 
 def try_to_empty_log(connection: sqlite3.Connection) -> bool:
     """Empty the write-ahead log; return False if another connection uses it."""
-    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    try:
+        busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        if is_busy(error):
+            return False
+        raise
     return not busy

@@ -178,7 +178,7 @@ class SqliteSessionStore(Generic[Item]):
         check_session_id(session_id)
         pop = partial(writes.pop, session_id=session_id, codec=self._codec)
         file = await self._open_file()
-        await file.ready(self.busy_timeout)
+        await file.ready(self.busy_timeout, session_id)
         with fail_after(None, shield=True):
             return await file.write(session_id, pop, self.busy_timeout)
 
