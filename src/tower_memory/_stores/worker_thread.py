@@ -20,12 +20,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import sleep
-from typing import Any, Final, Generic, TypeAlias, TypeVar, final
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, final
 
 from anyio import Event
 from anyio.lowlevel import EventLoopToken, current_token
@@ -155,6 +155,20 @@ def run_each(resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
             job.run(resource)
 
 
+class _Left(NamedTuple, Generic[Resource]):
+    """The state of a worker thread between two visits.
+
+    Attributes:
+        retried: Jobs to try again.
+        stepped: Jobs in steps that are not finished.
+        is_stopped: True once the thread was asked to stop.
+    """
+
+    retried: Sequence[Job[Resource]]
+    stepped: Sequence[Job[Resource]]
+    is_stopped: bool = False
+
+
 def _accept(_resource: object) -> None:
     """Accept every resource."""
 
@@ -212,36 +226,43 @@ class WorkerThread(Generic[Resource]):
 
     def serve(self, resource: Resource) -> None:
         """Run jobs on *resource* until `stop` is called; called on the worker thread."""
-        retried: list[Job[Resource]] = []
-        stepped: list[Job[Resource]] = []
+        left: _Left[Resource] = _Left([], [])
         pause = _Pause()
-        goes_on = True
+        while not left.is_stopped or left.stepped:
+            timeout = 0 if left.stepped else _RETRY_DELAY if left.retried else None
+            # While the thread waits, no variable here refers to a finished job and its result.
+            left = self._visit(resource, self._take(timeout), left, pause)
 
-        while goes_on or stepped:
-            taken = self._take(0 if stepped else _RETRY_DELAY if retried else None)
-            jobs = [job for job in taken if job is not None]
-            goes_on = goes_on and len(jobs) == len(taken)
-            batch = [*retried, *(job for job in jobs if not job.in_steps)]
-            batch = [job for job in batch if not job.is_cancelled]
-            if not stepped:
-                pause = _Pause()
-            stepped += [job for job in jobs if job.in_steps and not job.is_cancelled]
+    def _visit(
+        self,
+        resource: Resource,
+        taken: Sequence[Job[Resource] | None],
+        left: _Left[Resource],
+        pause: Callable[[], None],
+    ) -> _Left[Resource]:
+        """Run the jobs that were *taken* from the queue and those *left*; return what is left."""
+        jobs = [job for job in taken if job is not None]
+        is_stopped = left.is_stopped or len(jobs) < len(taken)
+        batch = [*left.retried, *(job for job in jobs if not job.in_steps)]
+        batch = [job for job in batch if not job.is_cancelled]
+        stepped = [*left.stepped, *(job for job in jobs if job.in_steps and not job.is_cancelled)]
 
-            self._check_for(resource, [*batch, *stepped])
-            self._run(resource, [job for job in batch if not job.is_settled])
-            for job in stepped:
-                if not job.is_settled:
-                    job.step(resource)
-                if not job.is_settled:
-                    pause()
+        self._check_for(resource, [*batch, *stepped])
+        self._run(resource, [job for job in batch if not job.is_settled])
+        for job in stepped:
+            if not job.is_settled:
+                job.step(resource)
+            if not job.is_settled:
+                pause()
 
-            retried = [job for job in batch if not job.is_settled]
-            if not goes_on:
-                for job in retried:
-                    job.fail(RetryLater())
-                retried = []
-            self._finish(resource, [*batch, *stepped])
-            stepped = [job for job in stepped if not job.is_settled]
+        retried = [job for job in batch if not job.is_settled]
+        if is_stopped:
+            for job in retried:
+                job.fail(RetryLater())
+            retried = []
+
+        self._finish(resource, [*batch, *stepped])
+        return _Left(retried, [job for job in stepped if not job.is_settled], is_stopped)
 
     async def _outcome_of(self, job: Job[Resource]) -> Any:
         self._queue.put(job)
@@ -295,7 +316,7 @@ class WorkerThread(Generic[Resource]):
 
 @final
 class _Pause:
-    """Lets other threads run every `_PAUSE_INTERVAL` seconds."""
+    """Lets other threads run, if the last pause is at least `_PAUSE_INTERVAL` ago."""
 
     def __init__(self) -> None:
         self._next = now() + _PAUSE_INTERVAL

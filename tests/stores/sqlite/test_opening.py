@@ -235,5 +235,5 @@ def test_several_processes_may_open_a_new_file_at_once(path):
         child.stdin.close()
         child.stdout.close()
 
-    items = query(path, "SELECT CAST(item AS INTEGER) FROM memory_item")
-    assert sorted(item for (item,) in items) == list(range(8))
+    turns = query(path, "SELECT items FROM memory_turn")
+    assert sorted(turns) == [(f"[{n}]",) for n in range(8)]

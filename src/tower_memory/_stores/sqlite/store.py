@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, final, get_args, overload
@@ -163,9 +163,10 @@ class SqliteSessionStore(Generic[Item]):
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
         encoded = await encode_turn(partial(self._encode, turn), turn.items)
         append = partial(writes.append, turn=turn, encoded=encoded)
+        add_to_cache = partial(_add_to_cache, self._codec.key)
         file = await self._open_file()
-        appended = await file.write(
-            turn.session_id, append, self.busy_timeout, after_commit=self._add_to_cache
+        appended: Appended = await file.write(
+            turn.session_id, append, self.busy_timeout, after_commit=add_to_cache
         )
         return appended.revision
 
@@ -298,12 +299,6 @@ class SqliteSessionStore(Generic[Item]):
             encode_metadata(turn.metadata, turn.session_id),
         )
 
-    def _add_to_cache(
-        self, connections: Connections, _connection: Connection, appended: Appended
-    ) -> None:
-        if appended.commit is not None:
-            connections.cache.add(self._codec.key, appended.commit)
-
     def __eq__(self, other: object) -> bool:
         """Return True if *other* is a store on the same file, of any item type."""
         return isinstance(other, SqliteSessionStore) and self._file == other._file
@@ -313,6 +308,13 @@ class SqliteSessionStore(Generic[Item]):
 
     def __repr__(self) -> str:
         return f"SqliteSessionStore({self._file.path!r})"
+
+
+def _add_to_cache(
+    key: Hashable, connections: Connections, _connection: Connection, appended: Appended
+) -> None:
+    if appended.commit is not None:
+        connections.cache.add(key, appended.commit)
 
 
 def _empty_log(_connections: Connections, connection: Connection, _result: object) -> None:
