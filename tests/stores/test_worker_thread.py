@@ -256,3 +256,49 @@ async def test_callers_of_several_event_loops_share_a_thread():
         await anyio.to_thread.run_sync(lambda: anyio.run(worker.run, len, backend="asyncio"))
         await anyio.to_thread.run_sync(lambda: anyio.run(worker.run, len, backend="trio"))
         assert await worker.run(len) == 0
+
+
+def refuse_three(resource):
+    """Refuse a list that holds a 3."""
+    if 3 in resource:
+        msg = "it holds a 3"
+        raise LookupError(msg)
+
+
+async def test_no_job_but_one_that_needs_no_check_runs_on_a_refused_resource():
+    with working(check=refuse_three) as worker:
+        await worker.run(lambda resource: resource.append(3))
+        with pytest.raises(LookupError, match="holds a 3"):
+            await worker.run(tuple)
+        with pytest.raises(LookupError, match="holds a 3"):
+            await worker.run_in_steps(lambda _: count_to(2))
+
+        await worker.run(list.clear, needs_check=False)
+        assert await worker.run(tuple) == ()
+
+
+async def test_a_job_in_steps_ends_when_the_resource_is_refused_between_two_steps():
+    steps = []
+
+    def add(resource):
+        for number in range(5):
+            resource.append(number)
+            steps.append(number)
+            yield
+
+    with working(check=refuse_three) as worker:
+        with pytest.raises(LookupError, match="holds a 3"):
+            await worker.run_in_steps(add)
+        assert steps == [0, 1, 2, 3]
+
+
+async def test_the_error_of_a_job_is_explained_by_the_resource():
+    def explain(resource, error):
+        return RuntimeError(f"{resource}: {error}")
+
+    def fail(_resource):
+        msg = "a fault"
+        raise ValueError(msg)
+
+    with working(explain=explain) as worker, pytest.raises(RuntimeError, match=r"\[\]: a fault"):
+        await worker.run(fail)

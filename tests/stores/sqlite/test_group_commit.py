@@ -264,27 +264,6 @@ async def test_a_transaction_that_an_earlier_rollback_left_open_is_rolled_back(c
     assert not connection.in_transaction
 
 
-async def test_all_writes_of_a_batch_fail_if_the_file_is_gone(connection, path):
-    commit(connection, queued_append(Turn("s", [0])))
-    for file in path.parent.glob(f"{path.name}*"):
-        file.rename(path.parent / f"moved-{file.name}")
-
-    for outcome in commit(connection, *(queued_append(Turn("s", [n])) for n in range(3))):
-        assert "was deleted or replaced" in str(outcome)
-
-
-async def test_a_single_fault_is_explained_by_a_file_that_is_gone_since(connection, path):
-    def move_away_and_fail(connection):
-        for file in path.parent.glob(f"{path.name}*"):
-            file.rename(path.parent / f"moved-{file.name}")
-        connection.execute("SELECT * FROM no_table")
-
-    commit(connection, queued_append(Turn("s", [0])))
-    (outcome,) = commit(connection, queued(move_away_and_fail))
-    assert "was deleted or replaced" in str(outcome)
-    assert "no_table" in str(outcome.__cause__)
-
-
 async def test_a_lock_held_past_the_busy_timeout_is_an_error_and_then_the_store_works(path):
     async with SqliteSessionStore(path, busy_timeout=0.2) as store:
         await store.append(Turn("s", [ITEM]))

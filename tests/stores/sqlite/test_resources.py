@@ -82,7 +82,7 @@ def test_any_number_of_sessions_turns_and_handles_takes_the_same_threads_files_a
     done = run_python(SESSIONS, path, anyio_backend, count, timeout=1200)
     assert done.returncode == 0, done.stderr
     taken = json.loads(done.stdout)
-    assert query(path, "SELECT count(*) FROM memory_item") == [(count * 10 * 2,)]
+    assert query(path, "SELECT sum(items) FROM memory_head") == [(count * 10 * 2,)]
     assert taken["threads"] == [4]  # the main thread, and ours
     assert len(taken["files"]) == 1
     assert taken["locks"] == 0
@@ -180,4 +180,4 @@ def test_a_process_with_an_open_store_ends_as_it_would_without_it(
             child.kill()
 
     assert child.returncode == status, errors
-    assert query(path, "SELECT item FROM memory_item ORDER BY id LIMIT 1") == [('"returned"',)]
+    assert query(path, "SELECT items FROM memory_turn ORDER BY id LIMIT 1") == [('["returned"]',)]
