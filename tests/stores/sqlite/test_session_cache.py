@@ -35,6 +35,7 @@ from helpers.sqlite_internals import (
     take_from_cache,
     traced_reads,
 )
+from helpers.store_calls import change_everything
 from tower_memory import (
     InMemorySessionStore,
     MessageItem,
@@ -81,18 +82,6 @@ async def test_a_history_loaded_before_a_result_was_stored_does_not_contain_it(s
     await store.append(Turn("s", [RESULT]))
     assert chat.with_history(ASKED, await store.load("s")) == [USER, CALLING, RESULT, *ASKED]
     assert chat.with_history(ASKED, earlier) == chat.with_history(ASKED, [USER, CALLING])
-
-
-def change_everything(value):
-    """Change every mutable part of *value* in place."""
-    if isinstance(value, dict):
-        for part in [*value.values()]:
-            change_everything(part)
-        value["changed"] = True
-    elif isinstance(value, list):
-        for part in value:
-            change_everything(part)
-        value.append("changed")
 
 
 async def test_no_mutable_part_of_what_is_returned_is_shared(store):

@@ -1,4 +1,7 @@
-"""Random writes in two processes, and restored backups: the session cache equals the file."""
+"""Random calls of two stores or processes on one file, and restored backups.
+
+Whatever the session cache keeps, each load shows the file, and the file is what the calls made it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from contextlib import ExitStack, closing
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -17,135 +21,260 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from helpers.messages import calling, result, user
 from helpers.processes import start_python
-from tower_memory import InMemorySessionStore, SqliteSessionStore, Turn, TurnInfo
+from helpers.store_calls import SERVE, ModelSession, ModelTurn, make_call
+from tower_memory import InMemorySessionStore, SqliteSessionStore, Turn
 from tower_memory.dialects import ChatCompletions
 
-MEMORY = {"none": 0, "little": 3000, "the default": 32 * 2**20}
-OTHER_PROCESS = """
-import json, sys
-import anyio
-from tower_memory import SqliteSessionStore, Turn
+MEMORY = {"none": 0, "little": 6000, "the default": 32 * 2**20}
+SESSIONS = ["a", "b", "b c"]
 
-async def main():
-    async with SqliteSessionStore(sys.argv[1]) as store:
-        for line in sys.stdin:
-            name, session_id, items = json.loads(line)
-            if name == "append":
-                await store.append(Turn(session_id, items))
-            elif name == "load":
-                await store.load(session_id)
-            else:
-                await getattr(store, name)(session_id)
-            print("done", flush=True)
-
-anyio.run(main, backend=sys.argv[2])
-"""
-SESSIONS = ["a", "b", "c"]
 items = st.one_of(
-    st.integers(),
-    st.builds(user, st.text(max_size=8)),
-    st.builds(lambda text: user([{"text": text}]), st.text(max_size=8)),
+    st.integers(0, 9),
+    st.builds(user, st.text(max_size=4)),
+    st.builds(lambda text: user([{"text": text}]), st.text(max_size=4)),
     st.just({"content": "long " * 100}),
 )
-calls = st.one_of(
-    st.tuples(st.just("append"), st.sampled_from(SESSIONS), st.lists(items, max_size=4)),
-    st.tuples(st.sampled_from(["pop", "clear"]), st.sampled_from(SESSIONS), st.none()),
-    st.tuples(st.just("load"), st.sampled_from(SESSIONS), st.none() | st.integers(0, 5)),
-)
+session_ids = st.sampled_from(SESSIONS)
+places = st.integers(0, 1)
+limits = st.none() | st.integers(0, 6)
 
 
-class CachedStoreMachine(RuleBasedStateMachine):
-    """A store with a session cache, another process on its file, and restored backups."""
+class TwoStoresMachine(RuleBasedStateMachine):
+    """A store with a session cache, another store or process on its file, and a model."""
 
-    def __init__(self, backend, hot_bytes):
+    def __init__(self, backend, hot_bytes, *, has_other_process):
         super().__init__()
         self.opened = ExitStack()
         self.path = Path(self.opened.enter_context(TemporaryDirectory())) / "sessions.db"
         self.portal = self.opened.enter_context(start_blocking_portal(backend))
-        self.store = SqliteSessionStore(self.path, hot_bytes=hot_bytes)
-        self.portal.call(self.store.load, "a")
-        self.opened.callback(self.portal.call, self.store.aclose)
-        self.other = start_python(OTHER_PROCESS, self.path, backend)
-        self.opened.enter_context(self.other)
-        self.opened.callback(self.other.stdin.close)
+        self.stores = [SqliteSessionStore(self.path, hot_bytes=hot_bytes)]
+        if has_other_process:
+            self.portal.call(self.stores[0].load, "a")
+            self.other = start_python(SERVE, self.path, backend)
+            self.opened.enter_context(self.other)
+            self.opened.callback(self.other.stdin.close)
+            assert self.other.stdout.readline() == "open\n"
+        else:
+            # Another item type, so it has cached sessions of its own.
+            other_type = Annotated[Any, "other"]
+            self.stores.append(SqliteSessionStore(self.path, item_type=other_type))
+            self.portal.call(self.stores[1].load, "a")
+        for store in self.stores:
+            self.opened.callback(self.portal.call, store.aclose)
+
         self.file = self.opened.enter_context(closing(sqlite3.connect(self.path)))
         self.copy = self.opened.enter_context(closing(sqlite3.connect(":memory:")))
-        self.file.backup(self.copy)
+        self.sessions = {}
+        self.begun = []  # turns in progress: session, revision, and the error of their append
+        self.revisions = {}  # the last revision of each session
+        self.count = 0
+        self.back_up()
 
     def teardown(self):
         self.opened.close()
 
-    @rule(call=calls)
-    def call_here(self, call):
-        name, session_id, what = call
-        if name == "append":
-            self.portal.call(self.store.append, Turn(session_id, what))
-        elif name == "load":
-            self.agree(session_id, what)
-        else:
-            self.portal.call(getattr(self.store, name), session_id)
-
-    @rule(call=calls)
-    def call_in_the_other_process(self, call):
-        self.other.stdin.write(json.dumps(call) + "\n")
+    def call(self, place, name, **arguments):
+        if place < len(self.stores):
+            return self.portal.call(lambda: make_call(self.stores[place], name, **arguments))
+        self.other.stdin.write(json.dumps([name, arguments]) + "\n")
         self.other.stdin.flush()
-        assert self.other.stdout.readline() == "done\n"
+        return json.loads(self.other.stdout.readline())
+
+    def model(self, session_id):
+        return self.sessions.get(session_id, ModelSession())
+
+    def change(self, session_id, kind):
+        """Let each turn in progress fail that *kind* of a change refuses."""
+        for turn in self.begun:
+            if turn["session_id"] == session_id and turn["error"] != "SessionCleared":
+                turn["error"] = kind
+
+    def turn(self, session_id, drawn):
+        self.count += 1
+        turn_id = f"{self.count:032x}" if self.count % 2 else f"turn {self.count}"
+        return ModelTurn(turn_id, drawn, {"n": [self.count]} if self.count % 3 == 0 else {})
+
+    def append_to_model(self, session_id, turn):
+        self.sessions.setdefault(session_id, ModelSession()).turns.append(deepcopy(turn))
+
+    @rule(place=places, session_id=session_ids, drawn=st.lists(items, max_size=4))
+    def append(self, place, session_id, drawn):
+        turn = self.turn(session_id, drawn)
+        revision = self.call(place, "append", session_id=session_id, **vars(turn))
+        if drawn:
+            assert revision > self.revisions.get(session_id, 0)
+            self.append_to_model(session_id, turn)
+
+    @rule(
+        place=places,
+        session_id=session_ids,
+        which=st.integers(0, 9),
+        drawn=st.lists(items, max_size=2),
+    )
+    def replace(self, place, session_id, which, drawn):
+        turns = self.model(session_id).turns
+        replaced = which % len(turns) if turns else None
+        turn = self.turn(session_id, drawn)
+        outcome = self.call(
+            place,
+            "append",
+            session_id=session_id,
+            **vars(turn),
+            replaces="none" if replaced is None else turns[replaced].turn_id,
+        )
+        if replaced is None:
+            assert outcome == {"error": "TurnMissing"}
+            return
+        assert outcome > self.revisions.get(session_id, 0)
+        del turns[replaced:]
+        self.append_to_model(session_id, turn)
+        self.change(session_id, "SessionConflict")
+
+    @rule(place=places, session_id=session_ids, which=st.integers(0, 9))
+    def append_a_held_turn_again(self, place, session_id, which):
+        turns = self.model(session_id).turns
+        if turns:
+            held = turns[which % len(turns)].turn_id
+            again = self.call(place, "append", session_id=session_id, items=["again"], turn_id=held)
+            assert again == self.revision_in_file(session_id)
+
+    @rule(place=places, session_id=session_ids)
+    def pop(self, place, session_id):
+        assert self.call(place, "pop", session_id=session_id) == self.model(session_id).pop()
+
+    @rule(place=places, session_id=session_ids)
+    def clear(self, place, session_id):
+        self.call(place, "clear", session_id=session_id)
+        self.model(session_id).turns.clear()
+        self.change(session_id, "SessionCleared")
+
+    @rule(place=places, session_id=session_ids)
+    def erase(self, place, session_id):
+        erased = self.call(place, "erase", session_id=session_id)
+        assert tuple(erased) == self.forgotten([session_id])
+        self.change(session_id, "SessionCleared")
+
+    @rule(place=places, prefix=st.sampled_from(["", "b"]))
+    def erase_a_prefix(self, place, prefix):
+        named = [each for each in self.sessions if each.startswith(prefix)]
+        for session_id in named:
+            self.change(session_id, "SessionCleared")
+        assert tuple(self.call(place, "erase", prefix=prefix)) == self.forgotten(named)
+
+    def forgotten(self, session_ids):
+        """Remove sessions from the model, and return the numbers of what was removed."""
+        gone = [self.sessions.pop(each) for each in session_ids if each in self.sessions]
+        turns = [turn for session in gone for turn in session.turns]
+        return len(gone), len(turns), sum(len(turn.items) for turn in turns)
+
+    @rule(place=places, session_id=session_ids)
+    def begin_a_turn(self, place, session_id):
+        revision = self.call(place, "load", session_id=session_id, limit=0)["revision"]
+        self.begun.append({"session_id": session_id, "since": revision, "error": None})
+
+    @rule(place=places, which=st.integers(0, 9), drawn=st.lists(items, min_size=1, max_size=2))
+    def end_a_turn(self, place, which, drawn):
+        if not self.begun:
+            return
+        begun = self.begun.pop(which % len(self.begun))
+        turn = self.turn(begun["session_id"], drawn)
+        outcome = self.call(
+            place, "append", session_id=begun["session_id"], since=begun["since"], **vars(turn)
+        )
+        if begun["error"] is not None:
+            assert outcome == {"error": begun["error"]}
+        else:
+            assert isinstance(outcome, int)
+            self.append_to_model(begun["session_id"], turn)
+
+    @rule(
+        place=places,
+        session_id=session_ids,
+        limit=limits,
+        before=limits | st.sampled_from(["a turn"]),
+        which=st.integers(0, 9),
+    )
+    def load(self, place, session_id, limit, before, which):
+        model = self.model(session_id)
+        if before == "a turn":
+            before = model.turns[which % len(model.turns)].turn_id if model.turns else "none"
+        self.agree(place, session_id, limit, before)
+
+    @rule(place=places)
+    def scrub(self, place):
+        self.call(place, "scrub")
 
     @rule()
     def back_up(self):
         self.file.backup(self.copy)
+        self.backup = deepcopy(self.sessions)
 
     @rule()
     def restore(self):
         self.copy.backup(self.file)
+        self.sessions = deepcopy(self.backup)
+        self.begun.clear()
+        self.revisions.clear()
 
     @invariant()
-    def what_is_loaded_is_what_the_file_holds(self):
+    def each_load_shows_the_file(self):
         for session_id in SESSIONS[:2]:  # the last session is loaded rarely, so it is evicted
-            self.agree(session_id, None)
-            self.agree(session_id, 2)
+            self.agree(0, session_id, None, None)
+            self.agree(0, session_id, 2, None)
 
-    def agree(self, session_id, limit):
-        def load():
-            return self.store.load(session_id, limit=limit)
+    def agree(self, place, session_id, limit, before):
+        loaded = self.call(place, "load", session_id=session_id, limit=limit, before=before)
+        expected = self.model(session_id).load(limit, before)
+        if expected is None:
+            assert loaded == {"error": "TurnMissing"}
+            return
 
-        history = self.portal.call(load)
-        held = self.file.execute(
-            "SELECT i.id, turn_id, item FROM memory_item AS i JOIN memory_session AS s"
-            " ON i.session = s.id WHERE session_id = ? ORDER BY i.id",
-            (session_id,),
-        ).fetchall()
-        kept = held[max(0, len(held) - limit) :] if limit is not None else held
+        revision = loaded.pop("revision")
+        assert loaded == expected
+        in_file = self.revision_in_file(session_id)
+        assert (in_file is not None) == (session_id in self.sessions)
+        assert in_file in (None, revision)
+        assert revision >= self.revisions.get(session_id, 0)
+        self.revisions[session_id] = revision
 
-        assert history == [json.loads(item) for _, _, item in kept]
-        assert history.revision == (held[-1][0] if held else 0)
-        assert history.is_cut == (len(kept) < len(held))
+    def revision_in_file(self, session_id):
+        found = self.file.execute(
+            "SELECT revision FROM memory_head WHERE session_id = ?", (session_id,)
+        ).fetchone()
+        return found and found[0]
 
-        turns = [TurnInfo(turn.hex(), place) for place, (_, turn, _) in enumerate(kept) if turn]
-        assert list(history.turns) == turns
 
-        for item in history:  # changes a copy only
-            if isinstance(item, dict):
-                item.clear()
+def run_machine(backend, memory, size, **parameters):
+    run_state_machine_as_test(
+        lambda: TwoStoresMachine(backend, MEMORY[memory], **parameters),
+        settings=settings(size, deadline=None),
+    )
+
+
+def few_or_many(examples, long):
+    return pytest.mark.parametrize(
+        "size",
+        [
+            pytest.param(settings(max_examples=examples, stateful_step_count=40), id="default"),
+            pytest.param(
+                settings(max_examples=long, stateful_step_count=60, derandomize=False),
+                id="long",
+                marks=pytest.mark.long,
+            ),
+        ],
+    )
 
 
 @pytest.mark.parametrize("memory", MEMORY)
-@pytest.mark.parametrize(
-    "size",
-    [
-        pytest.param(settings(max_examples=10, stateful_step_count=40), id="default"),
-        pytest.param(
-            settings(max_examples=200, stateful_step_count=60, derandomize=False),
-            id="long",
-            marks=pytest.mark.long,
-        ),
-    ],
-)
-def test_a_cached_session_equals_the_file_whichever_process_writes_it(anyio_backend, memory, size):
-    run_state_machine_as_test(
-        lambda: CachedStoreMachine(anyio_backend, MEMORY[memory]),
-        settings=settings(size, deadline=None),
-    )
+@few_or_many(examples=8, long=200)
+def test_a_load_shows_the_file_whichever_process_has_written_it(anyio_backend, memory, size):
+    run_machine(anyio_backend, memory, size, has_other_process=True)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@few_or_many(examples=30, long=1000)
+def test_a_load_shows_the_file_whichever_store_has_written_it(anyio_backend, memory, size):
+    run_machine(anyio_backend, memory, size, has_other_process=False)
 
 
 USER = user("Hi")
