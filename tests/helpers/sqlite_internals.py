@@ -13,6 +13,7 @@ from tower_memory._stores.cached_session import CachedSession, to_datetime
 from tower_memory._stores.session_cache import Commit, Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite import (
     backup,
+    erasure,
     new_file,
     progress,
     reads,
@@ -322,3 +323,11 @@ def pause_loads_after_each_row(monkeypatch):
 def let_tombstones_live(monkeypatch, nanoseconds):
     """Let tombstones live only *nanoseconds*."""
     monkeypatch.setattr(tombstones, "_LIFETIME", nanoseconds)
+
+
+def erase_in_transaction(connection, session_ids, updated_before):
+    """Erase sessions as `SqliteSessionStore.erase` does once it has found them."""
+    connection.execute("BEGIN IMMEDIATE")
+    erased = erasure.erase(connection, session_ids, updated_before)
+    connection.execute("COMMIT")
+    return erased
