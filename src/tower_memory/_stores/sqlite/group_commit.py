@@ -100,7 +100,7 @@ def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
 
 def _attempt(connection: Connection, write: Write[Any]) -> Any:
     try:
-        return write.operation(connection)
+        return write(connection)
     except SessionError as error:  # raised before the operation wrote anything
         return error
 
