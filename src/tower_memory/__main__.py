@@ -17,7 +17,7 @@ import logging
 import os
 import reprlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn, TextIO, cast
 
@@ -75,7 +75,7 @@ class ProgressLine(logging.Handler):
 
 
 @contextmanager
-def show_progress(stream: TextIO | None) -> Iterator[None]:
+def show_progress(stream: TextIO | None) -> Generator[None]:
     """Show the progress of a migration on *stream*, if it is a terminal."""
     if stream is None or not stream.isatty():
         yield

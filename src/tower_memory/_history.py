@@ -211,5 +211,5 @@ def checked_length(history: History[Any], check: Check) -> int:
     the copies. For functions of this library only: *check* sees the items that the store keeps, and
     must not change them; the store keeps *check* as long as the session.
     """
-    content = history._content  # noqa: SLF001 - the same module
+    content = history._content  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - same module
     return 0 if isinstance(content, tuple) else content.checked_length(check)

@@ -32,8 +32,8 @@ from tower_memory._stores.cached_session import (
     turns_between,
 )
 from tower_memory._stores.clock import now
+from tower_memory._stores.records import turn_key, turn_text
 from tower_memory._stores.session_cache import Entry, LastTurn, SessionCache, Version
-from tower_memory._stores.sqlite.records import turn_key, turn_text
 from tower_memory._stores.sqlite.tombstones import tombstone_number
 
 _VERSION = "SELECT id, revision, updated_at FROM memory_head WHERE session_id = ?"

@@ -20,13 +20,13 @@ from tower_memory._large_turns import encode_turn
 from tower_memory._metadata import encode_metadata
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.clock import Deadline
+from tower_memory._stores.records import EncodedTurn
 from tower_memory._stores.sqlite import erasure, writes
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.new_file import IN_MEMORY
 from tower_memory._stores.sqlite.open_file import OpenFile, acquire
 from tower_memory._stores.sqlite.reads import Wanted
-from tower_memory._stores.sqlite.records import EncodedTurn
 from tower_memory._stores.sqlite.writes import Appended
 from tower_memory._turn import Turn
 

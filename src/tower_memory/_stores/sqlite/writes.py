@@ -18,8 +18,8 @@ from tower_memory._items import Item
 from tower_memory._metadata import decode_metadata
 from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
 from tower_memory._stores.cached_session import all_shareable, to_datetime, to_kept
+from tower_memory._stores.records import EncodedTurn, turn_key
 from tower_memory._stores.session_cache import Commit, LastTurn, Version
-from tower_memory._stores.sqlite.records import EncodedTurn, turn_key
 from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
 from tower_memory._stores.sqlite.tombstones import bury, tombstone_number
 from tower_memory._turn import Turn
