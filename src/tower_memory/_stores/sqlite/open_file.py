@@ -32,7 +32,8 @@ from tower_memory._stores.sqlite.connections import (
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write
 from tower_memory._stores.sqlite.reads import Wanted, load
-from tower_memory._stores.sqlite.shared_file import SharedFile
+from tower_memory._stores.sqlite.shared_file import FAULTS, SharedFile
+from tower_memory._stores.worker_thread import RetryLater
 
 T = TypeVar("T")
 
@@ -162,7 +163,7 @@ class OpenFile:
             if not self.is_open:
                 await shared.open(patience)
                 self.is_open = True
-            return await shared.work(run_on, patience, session_id)
+            return await self._run_on_usable(run_on, patience, session_id)
         finally:
             self._in_progress -= 1
             shared.in_progress -= 1
@@ -171,6 +172,31 @@ class OpenFile:
             shared.close_if_unused()
             if not self.is_open and not shared.users and not shared.in_progress:
                 await shared.wait_until_closed()
+
+    async def _run_on_usable(
+        self,
+        run_on: Callable[[Connections], Awaitable[T]],
+        patience: float,
+        session_id: str | None,
+    ) -> T:
+        """Run an operation on connections that are opened again after a fault.
+
+        Raises:
+            SessionError: The operation failed, or the file stayed locked.
+        """
+        shared = self._shared
+        try:
+            while True:
+                connections = await shared.usable_connections(patience)
+                try:
+                    return await run_on(connections)
+                except RetryLater:
+                    continue  # the connections were closed before the operation could run
+                except FAULTS as error:
+                    shared.note_fault(connections, error)
+                    raise
+        except FAULTS as error:
+            raise shared.session_error(error, session_id=session_id) from error
 
     def _end(self) -> None:
         self.is_closed = True

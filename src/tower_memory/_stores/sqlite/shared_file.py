@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeVar, final
 
@@ -24,11 +23,10 @@ from tower_memory._portal import has_ended, wait_until_done
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.sqlite import schema
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
-from tower_memory._stores.worker_thread import RetryLater
 
 T = TypeVar("T")
 
-_FAULTS = (schema.Refused, OSError, sqlite3.Error)
+FAULTS = (schema.Refused, OSError, sqlite3.Error)
 """The errors of a file."""
 
 _TRANSIENT = (
@@ -112,39 +110,9 @@ class SharedFile:
             SessionError: The file cannot be opened.
         """
         try:
-            await self._usable_connections(Deadline(patience))
-        except _FAULTS as error:
-            raise self._session_error(error, "cannot open ") from error
-
-    async def work(
-        self,
-        run_on: Callable[[Connections], Awaitable[T]],
-        patience: float,
-        session_id: str | None,
-    ) -> T:
-        """Run an operation on usable connections and return its result.
-
-        Args:
-            run_on: Function that runs the operation on connections.
-            patience: Maximum seconds to wait while the file is opened again after a fault.
-            session_id: The session, which errors name; None if the operation is about the file.
-
-        Raises:
-            SessionError: The operation failed, or the file stayed locked.
-        """
-        try:
-            while True:
-                connections = self._usable() or await self._usable_connections(Deadline(patience))
-                try:
-                    return await run_on(connections)
-                except RetryLater:
-                    continue  # the connections were closed before the operation could run
-                except _FAULTS as error:
-                    if self._must_reopen(error):
-                        connections.needs_reopen = True
-                    raise
-        except _FAULTS as error:
-            raise self._session_error(error, session_id=session_id) from error
+            await self.usable_connections(patience)
+        except FAULTS as error:
+            raise self.session_error(error, "cannot open ") from error
 
     def lower_hot_bytes(self, hot_bytes: int) -> None:
         """Lower the limit of the session cache to *hot_bytes*; it never rises."""
@@ -186,7 +154,7 @@ class SharedFile:
                 if connections is not None:
                     await wait_until_done(connections.ended)
                     if error := connections.ended.exception():
-                        raise self._session_error(error) from error
+                        raise self.session_error(error) from error
 
     def _usable(self) -> Connections | None:
         """Return the open connections, or None if new ones must be opened."""
@@ -194,11 +162,15 @@ class SharedFile:
         is_usable = newest is not None and newest is self.connections and not newest.needs_reopen
         return newest if is_usable else None
 
-    async def _usable_connections(self, deadline: Deadline) -> Connections:
-        """Return open connections; open new ones if there are none, or after a fault (rule 3)."""
+    async def usable_connections(self, patience: float) -> Connections:
+        """Return open connections; open new ones if there are none, or after a fault (rule 3).
+
+        The wait for new ones takes at most *patience* seconds.
+        """
         if usable := self._usable():
             return usable
 
+        deadline = Deadline(patience)
         self._waits.append(deadline)
         try:
             while True:
@@ -245,12 +217,13 @@ class SharedFile:
             raise schema.Refused(msg)
         await wait_until_done(connections.opened)  # it ends soon, as no caller has patience left
 
-    def _must_reopen(self, error: Exception) -> bool:
-        """Return True if *error* may have left the connections unusable."""
+    def note_fault(self, connections: Connections, error: BaseException) -> None:
+        """Use *connections* no longer if *error* may have left them unusable (rule 3)."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        return self.file.private is None and code not in _TRANSIENT
+        if self.file.private is None and code not in _TRANSIENT:
+            connections.needs_reopen = True
 
-    def _session_error(
+    def session_error(
         self, error: BaseException, prefix: str = "", session_id: str | None = None
     ) -> SessionError:
         """Return a fault of the file as a `SessionError`, which names its path."""

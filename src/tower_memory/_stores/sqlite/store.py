@@ -46,8 +46,16 @@ class SqliteSessionStore(Generic[Item]):
     in one event loop share three threads and two connections. An open store that is
     garbage-collected closes with a `ResourceWarning`.
 
-    A new file is readable by its owner only. A file of tower-llm is taken over; tower-llm's table
-    stays unchanged. Any other program's file is refused, and so is an empty file of another user.
+    A new file is readable by its owner only. Opening a file of schema 1, which earlier versions of
+    this library wrote, migrates it in one transaction: killed at any moment, the file is of one
+    schema or the other. The migration needs free disk space of about three times the file, and logs
+    its progress on the logger ``tower_memory``; other processes wait at most their *busy_timeout*.
+    Earlier versions can then no longer open the file. A file of tower-llm is taken over;
+    tower-llm's table stays unchanged, except for sessions that are erased. Any other program's
+    file is refused, and so is an empty file of another user.
+
+    `erase` removes whole sessions, and `scrub` the last bytes of removed content.
+
     If the open file is deleted, replaced or damaged, or the disk is full, operations raise
     `SessionError` and create no new file. The same store works again when the file is restored.
     Close all programs on it before you restore it. One damage cannot be caught: if the ``-shm``
@@ -66,9 +74,9 @@ class SqliteSessionStore(Generic[Item]):
     >>> async def main() -> None:
     ...     async with SqliteSessionStore.in_memory() as store:  # or SqliteSessionStore("chat.db")
     ...         await store.append(Turn("user_123", [{"role": "user", "content": "Hi"}]))
-    ...         print(await store.load("user_123"))
+    ...         print(list(await store.load("user_123")))
     >>> anyio.run(main)
-    History([{'role': 'user', 'content': 'Hi'}], revision=1)
+    [{'role': 'user', 'content': 'Hi'}]
 
     Args:
         path: Path of the file, resolved in the constructor, with its symbolic links.
@@ -80,7 +88,8 @@ class SqliteSessionStore(Generic[Item]):
             tears none.
         hot_bytes: Maximum size of the session cache in bytes; 0 caches nothing. A load of a cached
             session reads only its new items. The stores on one file share one cache, and the
-            smallest of their values applies. The default is 32 MiB.
+            smallest of their values applies. Of one session, the cache keeps at most the newest
+            items that take three quarters of it. The default is 32 MiB.
 
     Raises:
         TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
