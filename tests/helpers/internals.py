@@ -20,7 +20,8 @@ from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load
 from tower_memory._stores.cached_session import to_kept, turns_between
-from tower_memory._stores.worker_thread import RetryLater, WorkerThread
+from tower_memory._stores.jobs import RetryLater
+from tower_memory._stores.worker_thread import WorkerThread
 from tower_memory.dialects._known_links import known_links, links_of
 
 __all__ = [

@@ -10,6 +10,7 @@ from typing import Any
 from tower_memory._codec import ItemCodec
 from tower_memory._history import TurnInfo
 from tower_memory._stores.cached_session import CachedSession, to_datetime
+from tower_memory._stores.jobs import Job
 from tower_memory._stores.records import EncodedTurn
 from tower_memory._stores.session_cache import Commit, Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite import (
@@ -30,7 +31,6 @@ from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write, run_batch
 from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.schema import Refused, only_read
-from tower_memory._stores.worker_thread import Job
 
 __all__ = [
     "DAMAGED",

@@ -14,10 +14,10 @@ from typing import Final
 
 from tower_memory._capabilities import Erasure
 from tower_memory._stores.clock import Deadline
+from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.sqlite.schema import Refused, is_busy
 from tower_memory._stores.sqlite.tombstones import bury
 from tower_memory._stores.sqlite.writes import bury_unwritten, remove_content
-from tower_memory._stores.worker_thread import RetryLater
 
 ERASED_TOGETHER: Final = 64
 """Maximum number of sessions that one commit erases."""

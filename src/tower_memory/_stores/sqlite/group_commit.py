@@ -17,9 +17,9 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, final
 
 from tower_memory._errors import SessionError
 from tower_memory._stores.clock import Deadline
+from tower_memory._stores.jobs import Job
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.schema import is_busy
-from tower_memory._stores.worker_thread import Job
 
 LOCK_SLICE: Final = 0.005
 """Seconds that a transaction waits for the lock of another process, each time it is tried."""

@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from tower_memory._arguments import check_text
+
 IN_MEMORY: Final = ":memory:"
 """The path that SQLite reads as "a database in memory"."""
 
@@ -98,3 +100,22 @@ def holds_something(path: str) -> bool:
     """Return True if there is a file at *path* that is not empty."""
     file = Path(path)
     return file.is_file() and file.stat().st_size > 0
+
+
+def checked_path(path: str | os.PathLike[str]) -> str:
+    """Return *path* as text, or raise if no file can have it."""
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    check_text("path", name)
+    if "\0" in name:
+        msg = f"path must not hold a NUL character, got {name!r}"
+        raise ValueError(msg)
+    return name
+
+
+def checked_target(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a backup, or raise if no file can have it."""
+    name = checked_path(path)
+    if name == IN_MEMORY:
+        msg = f"path must be the path of a new file, got {name!r}"
+        raise ValueError(msg)
+    return os.path.abspath(name)  # noqa: PTH100 - a final symbolic link is not followed

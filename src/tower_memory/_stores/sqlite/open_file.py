@@ -23,6 +23,7 @@ from tower_memory._errors import SessionError
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._portal import call_soon, wait_until_done
+from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.sqlite.backup import back_up, copy_to
 from tower_memory._stores.sqlite.connections import (
     Connections,
@@ -33,7 +34,6 @@ from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write
 from tower_memory._stores.sqlite.reads import Wanted, load
 from tower_memory._stores.sqlite.shared_file import FAULTS, SharedFile
-from tower_memory._stores.worker_thread import RetryLater
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, final, get_args, overload
 from anyio import fail_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from tower_memory._arguments import check_choice, check_int, check_seconds, check_text
+from tower_memory._arguments import check_choice, check_int, check_seconds
 from tower_memory._capabilities import Erasure, check_erase
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History
@@ -24,7 +24,7 @@ from tower_memory._stores.records import EncodedTurn
 from tower_memory._stores.sqlite import erasure, writes
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.file_guard import Connection
-from tower_memory._stores.sqlite.new_file import IN_MEMORY
+from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checked_target
 from tower_memory._stores.sqlite.open_file import OpenFile, acquire
 from tower_memory._stores.sqlite.reads import Wanted
 from tower_memory._stores.sqlite.writes import Appended
@@ -130,7 +130,7 @@ class SqliteSessionStore(Generic[Item]):
         synchronous: Synchronous = "full",
         hot_bytes: int = 32 * 2**20,
     ) -> None:
-        name = _checked_path(path)
+        name = checked_path(path)
         check_seconds("busy_timeout", busy_timeout)
         check_choice("synchronous", synchronous, get_args(Synchronous))
         check_int("hot_bytes", hot_bytes, least=0)
@@ -267,7 +267,7 @@ class SqliteSessionStore(Generic[Item]):
             ValueError: *path* is empty, ``":memory:"``, or contains a NUL character.
             SessionError: *path* exists, or the copy cannot be written.
         """
-        target = _checked_target(path)
+        target = checked_target(path)
         file = await self._open_file()
         await file.backup(target, self.busy_timeout)
 
@@ -328,22 +328,3 @@ def _add_to_cache(
 
 def _empty_log(_connections: Connections, connection: Connection, _result: object) -> None:
     erasure.try_to_empty_log(connection)
-
-
-def _checked_path(path: str | os.PathLike[str]) -> str:
-    """Return *path* as text, or raise if no file can have it."""
-    name = os.fspath(path) if isinstance(path, os.PathLike) else path
-    check_text("path", name)
-    if "\0" in name:
-        msg = f"path must not hold a NUL character, got {name!r}"
-        raise ValueError(msg)
-    return name
-
-
-def _checked_target(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path of a backup, or raise if no file can have it."""
-    name = _checked_path(path)
-    if name == IN_MEMORY:
-        msg = f"path must be the path of a new file, got {name!r}"
-        raise ValueError(msg)
-    return os.path.abspath(name)  # noqa: PTH100 - a final symbolic link is not followed
