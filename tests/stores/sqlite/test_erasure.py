@@ -17,6 +17,7 @@ from helpers.messages import user
 from helpers.processes import start_python
 from helpers.sqlite import check_integrity, locked, query
 from helpers.sqlite_internals import erase_in_transaction, let_tombstones_live, run_on_writer
+from helpers.waiting import until
 from tower_memory import SessionConflict, SessionError, SqliteSessionStore, Turn
 from tower_memory._capabilities import Erasure
 from tower_memory._errors import SessionCleared
@@ -227,14 +228,18 @@ async def test_a_scrub_fails_while_another_process_writes_and_may_be_repeated(pa
 
 
 async def test_a_scrub_waits_for_a_lock_that_is_released_in_time(path):
+    statements = []
+
     async with opened(path, busy_timeout=60) as store:
         await store.append(Turn("s", [user("<<secret>>")]))
         await store.erase(session_id="s")
+        await run_on_writer(
+            store, lambda connection: connection.set_trace_callback(statements.append)
+        )
         async with anyio.create_task_group() as tasks:
             with locked(path):
                 tasks.start_soon(store.scrub)
-                for _ in range(20):
-                    await store.load("s")
+                await until(lambda: statements.count("VACUUM") > 1)
         assert marks_in(path) == set()
 
 
@@ -242,10 +247,13 @@ async def test_a_scrub_fails_at_once_for_a_reason_that_is_no_lock(path):
     def open_transaction(connection):
         connection.execute("BEGIN")
 
-    async with SqliteSessionStore(path, busy_timeout=60) as store:
+    async with SqliteSessionStore(path, busy_timeout=3600) as store:
         await store.append(Turn("s", [1]))
         await run_on_writer(store, open_transaction)
-        with pytest.raises(SessionError, match="cannot VACUUM from within a transaction"):
+        with (
+            anyio.fail_after(20),
+            pytest.raises(SessionError, match="cannot VACUUM from within a transaction"),
+        ):
             await store.scrub()
         assert await store.load("s") == [1]
 

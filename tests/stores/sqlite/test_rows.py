@@ -6,7 +6,7 @@ import pytest
 
 from helpers.messages import ITEM
 from helpers.sqlite import query
-from tower_memory import CorruptSessionError, SqliteSessionStore, Turn
+from tower_memory import CorruptSessionError, SessionConflict, SqliteSessionStore, Turn
 
 NOT_ITEMS = {
     "torn": '[{"torn":',
@@ -125,3 +125,34 @@ async def test_a_head_counts_the_turns_and_items_of_its_session(path):
         check(1, 1)
         await store.clear("s")
         check(0, 0)
+
+
+async def test_each_change_has_a_revision_of_its_own_and_the_time_of_the_change(path, monkeypatch):
+    now = 10**18
+    monkeypatch.setattr("time.time_ns", lambda: now)
+    async with SqliteSessionStore(path) as store:
+        revisions = [await store.append(Turn("s", [1, 2]))]
+        for method in (store.pop, store.clear):
+            now += 10**9
+            await method("s")
+            revisions.append((await store.load("s")).revision)
+            assert query(path, "SELECT updated_at, high FROM memory_head") == [(now, revisions[-1])]
+        assert revisions == sorted(set(revisions))
+
+
+@pytest.mark.parametrize("difference", [-1, 1])
+async def test_a_turn_that_expects_another_revision_is_refused(path, difference):
+    async with SqliteSessionStore(path) as store:
+        revision = await store.append(Turn("s", [1]))
+        with pytest.raises(SessionConflict):
+            await store.append(Turn("s", [2], expected_revision=revision + difference))
+        assert await store.load("s") == [1]
+
+
+async def test_a_held_turn_is_not_written_again_whatever_it_expects(path):
+    async with SqliteSessionStore(path) as store:
+        await store.append(Turn("s", [1], turn_id="a"))
+        revision = await store.append(Turn("s", [2]))
+        again = Turn("s", [3], turn_id="a", expected_revision=1)
+        assert await store.append(again) == revision
+        assert await store.load("s") == [1, 2]

@@ -11,7 +11,7 @@ import tracemalloc
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import msgspec
@@ -54,6 +54,10 @@ USER = user("Hi")
 CALLING = calling("1")
 RESULT = result("1")
 ASKED = [user("And?")]
+
+
+Other = Annotated[Any, "other"]
+"""The type of the same items, for cached sessions of its own."""
 
 
 async def warm(store, session_id="s"):
@@ -121,6 +125,22 @@ async def test_no_mutable_part_of_what_is_returned_is_shared(store):
         assert popped == expected
         change_everything(popped)
     assert await store.load("s") == []
+
+
+async def test_no_mutable_part_of_what_was_read_from_the_file_is_shared(path):
+    items = [{"flat": "text"}, {"deep": {"list": [1]}}, [1, [2]]]
+    async with SqliteSessionStore(path) as store:
+        for item in items:
+            await store.append(Turn("s", [item], metadata={"tags": [1]}))
+    async with SqliteSessionStore(path) as store:
+        for limit in (1, 2, None, None, None):
+            history = await store.load("s", limit=limit)
+            assert history == items[-(limit or 3) :]
+            for item in history:
+                change_everything(item)
+            for turn in history.turns:
+                assert turn.metadata == {"tags": [1]}
+                change_everything(turn.metadata["tags"])
 
 
 async def test_an_item_that_the_caller_changes_after_the_append_is_not_changed_in_the_cache(path):
@@ -306,6 +326,23 @@ async def test_turns_without_items_are_shown_at_every_edge_of_what_is_cached(pat
                         assert shown(loaded) == shown(expected), (cached, limit, before)
 
 
+async def test_a_turn_without_items_at_the_end_is_shown_after_a_turn_that_is_committed(path):
+    async with SqliteSessionStore(path) as store:
+        await store.append(Turn("s", ["a"], turn_id="a"))
+        revision = await store.append(Turn("s", ["b"], turn_id="b"))
+        await store.append(replaced_by_nothing("empty", "b", revision))
+    async with SqliteSessionStore(path) as store:
+        await store.load("s")  # caches only the end
+        await store.append(Turn("s", ["c"], turn_id="c"))
+        for _ in range(3):
+            turns = (await store.load("s")).turns
+            assert [(turn.turn_id, turn.position) for turn in turns] == [
+                ("a", 0),
+                ("empty", 1),
+                ("c", 1),
+            ]
+
+
 async def test_a_file_moved_into_its_place_is_read_again_even_if_its_rows_look_the_same(tmp_path):
     path, other = tmp_path / "sessions.db", tmp_path / "other.db"
     async with SqliteSessionStore(path) as store:
@@ -332,6 +369,21 @@ async def test_a_restored_backup_that_was_written_to_is_read_again(path):
             assert await store.load("s") == [1, "before"]
             copy.backup(file)
         assert await store.append(Turn("s", ["after"])) == revision
+        assert await store.load("s") == [1, "after"]
+
+
+async def test_a_restored_backup_that_another_store_has_written_to_is_read_again(path):
+    async with (
+        SqliteSessionStore(path) as store,
+        SqliteSessionStore(path, item_type=Other) as other,
+    ):
+        await store.append(Turn("s", [1]))
+        with closing(sqlite3.connect(path)) as file, closing(sqlite3.connect(":memory:")) as copy:
+            file.backup(copy)
+            revision = await store.append(Turn("s", ["before"]))
+            assert await store.load("s") == [1, "before"]
+            copy.backup(file)
+        assert await other.append(Turn("s", ["after"])) == revision
         assert await store.load("s") == [1, "after"]
 
 
@@ -564,15 +616,15 @@ async def test_a_load_before_a_turn_that_comes_meanwhile_begins_anew(path):
     async with SqliteSessionStore(path) as store:
         await store.append(Turn("s", [1], turn_id="a"))
         with closing(sqlite3.connect(path)) as connection:
-            late = SecondConnection(connection, store, path)
-            history = finish(load_in_steps(late, SessionCache(0), before="b"))
-            assert list(history) == [1]
+            late = SecondConnection(connection, path)
+            history = finish(load_in_steps(late, SessionCache(0), before="c"))
+            assert list(history) == [1, 2]
 
 
 class SecondConnection:
-    """A connection through which the turn b is added after the first statement."""
+    """A connection to a file to which turns are added after the first statement."""
 
-    def __init__(self, connection, _store, path):
+    def __init__(self, connection, path):
         self.connection, self.path, self.count = connection, path, 0
 
     def execute(self, *arguments):
@@ -580,11 +632,13 @@ class SecondConnection:
         self.count += 1
         if self.count == 1:
             with closing(sqlite3.connect(self.path)) as other:
-                other.execute(
-                    "INSERT INTO memory_turn SELECT 2, session, number + 1, 'b', created_at,"
-                    " 1, 1, NULL, '[2]' FROM memory_turn"
-                )
-                other.execute("UPDATE memory_head SET revision = revision + 1, items = 2")
+                for first, turn_id in enumerate("bc", 1):
+                    other.execute(
+                        "INSERT INTO memory_turn SELECT NULL, session, number + 1, ?, created_at,"
+                        " ?, 1, NULL, ? FROM memory_turn ORDER BY number DESC LIMIT 1",
+                        (turn_id, first, f"[{first + 1}]"),
+                    )
+                other.execute("UPDATE memory_head SET revision = revision + 2, items = 3")
                 other.commit()
         return result
 
@@ -727,9 +781,9 @@ async def test_metadata_that_was_read_from_the_file_keeps_its_size(path):
     async with SqliteSessionStore(path) as store:
         for _ in range(3):
             history = await store.load("s")
-            before = cache_of(store).size
             assert history.turns[0].metadata == {"\N{SNOWMAN}": "x" * 100}
-        assert take_from_cache(cache_of(store), "s").session.size + len("s") <= before
+        session = take_from_cache(cache_of(store), "s").session
+        assert session.size == measured(session)
         assert cache_of(store).size == 0
 
 
@@ -829,6 +883,30 @@ def test_a_session_that_is_cut_keeps_the_empty_turns_after_the_last_removed_item
     assert [turn.turn_id for turn in session.turns] == []
     assert (session.offset, session.end) == (2, 2)
     assert session.size == measured(session)
+
+
+def test_empty_turns_after_an_item_are_removed_only_with_the_next_item():
+    session = CachedSession()
+    for name, position, items in [("a", 0, ["a" * 1000]), ("b", 1, []), ("c", 1, ["c"])]:
+        session.add(TurnInfo(name, position, CREATED), items)
+    without_a = CachedSession()
+    without_a.add(TurnInfo("b", 1, CREATED), [])
+    without_a.add(TurnInfo("c", 1, CREATED), ["c"])
+    session.drop_oldest(without_a.size - 1)
+    assert session.turns == []
+    assert (session.offset, session.end) == (2, 2)
+
+
+def test_a_session_of_more_than_its_share_is_cut_even_if_it_fits():
+    cache = SessionCache(20_000)
+    put_in_cache(cache, "a", entry_of_size(2000))
+    large = entry_of_size(1600)
+    for n in range(13):
+        large.session.add(TurnInfo(f"{n}", n, CREATED), ["x" * 1000])
+    assert 15_000 < large.session.size < 20_000
+    put_in_cache(cache, "b", large)
+    assert take_from_cache(cache, "a") is not None
+    assert take_from_cache(cache, "b").session.size <= cache.max_session_bytes
 
 
 @pytest.mark.parametrize("loads", [1, 2, 3])
