@@ -109,11 +109,13 @@ class CachedSession:
         offset: Position of the first kept item in the session.
         turns: The kept turns, oldest first; their positions count from the start of the session.
         size: Bytes that the session takes (rule 2).
+        is_measured: False if nobody asks for the size, which then stays as it is.
     """
 
     offset: int = 0
     turns: list[TurnInfo] = field(default_factory=list)
     size: int = _SESSION_OVERHEAD
+    is_measured: bool = True
     _items: list[Any] = field(default_factory=list)  # as `to_kept` returns them
     _json: list[int] = field(default_factory=list)  # the indexes of the JSON in _items, ascending
     _checked: dict[Check, int] = field(default_factory=dict)  # of all items, if offset is 0
@@ -129,7 +131,7 @@ class CachedSession:
         self.turns.append(turn)
         self._items += kept
         self._json += [place for place, item in enumerate(kept, start) if type(item) is bytes]
-        self.size += _size_of_turn(turn) + sum(map(_size_of, kept))
+        self.size += self._measure([turn], kept)
 
     def add_older(self, older: Iterable[tuple[TurnInfo, Sequence[Any]]], max_bytes: int) -> None:
         """Add turns directly before the first kept one, as many as fit into *max_bytes*.
@@ -140,7 +142,7 @@ class CachedSession:
         turns: list[TurnInfo] = []
         items: list[Any] = []
         for turn, kept in older:
-            size = _size_of_turn(turn) + sum(map(_size_of, kept))
+            size = self._measure([turn], kept)
             if kept and self.size + size > max_bytes:
                 break
             self.size += size
@@ -166,8 +168,7 @@ class CachedSession:
                 break
             if end > turn.position:
                 kept = self._items[first - self.offset : end - self.offset]
-                self.size -= sum(map(_size_of, kept))
-                self.size -= sum(map(_size_of_turn, self.turns[dropped : index + 1]))
+                self.size -= self._measure(self.turns[dropped : index + 1], kept)
                 dropped, first = index + 1, end
 
         if dropped:
@@ -179,8 +180,7 @@ class CachedSession:
     def remove_turns(self, index: int) -> None:
         """Remove the turns from *index* in `turns` on, with their items."""
         start = self.turns[index].position - self.offset
-        self.size -= sum(map(_size_of_turn, self.turns[index:]))
-        self.size -= sum(map(_size_of, self._items[start:]))
+        self.size -= self._measure(self.turns[index:], self._items[start:])
         del self.turns[index:], self._items[start:]
         del self._json[bisect_left(self._json, start) :]
         self._checked = {}
@@ -202,7 +202,7 @@ class CachedSession:
         first_gone = index if self.turns[index].position == self.end else index + 1
         gone = self.turns[first_gone:]
         del self.turns[first_gone:]
-        self.size -= _size_of(last) + sum(map(_size_of_turn, gone))
+        self.size -= self._measure(gone, [last])
         return item, gone
 
     def read(
@@ -227,6 +227,12 @@ class CachedSession:
     def turns_between(self, start: int, end: int, before: str | int | None) -> Sequence[TurnInfo]:
         """Return the turns of a history between two positions; see `turns_between`."""
         return turns_between(self.turns, start, end, self.end, before)
+
+    def _measure(self, turns: Iterable[TurnInfo], kept: Iterable[Any]) -> int:
+        """Return the bytes that *turns* and *kept* items take; 0 if the session is not measured."""
+        if not self.is_measured:
+            return 0
+        return sum(map(_size_of_turn, turns)) + sum(map(_size_of, kept))
 
     def _find_json(self) -> None:
         self._json = [place for place, item in enumerate(self._items) if type(item) is bytes]

@@ -32,6 +32,10 @@ _TOMBSTONE_LIFE: Final = 24 * 60 * 60 * 10**9
 """Nanoseconds that a tombstone lives: one day."""
 
 
+def _new_content() -> CachedSession:
+    return CachedSession(is_measured=False)
+
+
 @dataclass(slots=True)
 class _Session:
     """A session that exists. Numbers and states are those of `SessionState`.
@@ -51,7 +55,7 @@ class _Session:
     revision: int = 0
     replaced: int = 0
     updated_at: int = 0
-    content: CachedSession = field(default_factory=CachedSession)
+    content: CachedSession = field(default_factory=_new_content)
     held: set[str] = field(default_factory=set)
 
     def index_of(self, turn_id: str) -> int:
@@ -184,7 +188,7 @@ class InMemorySessionStore(Generic[Item]):
 
         session = self._change(session_id)
         session.cleared = session.revision
-        session.content = CachedSession()
+        session.content = _new_content()
         session.held.clear()
 
     async def erase(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, final
 
 from anyio import Event
-from anyio.lowlevel import current_token
+from anyio.lowlevel import EventLoopToken, current_token
 
 Resource = TypeVar("Resource")
 
@@ -27,7 +27,7 @@ class Job(Generic[Resource]):
         operation: Function of the resource; it returns the result, or a generator if `in_steps`.
         in_steps: True if the operation is a generator function.
         needs_check: True if the job must not run on a resource that fails the check.
-        loop: The event loop of the caller.
+        loop: The event loop of the caller; None means that of the current task.
         done: Set in this loop once the job is settled.
         is_cancelled: True if the caller no longer waits.
         is_settled: True once there is a result or an error.
@@ -53,11 +53,12 @@ class Job(Generic[Resource]):
         *,
         in_steps: bool = False,
         needs_check: bool = True,
+        loop: EventLoopToken | None = None,
     ) -> None:
         self.operation = operation
         self.in_steps = in_steps
         self.needs_check = needs_check
-        self.loop = current_token()
+        self.loop = loop or current_token()
         self.done = Event()
         self.is_cancelled = False
         self.is_settled = False

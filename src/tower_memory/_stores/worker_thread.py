@@ -107,23 +107,37 @@ class WorkerThread(Generic[Resource]):
         self._explain = explain
         self._queue: SimpleQueue[Job[Resource] | None] = SimpleQueue()
 
-    async def run(self, operation: Callable[[Resource], T], *, needs_check: bool = True) -> T:
+    async def run(
+        self,
+        operation: Callable[[Resource], T],
+        *,
+        needs_check: bool = True,
+        loop: EventLoopToken | None = None,
+    ) -> T:
         """Run *operation(resource)* on the thread and return its result.
 
-        If *needs_check* is False, the operation runs even if the check of the resource fails.
+        Args:
+            operation: Function of the resource.
+            needs_check: If False, the operation runs even if the check of the resource fails.
+            loop: The caller's event loop, if it is known; asking for it takes a few microseconds.
 
         Raises:
             RetryLater: The thread was stopped before the operation could run.
         """
-        result: T = await self._outcome_of(Job(operation, needs_check=needs_check))
+        result: T = await self._outcome_of(Job(operation, needs_check=needs_check, loop=loop))
         return result
 
-    async def run_in_steps(self, operation: Callable[[Resource], Generator[None, None, T]]) -> T:
+    async def run_in_steps(
+        self,
+        operation: Callable[[Resource], Generator[None, None, T]],
+        *,
+        loop: EventLoopToken | None = None,
+    ) -> T:
         """Run the generator *operation(resource)* on the thread and return its return value.
 
-        If the caller is cancelled, the generator is closed at its next yield.
+        If the caller is cancelled, the generator is closed at its next yield. *loop* is as in `run`.
         """
-        result: T = await self._outcome_of(Job(operation, in_steps=True))
+        result: T = await self._outcome_of(Job(operation, in_steps=True, loop=loop))
         return result
 
     def stop(self) -> None:

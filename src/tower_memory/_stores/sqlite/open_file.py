@@ -79,7 +79,7 @@ class OpenFile:
 
         def run_on(connections: Connections) -> Awaitable[History[Item]]:
             steps = partial(load, cache=connections.cache, wanted=wanted)
-            return connections.reader.run_in_steps(steps)
+            return connections.reader.run_in_steps(steps, loop=self._shared.loop)
 
         return await self._run(run_on, patience, wanted.session_id)
 
@@ -108,7 +108,8 @@ class OpenFile:
 
         def run_on(connections: Connections) -> Awaitable[T]:
             after = None if after_commit is None else partial(after_commit, connections)
-            return connections.writer.run(Write(operation, patience, after))
+            write = Write(operation, patience, after)
+            return connections.writer.run(write, loop=self._shared.loop)
 
         return await self._run(run_on, patience, session_id)
 

@@ -165,7 +165,7 @@ class SqliteSessionStore(Generic[Item]):
     ) -> History[Item]:
         """Return items of the session, oldest first (`SessionStore.load`)."""
         check_load(session_id, limit, before)
-        file = await self._open_file()
+        file = self._open_already() or await self._open_file()
         return await file.load(Wanted(session_id, limit, before, self._codec), self.busy_timeout)
 
     async def append(self, turn: Turn[Item]) -> int:
@@ -291,10 +291,17 @@ class SqliteSessionStore(Generic[Item]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    def _open_already(self) -> OpenFile | None:
+        """Return the file if this store uses it already; refuse to use it elsewhere."""
+        opened = self._opened
+        if opened is None or opened.is_closed:
+            return None
+        opened.check()
+        return opened
+
     async def _open_file(self) -> OpenFile:
         """Return the file, which the first operation on it opens."""
-        if self._opened is not None and not self._opened.is_closed:
-            self._opened.check()
+        self._open_already()
         await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
         if self._opened is None or self._opened.is_closed:
             self._opened = acquire(self._file, self._synchronous, self._hot_bytes)

@@ -26,7 +26,9 @@ from tower_memory._turn import Turn
 
 _HEAD = (
     "SELECT id, high, revision, cleared, replaced, active, updated_at, turns, items,"
-    " (SELECT max(active) FROM memory_head) FROM memory_head WHERE session_id = ?"
+    " (SELECT max(active) FROM memory_head),"
+    " EXISTS (SELECT 1 FROM memory_turn WHERE session = h.id AND turn_id = ?)"
+    " FROM memory_head AS h WHERE session_id = ?"
 )
 _TURN = "SELECT first, number FROM memory_turn WHERE session = ? AND turn_id = ?"
 _NEW_HEAD = (
@@ -52,7 +54,7 @@ _SHORTEN = "UPDATE memory_turn SET number = ?, size = ?, items = ? WHERE id = ?"
 
 
 class _Head(NamedTuple):
-    """The head row of a session, and the highest activity of all sessions."""
+    """The head row of a session, the highest activity of all sessions, and a look at a turn."""
 
     id: int
     high: int
@@ -64,6 +66,7 @@ class _Head(NamedTuple):
     turns: int
     items: int
     newest_active: int
+    holds_turn: int  # whether the session holds the turn that `_find` looked for
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write the head as changed: its session becomes the last active one."""
@@ -97,9 +100,9 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
         SessionConflict: See `SessionStore.append`.
         TurnMissing: See `SessionStore.append`.
     """
-    head = _find(connection, turn.session_id)
+    head = _find(connection, turn.session_id, turn_key(turn.turn_id))
     replaced = _place_of(connection, head, turn.replaces)
-    state = _state(connection, head, turn, holds_replaced=replaced is not None)
+    state = _state(connection, head, turn.session_id, holds_replaced=replaced is not None)
     if not must_write(state, turn):
         return Appended(state.revision, None)
 
@@ -192,8 +195,11 @@ def bury_unwritten(connection: sqlite3.Connection, session_id: str) -> None:
     bury(connection, session_id, head.high)
 
 
-def _find(connection: sqlite3.Connection, session_id: str) -> _Head | None:
-    found = connection.execute(_HEAD, (session_id,)).fetchone()
+def _find(
+    connection: sqlite3.Connection, session_id: str, turn: bytes | str | None = None
+) -> _Head | None:
+    """Return the head of a session, or None; look for the turn with the stored id *turn*."""
+    found = connection.execute(_HEAD, (turn, session_id)).fetchone()
     return _Head(*found) if found else None
 
 
@@ -205,7 +211,7 @@ def _create(connection: sqlite3.Connection, session_id: str, cleared: int, now: 
         "SELECT active FROM memory_head WHERE id = ?", (head_id,)
     ).fetchone()
     start = head_id << FIRST_NUMBER_SHIFT
-    return _Head(head_id, start, 0, cleared, 0, active, now, 0, 0, active)
+    return _Head(head_id, start, 0, cleared, 0, active, now, 0, 0, active, holds_turn=0)
 
 
 def _place_of(
@@ -221,10 +227,10 @@ def _place_of(
 
 
 def _state(
-    connection: sqlite3.Connection, head: _Head | None, turn: Turn[Any], *, holds_replaced: bool
+    connection: sqlite3.Connection, head: _Head | None, session_id: str, *, holds_replaced: bool
 ) -> SessionState:
     if head is None:
-        number = tombstone_number(connection, turn.session_id)
+        number = tombstone_number(connection, session_id)
         return SessionState(number, NO_SESSION, number, 0, False, False)  # noqa: FBT003
 
     return SessionState(
@@ -232,7 +238,7 @@ def _state(
         first_number=head.id << FIRST_NUMBER_SHIFT,
         cleared=head.cleared,
         replaced=head.replaced,
-        holds_turn=_place_of(connection, head, turn.turn_id) is not None,
+        holds_turn=bool(head.holds_turn),
         holds_replaced=holds_replaced,
     )
 
