@@ -81,10 +81,6 @@ class SharedItems:
     def __len__(self) -> int:
         return len(self._items)
 
-    def after(self, front: Sequence[Any]) -> SharedItems:
-        """Return *front* and then these items."""
-        return SharedItems([*front, *self._items]) if front else self
-
     def copies(self) -> tuple[Any, ...]:
         """Return the items, with a shallow copy of each mapping."""
         return tuple([item.copy() if type(item) is dict else item for item in self._items])
@@ -118,7 +114,7 @@ class CachedSession:
     is_measured: bool = True
     _items: list[Any] = field(default_factory=list)  # as `to_kept` returns them
     _json: list[int] = field(default_factory=list)  # the indexes of the JSON in _items, ascending
-    _checked: dict[Check, int] = field(default_factory=dict)  # of all items, if offset is 0
+    _checked: dict[Check, int] = field(default_factory=dict)  # lengths from the session's start
 
     @property
     def end(self) -> int:
@@ -154,7 +150,6 @@ class CachedSession:
             self._items[:0] = reversed(items)
             self.offset -= len(items)
             self._find_json()
-            self._checked = {}
 
     def drop_oldest(self, max_bytes: int) -> None:
         """Remove the oldest turns until the session takes at most *max_bytes*.
@@ -175,7 +170,6 @@ class CachedSession:
             del self.turns[:dropped], self._items[: first - self.offset]
             self.offset = first
             self._find_json()
-            self._checked = {}
 
     def remove_turns(self, index: int) -> None:
         """Remove the turns from *index* in `turns` on, with their items."""
@@ -206,9 +200,11 @@ class CachedSession:
         return item, gone
 
     def read(
-        self, start: int, end: int, codec: ItemCodec[Any]
+        self, start: int, end: int, codec: ItemCodec[Any], older: Sequence[Any] = ()
     ) -> Generator[None, None, SharedItems]:
         """Return the items from position *start* to *end*, with a pause after each part.
+
+        *older* are decoded items of the session that come directly before them in the result.
 
         Raises:
             ValueError: A kept item is not the JSON of an item of the codec's type.
@@ -221,8 +217,9 @@ class CachedSession:
                 items[place - first] = codec.decode(items[place - first])
             yield
 
-        is_prefix = start == 0 and self.offset == 0
-        return SharedItems(items, self._checked if is_prefix else None)
+        if older:
+            items = [*older, *items]
+        return SharedItems(items, self._checked if start == len(older) else None)
 
     def turns_between(self, start: int, end: int, before: str | int | None) -> Sequence[TurnInfo]:
         """Return the turns of a history between two positions; see `turns_between`."""

@@ -258,6 +258,19 @@ async def test_older_turns_that_are_added_to_the_cache_are_checked(path):
         assert check.seen == [["a", "b", "c"]]
 
 
+async def test_a_session_larger_than_the_cache_is_not_checked_again(path):
+    async with SqliteSessionStore(path, hot_bytes=20_000) as store:
+        check = Recording()
+        for number in range(100):
+            await store.append(Turn("s", [f"{number} {'x' * 300}"]))
+        for _ in range(2):
+            await store.load("s")
+        assert checked_length(await store.load("s"), check) == 100
+        await store.append(Turn("s", ["new"]))
+        assert checked_length(await store.load("s"), check) == 101
+        assert [len(each) for each in check.seen] == [100, 1]
+
+
 # The cache and the file
 
 

@@ -144,10 +144,9 @@ class _Reading(Generic[Item]):
         # The items of a first load are not shared with the cache.
         items: Any = older.items_between(start, end)
         if not is_first:
-            cached = yield from session.read(
-                max(start, session.offset), max(end, session.offset), codec
+            items = yield from session.read(
+                max(start, session.offset), max(end, session.offset), codec, items
             )
-            items = cached.after(items)
 
         if older.touches_cached and limit != 0:
             _keep(session, older, max_bytes, only_end=is_first)
