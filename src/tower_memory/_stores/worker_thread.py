@@ -135,7 +135,8 @@ class WorkerThread(Generic[Resource]):
     ) -> T:
         """Run the generator *operation(resource)* on the thread and return its return value.
 
-        If the caller is cancelled, the generator is closed at its next yield. *loop* is as in `run`.
+        If the caller is cancelled, the generator is closed at its next yield. *loop* is that of
+        `run`.
         """
         result: T = await self._outcome_of(Job(operation, in_steps=True, loop=loop))
         return result

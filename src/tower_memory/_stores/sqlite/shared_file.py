@@ -220,7 +220,8 @@ class SharedFile:
     def note_fault(self, connections: Connections, error: BaseException) -> None:
         """Use *connections* no longer if *error* may have left them unusable (rule 3)."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if self.file.private is None and code not in _TRANSIENT:
+        is_lasting = code not in _TRANSIENT and not isinstance(error, schema.Refused)
+        if self.file.private is None and is_lasting:
             connections.needs_reopen = True
 
     def session_error(
