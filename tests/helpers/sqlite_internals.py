@@ -11,7 +11,7 @@ from tower_memory._codec import ItemCodec
 from tower_memory._history import TurnInfo
 from tower_memory._stores.cached_session import CachedSession, to_datetime
 from tower_memory._stores.jobs import Job
-from tower_memory._stores.records import EncodedTurn
+from tower_memory._stores.records import EncodedTurn, turn_text
 from tower_memory._stores.session_cache import Commit, Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite import (
     backup,
@@ -19,6 +19,7 @@ from tower_memory._stores.sqlite import (
     new_file,
     progress,
     reads,
+    rows,
     schema,
     tombstones,
     writes,
@@ -241,7 +242,7 @@ async def traced_reads(store):
         def turn_of(cursor, row):
             columns = [column for column, *_ in cursor.description]
             if "turn_id" in columns:
-                read.append(reads.turn_text(row[columns.index("turn_id")]))
+                read.append(turn_text(row[columns.index("turn_id")]))
             return row
 
         connection.row_factory = turn_of
@@ -317,7 +318,7 @@ def report_every_file_as_present(monkeypatch):
 
 def pause_loads_after_each_row(monkeypatch):
     """Let each load pause after every row that it reads."""
-    monkeypatch.setattr(reads, "_SLICE", -1)
+    monkeypatch.setattr(rows, "_SLICE", -1)
 
 
 def let_tombstones_live(monkeypatch, nanoseconds):

@@ -270,13 +270,13 @@ def few_or_many(examples, long):
 
 
 @pytest.mark.parametrize("memory", MEMORY)
-@few_or_many(examples=8, long=200)
+@few_or_many(examples=5, long=200)
 def test_a_load_shows_the_file_whichever_process_has_written_it(anyio_backend, memory, size):
     run_machine(anyio_backend, memory, size, has_other_process=True)
 
 
 @pytest.mark.parametrize("memory", MEMORY)
-@few_or_many(examples=30, long=1000)
+@few_or_many(examples=12, long=1000)
 def test_a_load_shows_the_file_whichever_store_has_written_it(anyio_backend, memory, size):
     run_machine(anyio_backend, memory, size, has_other_process=False)
 
