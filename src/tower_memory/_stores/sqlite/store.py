@@ -333,5 +333,7 @@ def _add_to_cache(
         connections.cache.add(key, appended.commit)
 
 
-def _empty_log(_connections: Connections, connection: Connection, _result: object) -> None:
-    erasure.try_to_empty_log(connection)
+def _empty_log(_connections: Connections, connection: Connection, removed: object) -> None:
+    """Empty the log, unless there was no session to clear."""
+    if removed is not False:
+        erasure.try_to_empty_log(connection)

@@ -168,18 +168,22 @@ def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item])
     return popped
 
 
-def clear(connection: sqlite3.Connection, session_id: str) -> None:
-    """Remove all turns, pending turns and summaries of the session; its head stays."""
+def clear(connection: sqlite3.Connection, session_id: str) -> bool:
+    """Remove all turns, pending turns and summaries of the session; its head stays.
+
+    Return False if there is no such session.
+    """
     head = _find(connection, session_id)
     if head is None:
         bury_unwritten(connection, session_id)
-        return
+        return False
 
     remove_content(connection, head.id)
     number = head.high + 1
     head._replace(high=number, cleared=number, updated_at=time.time_ns(), turns=0, items=0).save(
         connection
     )
+    return True
 
 
 def remove_content(connection: sqlite3.Connection, head_id: int) -> None:
