@@ -9,10 +9,10 @@ from typing import Any
 
 from tower_memory._codec import ItemCodec
 from tower_memory._history import TurnInfo
-from tower_memory._stores.cached_session import CachedSession, to_datetime
+from tower_memory._stores.cached_session import CachedSession
 from tower_memory._stores.jobs import Job
-from tower_memory._stores.records import EncodedTurn, turn_text
-from tower_memory._stores.session_cache import Commit, Entry, LastTurn, SessionCache, Version
+from tower_memory._stores.records import EncodedTurn, to_datetime, turn_text
+from tower_memory._stores.session_cache import CommittedTurn, Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite import (
     backup,
     erasure,
@@ -31,7 +31,7 @@ from tower_memory._stores.sqlite.copy_turns import DAMAGED, WATCH_INTERVAL, Stop
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write, run_batch
 from tower_memory._stores.sqlite.progress import log_progress
-from tower_memory._stores.sqlite.schema import Refused, only_read
+from tower_memory._stores.sqlite.schema import Refused
 
 __all__ = [
     "DAMAGED",
@@ -157,7 +157,7 @@ def create_schema(connection):
 
 def retry_while_locked(connection, step):
     """Run *step(connection)* until it meets no lock."""
-    return schema._patiently(connection, step, lambda: True)
+    return schema._retry_while_locked(connection, step, lambda: True)
 
 
 def queued_append(turn, *, patience=60, after_commit=None):
@@ -231,7 +231,7 @@ def finish(steps):
 
 def make_read_only(connection):
     """Let *connection* write nothing; its first use also checks its file."""
-    connection.run(only_read)
+    connection.run(schema.make_read_only)
 
 
 async def traced_reads(store):
@@ -262,7 +262,7 @@ def entry_of_size(size):
 
 def commit_for_cache(session_id, *, before, after, items):
     """Return a committed turn for the cache; *before* and *after* are versions."""
-    return Commit(
+    return CommittedTurn(
         session_id,
         before and Version(*before),
         Version(*after),
@@ -313,7 +313,7 @@ def creating_a_file():
 
 def report_every_file_as_present(monkeypatch):
     """Let the file guard believe that every file exists and holds something."""
-    monkeypatch.setattr(keeper, "holds_something", lambda path: True)
+    monkeypatch.setattr(keeper, "has_content", lambda path: True)
 
 
 def pause_loads_after_each_row(monkeypatch):
@@ -323,7 +323,7 @@ def pause_loads_after_each_row(monkeypatch):
 
 def let_tombstones_live(monkeypatch, nanoseconds):
     """Let tombstones live only *nanoseconds*."""
-    monkeypatch.setattr(tombstones, "_LIFETIME", nanoseconds)
+    monkeypatch.setattr(tombstones, "TOMBSTONE_LIFETIME", nanoseconds)
 
 
 def erase_in_transaction(connection, session_ids, updated_before):

@@ -21,11 +21,12 @@ class SessionState(NamedTuple):
     Attributes:
         revision: Number of the last change; for a session that does not exist, the number of its
             tombstone, or 0.
-        first_number: The smallest number that this session, as it was created, can have;
-            `NO_SESSION` if it does not exist. A smaller revision is one of an erased session of the
-            same id.
-        cleared: Number of the last clear, or of the tombstone at which the session was created or
-            does not exist; 0 for none.
+        first_number: Lower bound of the numbers that the session has got since it was created;
+            `NO_SESSION` if it does not exist. A smaller revision belongs to an erased session of
+            the same id.
+        cleared: Number of the last clear. For a session that was not cleared since it was created,
+            the number of the tombstone that it then had; for a session that does not exist, that of
+            its tombstone. 0 for none.
         replaced: Number of the last change that replaced turns; 0 for none.
         holds_turn: True if the session holds the id of the turn.
         holds_replaced: True if the session holds the turn that is to be replaced.
@@ -37,6 +38,18 @@ class SessionState(NamedTuple):
     replaced: int
     holds_turn: bool
     holds_replaced: bool
+
+
+def absent_session(tombstone: int) -> SessionState:
+    """Return the state of a session that does not exist; *tombstone* is its number, or 0."""
+    return SessionState(
+        revision=tombstone,
+        first_number=NO_SESSION,
+        cleared=tombstone,
+        replaced=0,
+        holds_turn=False,
+        holds_replaced=False,
+    )
 
 
 def must_write(state: SessionState, turn: Turn[Any]) -> bool:
@@ -53,7 +66,7 @@ def must_write(state: SessionState, turn: Turn[Any]) -> bool:
 
     since, expected = turn.since, turn.expected_revision
     if since is not None:
-        # A revision between the last clear and the first number is one of an erased session.
+        # A revision between the last clear and the first number belongs to an erased session.
         if since < state.cleared or state.cleared < since < state.first_number:
             raise SessionCleared(turn.session_id)
         if since < state.replaced:

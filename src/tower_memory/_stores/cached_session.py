@@ -12,7 +12,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from sys import getsizeof
 from typing import Any, Final, TypeVar, final
 
@@ -21,8 +20,8 @@ from tower_memory._history import NO_METADATA, Check, TurnInfo
 
 T = TypeVar("T")
 
-PART_LENGTH: Final = 250
-"""Items between two pauses of a long operation."""
+_PART_LENGTH: Final = 250
+"""Number of items that are decoded between two pauses."""
 
 _IMMUTABLE: Final = frozenset({str, int, float, bool, type(None)})
 
@@ -40,13 +39,6 @@ _TEXT_OVERHEAD: Final = 80
 
 _CHARACTER: Final = 8
 """Maximum bytes of a character of such a text: 4, and 4 for its UTF-8, which encoders attach."""
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def to_datetime(nanoseconds: int) -> datetime:
-    """Return the time *nanoseconds* after the start of 1970, UTC, cut to microseconds."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 def to_kept(items: Sequence[Any], encoded: Iterable[bytes]) -> list[Any]:
@@ -89,7 +81,7 @@ class SharedItems:
         """See `tower_memory._history.checked_length`."""
         items, checked = self._items, self._checked
         known = checked.get(check, 0)
-        if known > len(items):  # the note is of a later, longer state of the session
+        if known > len(items):  # the result is of a later, longer state of the session
             return 0
         if check(items[known:]):
             known = checked[check] = len(items)
@@ -105,7 +97,7 @@ class CachedSession:
         offset: Position of the first kept item in the session.
         turns: The kept turns, oldest first; their positions count from the start of the session.
         size: Bytes that the session takes (rule 2).
-        is_measured: False if nobody asks for the size, which then stays as it is.
+        is_measured: False if the store needs no sizes; *size* then never changes.
     """
 
     offset: int = 0
@@ -126,7 +118,7 @@ class CachedSession:
         start = len(self._items)
         self.turns.append(turn)
         self._items += kept
-        self._json += [place for place, item in enumerate(kept, start) if type(item) is bytes]
+        self._json += [index for index, item in enumerate(kept, start) if type(item) is bytes]
         self.size += self._measure([turn], kept)
 
     def add_older(self, older: Iterable[tuple[TurnInfo, Sequence[Any]]], max_bytes: int) -> None:
@@ -211,10 +203,11 @@ class CachedSession:
         """
         first, last = start - self.offset, end - self.offset
         items = self._items[first:last]
-        places = self._json[bisect_left(self._json, first) : bisect_left(self._json, last)]
-        for part in parts(places):
-            for place in part:
-                items[place - first] = codec.decode(items[place - first])
+        indexes = self._json[bisect_left(self._json, first) : bisect_left(self._json, last)]
+
+        for part in _parts(indexes):
+            for index in part:
+                items[index - first] = codec.decode(items[index - first])
             yield
 
         if older:
@@ -232,7 +225,7 @@ class CachedSession:
         return sum(map(_size_of_turn, turns)) + sum(map(_size_of, kept))
 
     def _find_json(self) -> None:
-        self._json = [place for place, item in enumerate(self._items) if type(item) is bytes]
+        self._json = [index for index, item in enumerate(self._items) if type(item) is bytes]
 
 
 def turns_between(
@@ -264,10 +257,10 @@ def turns_between(
     return found
 
 
-def parts(values: Sequence[T]) -> Generator[Sequence[T]]:
-    """Yield *values* in parts of `PART_LENGTH`."""
-    for start in range(0, len(values), PART_LENGTH):
-        yield values[start : start + PART_LENGTH]
+def _parts(values: Sequence[T]) -> Generator[Sequence[T]]:
+    """Yield *values* in parts of `_PART_LENGTH`."""
+    for start in range(0, len(values), _PART_LENGTH):
+        yield values[start : start + _PART_LENGTH]
 
 
 def run_to_end(steps: Generator[None, None, T]) -> T:
@@ -297,8 +290,8 @@ def size_of_value(value: Any) -> int:
 
 def _size_of(kept: Any) -> int:
     if type(kept) is dict:
-        parts = sum(map(size_of_value, kept)) + sum(map(size_of_value, kept.values()))
-        return getsizeof(kept) + parts + _SLOT
+        size = sum(map(size_of_value, kept)) + sum(map(size_of_value, kept.values()))
+        return getsizeof(kept) + size + _SLOT
     return size_of_value(kept) + (_JSON_SLOT if type(kept) is bytes else _SLOT)
 
 

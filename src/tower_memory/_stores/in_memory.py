@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from itertools import count
 from time import time_ns
-from typing import Any, Final, Generic, NamedTuple, final, overload
+from typing import Any, Generic, NamedTuple, final, overload
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
@@ -22,14 +22,12 @@ from tower_memory._errors import TurnMissing
 from tower_memory._history import History, TurnInfo
 from tower_memory._items import Item
 from tower_memory._large_turns import encode_turn
-from tower_memory._metadata import decode_metadata, encode_metadata
+from tower_memory._metadata import decode_metadata
 from tower_memory._store import check_load, check_session_id
-from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
-from tower_memory._stores.cached_session import CachedSession, run_to_end, to_datetime, to_kept
+from tower_memory._stores.append_checks import SessionState, absent_session, must_write
+from tower_memory._stores.cached_session import CachedSession, run_to_end, to_kept
+from tower_memory._stores.records import TOMBSTONE_LIFETIME, encode, to_datetime
 from tower_memory._turn import Turn
-
-_TOMBSTONE_LIFE: Final = 24 * 60 * 60 * 10**9
-"""Nanoseconds that a tombstone lives: one day."""
 
 
 def _new_content() -> CachedSession:
@@ -140,7 +138,7 @@ class InMemorySessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
-        values = turn.items if turn.metadata is None else (*turn.items, turn.metadata)
+        values = (*turn.items, turn.metadata)
         kept, metadata = await encode_turn(partial(self._encode, turn), values)
         await checkpoint_if_cancelled()  # later, the turn is saved
 
@@ -229,22 +227,13 @@ class InMemorySessionStore(Generic[Item]):
 
     def _encode(self, turn: Turn[Item]) -> tuple[list[Any], bytes | None]:
         """Return the items of a turn as they are kept, and its metadata as JSON."""
-        checked = self._codec.encode_checked(turn.items, turn.session_id)
-        kept = to_kept([item for _, item in checked], [raw for raw, _ in checked])
-        return kept, encode_metadata(turn.metadata, turn.session_id)
+        encoded = encode(turn, self._codec)
+        return to_kept(encoded.decoded, encoded.items), encoded.metadata
 
     def _state_before(self, turn: Turn[Item]) -> SessionState:
         session = self._sessions.get(turn.session_id)
         if session is None:
-            number = self._tombstone_number(turn.session_id)
-            return SessionState(
-                revision=number,
-                first_number=NO_SESSION,
-                cleared=number,
-                replaced=0,
-                holds_turn=False,
-                holds_replaced=False,
-            )
+            return absent_session(self._tombstone_number(turn.session_id))
 
         return SessionState(
             revision=session.revision,
@@ -271,7 +260,7 @@ class InMemorySessionStore(Generic[Item]):
     def _tombstone_number(self, session_id: str) -> int:
         """Return the number of the session's tombstone; 0 if there is none."""
         tombstone = self._tombstones.get(session_id)
-        if tombstone is None or tombstone.time < time_ns() - _TOMBSTONE_LIFE:
+        if tombstone is None or tombstone.time < time_ns() - TOMBSTONE_LIFETIME:
             return 0
         return tombstone.number
 
@@ -282,7 +271,7 @@ class InMemorySessionStore(Generic[Item]):
         self._tombstones[session_id] = _Tombstone(next(self._numbers), now)
 
         while (oldest := next(iter(self._tombstones))) != session_id:
-            if self._tombstones[oldest].time >= now - _TOMBSTONE_LIFE:
+            if self._tombstones[oldest].time >= now - TOMBSTONE_LIFETIME:
                 break
             del self._tombstones[oldest]
 

@@ -17,19 +17,22 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 from tower_memory._history import TurnInfo
 from tower_memory._stores.cached_session import CachedSession, size_of_value
 
+_Name: TypeAlias = tuple[Hashable, str]
+"""The name of an entry: the key of the codec of its items, and the session id."""
+
 
 class Version(NamedTuple):
-    """What identifies one content of a session.
+    """The identity of one content of a session.
 
     Attributes:
         revision: The session's revision.
-        updated_at: The time of its last change, in nanoseconds: it differs in a restored backup in
-            which a revision has another content.
+        updated_at: The time of its last change, in nanoseconds. After a backup is restored, a
+            revision may be given again, to another content; the time then differs.
     """
 
     revision: int
@@ -66,7 +69,7 @@ class Entry:
     session: CachedSession
 
 
-class Commit(NamedTuple):
+class CommittedTurn(NamedTuple):
     """A turn that was committed, for the cache.
 
     Attributes:
@@ -92,20 +95,20 @@ class SessionCache:
     """The sessions of one open file.
 
     Attributes:
-        max_bytes: The bytes that the cache may take.
-        size: The bytes that it takes.
+        max_bytes: Number of bytes that the cache may take.
+        size: Number of bytes that it takes.
     """
 
     max_bytes: int
     size: int = 0
-    _entries: OrderedDict[tuple[Hashable, str], Entry] = field(default_factory=OrderedDict)
+    _entries: OrderedDict[_Name, Entry] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
 
     @property
     def max_session_bytes(self) -> int:
-        """The bytes that one session is cut to if it takes more than its share (rule 2).
+        """Number of bytes to which a session that takes more than its share is cut (rule 2).
 
-        It is less than the share, so a session that grows is not cut at each turn.
+        It is less than the share, so that a session that grows is not cut at each turn.
         """
         return self.max_bytes * 11 // 16
 
@@ -119,45 +122,45 @@ class SessionCache:
 
         If another load, or a commit, has added the session meanwhile, the larger entry stays.
         """
-        place = (key, session_id)
+        name = (key, session_id)
         with self._lock:
-            other = self._remove(place)
+            other = self._remove(name)
             if other is not None and other.session.size > entry.session.size:
                 entry = other
-            self._add(place, entry)
+            self._add(name, entry)
 
-    def add(self, key: Hashable, commit: Commit) -> None:
+    def add(self, key: Hashable, committed: CommittedTurn) -> None:
         """Add a committed turn to its session, if the session is in the cache or was created."""
-        place = (key, commit.session_id)
+        name = (key, committed.session_id)
         with self._lock:
-            entry = self._remove(place)
-            if entry is None and commit.before is None:
-                entry = Entry(commit.after, None, CachedSession())
-            elif entry is None or entry.version != commit.before:
+            entry = self._remove(name)
+            if entry is None and committed.before is None:
+                entry = Entry(committed.after, None, CachedSession())
+            elif entry is None or entry.version != committed.before:
                 return  # its next load reads the session anew
 
-            entry.session.add(commit.turn, commit.kept)
-            entry.version, entry.last = commit.after, commit.last
-            self._add(place, entry)
+            entry.session.add(committed.turn, committed.kept)
+            entry.version, entry.last = committed.after, committed.last
+            self._add(name, entry)
 
-    def _remove(self, place: tuple[Hashable, str]) -> Entry | None:
-        entry = self._entries.pop(place, None)
+    def _remove(self, name: _Name) -> Entry | None:
+        entry = self._entries.pop(name, None)
         if entry is not None:
-            self.size -= _size(place, entry)
+            self.size -= _size(name, entry)
         return entry
 
-    def _add(self, place: tuple[Hashable, str], entry: Entry) -> None:
-        if _size(place, entry) > self.max_bytes * 3 // 4:
+    def _add(self, name: _Name, entry: Entry) -> None:
+        if _size(name, entry) > self.max_bytes * 3 // 4:
             entry.session.drop_oldest(self.max_session_bytes)
-        if _size(place, entry) > self.max_bytes:
+        if _size(name, entry) > self.max_bytes:
             return
 
-        self._entries[place] = entry
-        self.size += _size(place, entry)
+        self._entries[name] = entry
+        self.size += _size(name, entry)
         while self.size > self.max_bytes:
-            evicted_place, evicted = self._entries.popitem(last=False)
-            self.size -= _size(evicted_place, evicted)
+            evicted_name, evicted = self._entries.popitem(last=False)
+            self.size -= _size(evicted_name, evicted)
 
 
-def _size(place: tuple[Hashable, str], entry: Entry) -> int:
-    return entry.session.size + size_of_value(place[1])
+def _size(name: _Name, entry: Entry) -> int:
+    return entry.session.size + size_of_value(name[1])

@@ -49,7 +49,6 @@ _PAUSE: Final = 1e-6
 """Seconds that a pause asks to sleep. Systems sleep about fifty times as long, which lets another
 thread wake up."""
 
-
 RunBatch: TypeAlias = Callable[[Resource, list[Job[Resource]]], object]
 """Function that runs jobs on a resource and settles them; it may leave some to be tried again."""
 
@@ -61,7 +60,7 @@ def run_each(resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
             job.run(resource)
 
 
-class _Left(NamedTuple, Generic[Resource]):
+class _State(NamedTuple, Generic[Resource]):
     """The state of a worker thread between two visits.
 
     Attributes:
@@ -147,26 +146,26 @@ class WorkerThread(Generic[Resource]):
 
     def serve(self, resource: Resource) -> None:
         """Run jobs on *resource* until `stop` is called; called on the worker thread."""
-        left: _Left[Resource] = _Left([], [])
+        state: _State[Resource] = _State([], [])
         pause = _Pause()
-        while not left.is_stopped or left.stepped:
-            timeout = 0 if left.stepped else _RETRY_DELAY if left.retried else None
+        while not state.is_stopped or state.stepped:
+            timeout = 0 if state.stepped else _RETRY_DELAY if state.retried else None
             # While the thread waits, no variable here refers to a finished job and its result.
-            left = self._visit(resource, self._take(timeout), left, pause)
+            state = self._visit(resource, self._take(timeout), state, pause)
 
     def _visit(
         self,
         resource: Resource,
         taken: Sequence[Job[Resource] | None],
-        left: _Left[Resource],
+        state: _State[Resource],
         pause: Callable[[], None],
-    ) -> _Left[Resource]:
-        """Run the jobs that were *taken* from the queue and those *left*; return what is left."""
+    ) -> _State[Resource]:
+        """Run the jobs *taken* from the queue and those of *state*; return the new state."""
         jobs = [job for job in taken if job is not None]
-        is_stopped = left.is_stopped or len(jobs) < len(taken)
-        batch = [*left.retried, *(job for job in jobs if not job.in_steps)]
+        is_stopped = state.is_stopped or len(jobs) < len(taken)
+        batch = [*state.retried, *(job for job in jobs if not job.in_steps)]
         batch = [job for job in batch if not job.is_cancelled]
-        stepped = [*left.stepped, *(job for job in jobs if job.in_steps and not job.is_cancelled)]
+        stepped = [*state.stepped, *(job for job in jobs if job.in_steps and not job.is_cancelled)]
 
         self._check_for(resource, [*batch, *stepped])
         self._run(resource, [job for job in batch if not job.is_settled])
@@ -183,7 +182,7 @@ class WorkerThread(Generic[Resource]):
             retried = []
 
         self._finish(resource, [*batch, *stepped])
-        return _Left(retried, [job for job in stepped if not job.is_settled], is_stopped)
+        return _State(retried, [job for job in stepped if not job.is_settled], is_stopped)
 
     async def _outcome_of(self, job: Job[Resource]) -> Any:
         self._queue.put(job)
@@ -249,7 +248,7 @@ class _Pause:
 
 
 def _wake(loop: EventLoopToken, jobs: list[Job[Any]]) -> None:
-    """Wake the callers of *jobs* in parts (rule 6); called in their event loop."""
+    """Wake the callers of *jobs* in parts (rule 7); called in their event loop."""
     for job in jobs[:_PART_LENGTH]:
         job.done.set()
     if rest := jobs[_PART_LENGTH:]:

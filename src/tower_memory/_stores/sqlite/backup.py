@@ -3,7 +3,7 @@
 1. The copy is of one moment: a read transaction keeps later commits out of it. It has a connection
    of its own, so loads through the reader's connection see these commits.
 2. The copy is written under a temporary name beside its path, synced, and then renamed. So a file
-   at the path is whole. The temporary file is removed after a failure, or if the caller gives up.
+   at the path is whole. The temporary file is removed after a failure or a cancellation.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Final
 from tower_memory._errors import SessionError
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.new_file import check_path, create_private
-from tower_memory._stores.sqlite.schema import only_read
+from tower_memory._stores.sqlite.schema import make_read_only
 
 _STEP: Final = 256
-"""Pages between two looks at whether the caller still waits."""
+"""Number of pages that are copied between two calls of *keep_going*."""
 
 
 def back_up(file: str, path: str, keep_going: Callable[[], bool]) -> None:
@@ -34,7 +34,7 @@ def back_up(file: str, path: str, keep_going: Callable[[], bool]) -> None:
         SessionError: As for `copy_to`, or *file* cannot be read.
     """
     with _named(path), closing(Connection(file, create=False, isolation_level=None)) as source:
-        source.run(only_read)
+        source.run(make_read_only)
         source.run(partial(copy_to, path=path, keep_going=keep_going))
 
 
@@ -48,6 +48,7 @@ def copy_to(source: sqlite3.Connection, path: str, keep_going: Callable[[], bool
     with _named(path):
         check_path(path)
         _refuse_existing(path)
+
         try:
             create_private(str(temporary))
             _copy_pages(source, temporary, keep_going)
@@ -56,6 +57,7 @@ def copy_to(source: sqlite3.Connection, path: str, keep_going: Callable[[], bool
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
+
         _sync(temporary.parent)
 
 

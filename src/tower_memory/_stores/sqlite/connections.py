@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
@@ -27,7 +28,7 @@ from tower_memory._portal import wait_until_done
 from tower_memory._stores.session_cache import SessionCache
 from tower_memory._stores.sqlite import group_commit, schema
 from tower_memory._stores.sqlite.file_guard import Connection
-from tower_memory._stores.sqlite.new_file import IN_MEMORY, holds_something
+from tower_memory._stores.sqlite.new_file import IN_MEMORY, has_content
 from tower_memory._stores.worker_thread import WorkerThread
 
 Synchronous: TypeAlias = Literal["extra", "full", "normal"]
@@ -43,6 +44,13 @@ class DatabaseFile(NamedTuple):
     path: str
     private: object = None
 
+    @classmethod
+    def at(cls, name: str) -> DatabaseFile:
+        """Return the file at the path *name*, or a new database in memory for ``":memory:"``."""
+        if name == IN_MEMORY:
+            return cls(name, private=object())
+        return cls(os.path.realpath(name))
+
 
 @final
 class Connections:
@@ -53,7 +61,7 @@ class Connections:
         synchronous: When the writing connection syncs its writes to disk.
         keep_waiting: Called on a worker thread while the file is locked. Once it returns False, the
             opening fails.
-        is_wanted: Called on a worker thread during a long opening. Once it returns False, the
+        keep_going: Called on a worker thread during a long opening. Once it returns False, the
             opening fails.
         hot_bytes: Maximum size of the session cache in bytes.
         previous: Connections to the same file that met a fault. They are closed first, and the file
@@ -77,7 +85,7 @@ class Connections:
         synchronous: Synchronous,
         *,
         keep_waiting: Callable[[], bool],
-        is_wanted: Callable[[], bool],
+        keep_going: Callable[[], bool],
         hot_bytes: int,
         previous: Connections | None,
     ) -> None:
@@ -96,7 +104,7 @@ class Connections:
         self._file = file
         self._synchronous: Synchronous = synchronous
         self._keep_waiting = keep_waiting
-        self._is_wanted = is_wanted
+        self._keep_going = keep_going
         self._previous = previous
 
     def open(self) -> None:
@@ -154,7 +162,7 @@ class Connections:
         """Open the connections, let them serve, and close them."""
         if self._previous is not None:
             await self._previous.retire()
-            if not holds_something(self._file.path):
+            if not has_content(self._file.path):
                 msg = (
                     "it was deleted or emptied while it was open; put it back, or close the store "
                     "first"
@@ -165,7 +173,7 @@ class Connections:
         self._previous = None
         async with _connected(self._file.path, group_commit.LOCK_SLICE, create=create) as writer:
             prepare = partial(
-                schema.prepare, keep_waiting=self._keep_waiting, keep_going=self._is_wanted
+                schema.prepare, keep_waiting=self._keep_waiting, keep_going=self._keep_going
             )
             await _call(writer, prepare)
             await _call(writer, partial(schema.set_synchronous, synchronous=self._synchronous))
@@ -176,7 +184,7 @@ class Connections:
                 return
 
             async with _connected(self._file.path, READ_TIMEOUT, create=False) as reader:
-                await _call(reader, schema.only_read)
+                await _call(reader, schema.make_read_only)
                 self.opened.set_result(None)
                 await asyncio.gather(_serve(writer, self.writer), _serve(reader, self.reader))
 

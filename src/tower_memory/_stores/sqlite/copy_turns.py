@@ -9,11 +9,11 @@ Files of schema 1 and the table of tower-llm have such rows.
    exchanges becomes a turn.
 3. The id of such a turn is a hash of the session id and the position of its first item. Therefore a
    file gets the same ids wherever it is copied, and also if a program of schema 1 took it over
-   before. The hash has 128 bits, and its key is used for nothing else. So it equals the id of a
-   user's turn as rarely as two random ids are equal.
+   before. The hash has 128 bits, and its key is used for nothing else. So a collision with the id
+   of another turn is as improbable as one of two random ids.
 4. A row that is not JSON makes its turn unreadable and nothing else. The turn's text keeps all
-   bytes and gets a mark in front, which no JSON text starts with. Without the mark, two damaged
-   rows could read as one item that nobody wrote.
+   bytes and gets a mark in front, which no JSON text starts with. Without the mark, the texts of
+   two damaged rows could together be the JSON of one item that was never stored.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, final
 
 from msgspec import Raw, json
 
+from tower_memory._codec import join_array
 from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
 from tower_memory.dialects._known_links import known_links
 
@@ -37,7 +38,7 @@ WATCH_INTERVAL: Final = 1000
 """Number of rows between two calls of *report* and *keep_going*."""
 
 Report: TypeAlias = Callable[[int, int], object]
-"""Function that is told the number of rows that are copied, and of all rows."""
+"""Function of the number of copied rows and the number of all rows; it reports the progress."""
 
 _json: json.Decoder[Any] = json.Decoder()
 _raw: json.Decoder[Raw] = json.Decoder(Raw)
@@ -192,7 +193,7 @@ def _hashed_id(connection: sqlite3.Connection, head: int, first: int) -> bytes:
 
 def _join(items: Sequence[bytes]) -> bytes:
     """Return *items* as a JSON array (rules 1 and 4)."""
-    array = b"[%b]" % b",".join(items)
+    array = join_array(items)
     return array if all(map(_is_json, items)) else DAMAGED + array
 
 

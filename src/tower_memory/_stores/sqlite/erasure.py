@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tower_memory._capabilities import Erasure
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.sqlite.schema import Refused, is_busy
-from tower_memory._stores.sqlite.tombstones import bury
-from tower_memory._stores.sqlite.writes import bury_unwritten, remove_content
+from tower_memory._stores.sqlite.tombstones import set_tombstone
+from tower_memory._stores.sqlite.writes import add_tombstone, remove_content
 
 ERASED_TOGETHER: Final = 64
 """Maximum number of sessions that one commit erases."""
 
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Code points that no text of a store contains: it must be valid Unicode.
 _SURROGATES: Final = 0xD800
 _AFTER_SURROGATES: Final = 0xE000
 
@@ -37,7 +35,8 @@ def find_sessions(
         connection: A connection to the file.
         prefix: The text that the ids start with; empty for all sessions.
         after: The last id of the call before; empty at first.
-        updated_before: Time in nanoseconds before which the sessions were last changed, or None.
+        updated_before: Time in nanoseconds before which the sessions were last changed, or None
+            for any time.
     """
     rows = connection.execute(
         "SELECT session_id FROM memory_head WHERE session_id >= :prefix AND session_id > :after"
@@ -55,11 +54,6 @@ def find_sessions(
     return [session_id for (session_id,) in rows]
 
 
-def to_nanoseconds(time: datetime) -> int:
-    """Return *time* in nanoseconds since 1970."""
-    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
-
-
 def _end_of(prefix: str) -> str | None:
     """Return the first text, by code points, that is above all texts with *prefix*, or None."""
     prefix = prefix.rstrip("\U0010ffff")
@@ -72,9 +66,10 @@ def _end_of(prefix: str) -> str | None:
 def erase(
     connection: sqlite3.Connection, session_ids: Sequence[str], updated_before: int | None
 ) -> Erasure:
-    """Erase sessions in the open transaction; each gets a tombstone.
+    """Erase sessions in the open transaction, and return their numbers; each gets a tombstone.
 
-    *updated_before* is a time in nanoseconds: sessions that were changed since stay.
+    *updated_before* is a time in nanoseconds: sessions that were changed since then stay. None
+    erases all.
     """
     erased = Erasure(0, 0, 0)
     is_taken_over = connection.execute(
@@ -90,12 +85,12 @@ def erase(
             continue
 
         if head is None:
-            bury_unwritten(connection, session_id)
+            add_tombstone(connection, session_id)
         else:
             head_id, high, _, turns, items = head
             remove_content(connection, head_id)
             connection.execute("DELETE FROM memory_head WHERE id = ?", (head_id,))
-            bury(connection, session_id, high + 1)
+            set_tombstone(connection, session_id, high + 1)
             erased = Erasure(erased.sessions + 1, erased.turns + turns, erased.items + items)
 
         if is_taken_over:  # tower-llm's own table
@@ -127,6 +122,7 @@ def empty_log(connection: sqlite3.Connection, deadline: Deadline) -> None:
     """
     if try_to_empty_log(connection):
         return
+
     if not deadline.has_passed():
         raise RetryLater
     msg = (

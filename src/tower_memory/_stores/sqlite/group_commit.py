@@ -1,11 +1,13 @@
 """Group commit: all writes that wait for the worker thread share one transaction.
 
+`OpenFile.write` queues a `Write`; the worker thread of the writing connection calls `run_batch`.
+
 1. Each write runs whole in the transaction, and gets its own outcome: its result, or its own error.
    No write fails because another one fails.
 2. If another process has locked the file, the writes stay unsettled, and the worker thread tries
    them again with the next batch. A write whose deadline has passed fails. So no write waits longer
    because of another one.
-3. A write whose caller has left is dropped, unless the transaction has begun.
+3. A write of a cancelled caller is dropped, unless the transaction has begun.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class Write(Generic[T]):
 
 
 class _Queued(NamedTuple):
-    """A job whose operation is *write*."""
+    """A job and its operation, which is a `Write`."""
 
     job: Job[Connection]
     write: Write[Any]
@@ -83,6 +85,7 @@ def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
         with _transaction(connection):
             queued = [each for each in queued if not each.job.is_cancelled]
             outcomes = [_attempt(connection, each.write) for each in queued]
+
     except BaseException as error:  # noqa: BLE001 - it becomes the outcome of a job
         if isinstance(error, sqlite3.Error) and is_busy(error):
             for job, write in queued:
@@ -93,6 +96,7 @@ def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
         else:  # commit each write alone, so that only the faulty write fails
             for each in queued:
                 _commit(connection, [each])
+
     else:
         for each, outcome in zip(queued, outcomes, strict=True):
             _settle(connection, each, outcome)

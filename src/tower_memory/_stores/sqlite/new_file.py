@@ -96,7 +96,7 @@ def check_file(path: str) -> None:
         raise PermissionError(EACCES, os.strerror(EACCES), path)
 
 
-def holds_something(path: str) -> bool:
+def has_content(path: str) -> bool:
     """Return True if there is a file at *path* that is not empty."""
     file = Path(path)
     return file.is_file() and file.stat().st_size > 0

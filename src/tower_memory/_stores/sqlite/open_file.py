@@ -4,6 +4,9 @@
 2. The first operation opens the file. If all operations of a store that wait for this give up, the
    store's use ends, and nothing stays open.
 3. A file that is garbage-collected before it is closed warns and closes.
+4. Every operation runs whole on a worker thread: a write in the next group commit (`group_commit`,
+   which calls the functions of `writes`), a load in steps (`reads`). This module waits for the
+   result, and repeats the operation on new connections if the old ones were closed before it ran.
 """
 
 from __future__ import annotations
@@ -25,11 +28,7 @@ from tower_memory._items import Item
 from tower_memory._portal import call_soon, wait_until_done
 from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.sqlite.backup import back_up, copy_to
-from tower_memory._stores.sqlite.connections import (
-    Connections,
-    DatabaseFile,
-    Synchronous,
-)
+from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write
 from tower_memory._stores.sqlite.reads import Wanted, load
@@ -85,7 +84,9 @@ class OpenFile:
 
     async def read(self, operation: Callable[[Connection], T], patience: float) -> T:
         """Run *operation* on the connection that reads, and return its result."""
-        return await self._run(lambda it: it.reader.run(operation), patience, None)
+        return await self._run(
+            lambda connections: connections.reader.run(operation), patience, None
+        )
 
     async def write(
         self,
@@ -95,11 +96,11 @@ class OpenFile:
         *,
         after_commit: Callable[[Connections, Connection, T], object] | None = None,
     ) -> T:
-        """Commit *operation* and return its result.
+        """Run *operation* in the next group commit and return its result.
 
         Args:
             session_id: The session, which errors name; None for several sessions.
-            operation: Function that writes.
+            operation: Function of the writing connection, such as one of `writes`.
             patience: Maximum seconds to wait while another process has locked the file, before and
                 again after the file is open.
             after_commit: Function of the connections, the writing connection and the result,
@@ -115,7 +116,9 @@ class OpenFile:
 
     async def run_on_writer(self, operation: Callable[[Connection], T], patience: float) -> T:
         """Run *operation* on the connection that writes, outside of transactions."""
-        return await self._run(lambda it: it.writer.run(operation), patience, None)
+        return await self._run(
+            lambda connections: connections.writer.run(operation), patience, None
+        )
 
     async def backup(self, path: str, patience: float) -> None:
         """Copy the database to the new file *path*, on a thread of its own.
@@ -165,6 +168,7 @@ class OpenFile:
                 await shared.open(patience)
                 self.is_open = True
             return await self._run_on_usable(run_on, patience, session_id)
+
         finally:
             self._in_progress -= 1
             shared.in_progress -= 1
@@ -196,6 +200,7 @@ class OpenFile:
                 except FAULTS as error:
                     shared.note_fault(connections, error)
                     raise
+
         except FAULTS as error:
             raise shared.session_error(error, session_id=session_id) from error
 

@@ -29,6 +29,7 @@ from tower_memory._stores.sqlite.rows import (
     SessionReader,
     State,
     after,
+    place_of_turn,
     version_of,
 )
 from tower_memory._stores.sqlite.tombstones import tombstone_number
@@ -89,6 +90,7 @@ def _from_cache(entry: Entry, wanted: Wanted[Item]) -> Generator[None, None, His
     end = session.end
     start = 0 if limit is None else max(0, end - limit)
     items = yield from session.read(start, end, wanted.codec)
+
     return History(
         items,
         session_id=wanted.session_id,
@@ -100,9 +102,12 @@ def _from_cache(entry: Entry, wanted: Wanted[Item]) -> Generator[None, None, His
 
 @final
 class _Reading(Generic[Item]):
-    """The reading of one session's rows.
+    """A load that reads rows of a session.
 
-    *entry* is the session in the cache, perhaps outdated, or None.
+    Args:
+        connection: The connection that reads.
+        wanted: The request.
+        entry: The session in the cache, perhaps outdated, or None.
     """
 
     def __init__(
@@ -122,7 +127,7 @@ class _Reading(Generic[Item]):
         """Load the wanted items; the cached session takes at most *max_bytes* afterwards."""
         session_id, limit, before, codec = self._wanted
         state = self._reader.state(self._entry.last if self._entry else None)
-        if state is None:
+        if state is None:  # the session does not exist
             self._entry = None
             if isinstance(before, str):
                 raise TurnMissing(session_id, turn_id=before)
@@ -149,7 +154,7 @@ class _Reading(Generic[Item]):
             )
 
         if older.touches_cached and limit != 0:
-            _keep(session, older, max_bytes, only_end=is_first)
+            _cache_older(session, older, max_bytes, only_end=is_first)
         elif is_first:
             self._entry = None
 
@@ -178,7 +183,7 @@ class _Reading(Generic[Item]):
         """
         before, newest = self._wanted.before, state.newest
         if isinstance(before, str):
-            place = self._reader.place_of_turn(state, before)
+            place = place_of_turn(self._connection, state.head_id, before)
             if place is None:
                 raise TurnMissing(self._wanted.session_id, turn_id=before)
             if newest is None or place >= after(newest):
@@ -217,7 +222,7 @@ class _Reading(Generic[Item]):
         return turns
 
 
-def _keep(session: CachedSession, older: Rows, max_bytes: int, *, only_end: bool) -> None:
+def _cache_older(session: CachedSession, older: Rows, max_bytes: int, *, only_end: bool) -> None:
     """Add *older* to the cached session; if *only_end*, only the turns without items at its end."""
     turns: Iterable[tuple[TurnInfo, Sequence[Any]]] = older.turns()
     if only_end:

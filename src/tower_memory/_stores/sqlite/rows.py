@@ -3,7 +3,8 @@
 1. Rows are read in slices of about a millisecond, each with one statement, and the reader pauses
    after each slice. No statement is open during a pause, so later statements see later commits.
 2. While a later turn is still there, all turns before it are as they were (rule 3 of `tables`). So
-   after each slice the reader looks whether the newest turn of its beginning is still there.
+   after each slice the reader checks that the newest turn is still there that was there when it
+   began.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from tower_memory._errors import CorruptSessionError
 from tower_memory._history import TurnInfo
 from tower_memory._items import Item
 from tower_memory._metadata import decode_metadata
-from tower_memory._stores.cached_session import all_shareable, to_datetime, to_kept
+from tower_memory._stores.cached_session import all_shareable, to_kept
 from tower_memory._stores.clock import now
-from tower_memory._stores.records import turn_key, turn_text
+from tower_memory._stores.records import to_datetime, turn_key, turn_text
 from tower_memory._stores.session_cache import LastTurn, Version
 
 _VERSION = "SELECT revision, updated_at FROM memory_head WHERE session_id = ?"
@@ -49,10 +50,10 @@ _IS_THERE = (
 )
 
 _SLICE: Final = 0.001
-"""Seconds that a slice takes, and one row more."""
+"""Seconds after which a slice ends with the row that is being read."""
 
 Place: TypeAlias = tuple[int, int]
-"""The position of a turn's first item, and the turn's number: the order of a session's turns."""
+"""The position of a turn's first item, and the turn's number; places order a session's turns."""
 
 
 class Changed(Exception):
@@ -98,7 +99,7 @@ class Rows:
 
     @property
     def newest(self) -> LastTurn | None:
-        """The newest turn; None without turns."""
+        """Newest of these turns; None without turns."""
         if not self.rows:
             return None
         row = Row(*self.rows[-1])
@@ -161,7 +162,10 @@ class SessionReader(Generic[Item]):
         self._codec = codec
 
     def state(self, known: LastTurn | None) -> State | None:
-        """Return the state of the session, or None if there is none; look for the turn *known*."""
+        """Return the state of the session, or None if there is no session.
+
+        *known* is the newest turn that the reader knows, for `State.has_known`.
+        """
         position, number, created_at = known or (None, None, None)
         found = self._connection.execute(
             _STATE, {"session_id": self._session_id, "first": position, "number": number}
@@ -177,13 +181,6 @@ class SessionReader(Generic[Item]):
             None if newest[0] is None else LastTurn(*newest),
             has_known=known_at == created_at,
         )
-
-    def place_of_turn(self, state: State, turn_id: str) -> Place | None:
-        """Return the place of a turn; None if the session does not hold it."""
-        place: Place | None = self._connection.execute(
-            _TURN, (state.head_id, turn_key(turn_id))
-        ).fetchone()
-        return place
 
     def place_before(self, state: State, position: int) -> Place:
         """Return the first place that is not before *position*.
@@ -240,6 +237,12 @@ class SessionReader(Generic[Item]):
 
     def _is_there(self, head_id: int, turn: LastTurn) -> bool:
         return self._connection.execute(_IS_THERE, (head_id, *turn)).fetchone() is not None
+
+
+def place_of_turn(connection: sqlite3.Connection, head_id: int, turn_id: str) -> Place | None:
+    """Return the place of a turn; None if the session with the head *head_id* does not hold it."""
+    place: Place | None = connection.execute(_TURN, (head_id, turn_key(turn_id))).fetchone()
+    return place
 
 
 def version_of(connection: sqlite3.Connection, session_id: str) -> Version | None:

@@ -25,17 +25,18 @@ from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.tables import INDEXES, TABLES
 from tower_memory._stores.sqlite.take_over import TABLES_OF_TOWER_LLM, take_over
 
-APPLICATION_ID: Final = 0x746D656D  # "tmem"
+APPLICATION_ID: Final = 0x746D656D  # "tmem" in ASCII
 VERSION: Final = 2
+"""The version of the schema."""
 
 _PAGE_SIZE: Final = 1024
 """Page size of a new file, in bytes."""
 
 _CHECKPOINT_SIZE: Final = 4 * 2**20
-"""Size of the log at which a commit copies it to the file, in bytes."""
+"""Size in bytes of the write-ahead log from which on a commit copies it to the file."""
 
 _LOG_SIZE: Final = 8 * 2**20
-"""Maximum size that the log keeps after it was copied, in bytes. A large commit lets it grow."""
+"""Size in bytes to which the log is cut after it was copied. A large commit may let it grow."""
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ def prepare(
             function returns True.
         keep_going: A migration stops and is rolled back if this function returns False. A migration
             may take longer than its caller would wait for a lock.
-        report: Function that is told the progress of a migration; None writes it to the log.
+        report: Reports the progress of a migration; None writes it to the log.
 
     Raises:
         Refused: The file is another program's, has a newer schema, or cannot have a log.
@@ -86,12 +87,12 @@ def prepare(
     def make_ours(connection: sqlite3.Connection) -> None:
         _make_ours(connection, keep_going, report or log_progress(_file_name(connection)))
 
-    if _patiently(connection, _kind_of_file, keep_waiting) is not _Kind.OURS:
-        _patiently(connection, make_ours, keep_waiting)
-    _patiently(connection, _use_write_ahead_log, keep_waiting)
+    if _retry_while_locked(connection, _kind_of_file, keep_waiting) is not _Kind.OURS:
+        _retry_while_locked(connection, make_ours, keep_waiting)
+    _retry_while_locked(connection, _use_write_ahead_log, keep_waiting)
 
 
-def _patiently(
+def _retry_while_locked(
     connection: sqlite3.Connection,
     step: Callable[[sqlite3.Connection], T],
     keep_waiting: Callable[[], bool],
@@ -171,10 +172,10 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
         msg = f"its file system does not allow a write-ahead log (journal mode {mode!r})"
         raise Refused(msg)
     _open_log(connection)
-    _bound_log(connection)
+    _limit_log(connection)
 
 
-def _bound_log(connection: sqlite3.Connection) -> None:
+def _limit_log(connection: sqlite3.Connection) -> None:
     """Keep the log short: the default would count pages, which have different sizes."""
     pages = _CHECKPOINT_SIZE // _value(connection, "PRAGMA page_size")
     connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
@@ -186,7 +187,7 @@ def set_synchronous(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute(f"PRAGMA synchronous = {synchronous}")
 
 
-def only_read(connection: sqlite3.Connection) -> None:
+def make_read_only(connection: sqlite3.Connection) -> None:
     """Make this connection read-only."""
     connection.execute("PRAGMA query_only = on")
     _open_log(connection)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from concurrent.futures import Future
-from typing import TypeVar, final
+from typing import final
 
 from anyio import CancelScope, move_on_after
 from anyio.lowlevel import current_token
@@ -23,8 +23,6 @@ from tower_memory._portal import has_ended, wait_until_done
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.sqlite import schema
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
-
-T = TypeVar("T")
 
 FAULTS = (schema.Refused, OSError, sqlite3.Error)
 """The errors of a file."""
@@ -193,8 +191,8 @@ class SharedFile:
             newest = Connections(
                 self.file,
                 self.synchronous,
-                keep_waiting=self._is_awaited,
-                is_wanted=lambda: bool(self._waits),
+                keep_waiting=self._has_patient_caller,
+                keep_going=lambda: bool(self._waits),  # a migration outlasts the patience
                 hot_bytes=self.hot_bytes,
                 previous=self._last_open,
             )
@@ -202,8 +200,8 @@ class SharedFile:
             self.connections = newest
         return newest
 
-    def _is_awaited(self) -> bool:
-        """Return True while a caller waits for the file to open; called on worker threads."""
+    def _has_patient_caller(self) -> bool:
+        """Return True while a caller has patience left; called on worker threads."""
         return not all(deadline.has_passed() for deadline in tuple(self._waits))
 
     async def _wait_for_opening(self, connections: Connections, deadline: Deadline) -> None:

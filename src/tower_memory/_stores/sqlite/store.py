@@ -1,4 +1,9 @@
-"""The SQLite store."""
+"""The SQLite store.
+
+A write goes through three modules: a method here checks and encodes its arguments, `OpenFile.write`
+(`open_file`) queues the write, and the worker thread runs the functions of `writes` in the next
+group commit (`group_commit`). A load goes through `OpenFile.load` to `reads`.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +22,9 @@ from tower_memory._codec import ItemCodec
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._large_turns import encode_turn
-from tower_memory._metadata import encode_metadata
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.clock import Deadline
-from tower_memory._stores.records import EncodedTurn
+from tower_memory._stores.records import encode, to_nanoseconds
 from tower_memory._stores.sqlite import erasure, writes
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.file_guard import Connection
@@ -139,11 +143,7 @@ class SqliteSessionStore(Generic[Item]):
         self.busy_timeout = busy_timeout
         self._hot_bytes = hot_bytes
         self._synchronous: Synchronous = synchronous
-        self._file = (
-            DatabaseFile(name, private=object())
-            if name == IN_MEMORY
-            else DatabaseFile(os.path.realpath(name))
-        )
+        self._file = DatabaseFile.at(name)
         self._codec: ItemCodec[Item] = ItemCodec(item_type)
         self._opened: OpenFile | None = None
 
@@ -154,11 +154,9 @@ class SqliteSessionStore(Generic[Item]):
 
     def session(self, session_id: str) -> SqliteSession[Item]:
         """Return a handle for one session. Closing the handle leaves this store open."""
-        from tower_memory._stores.sqlite.session import (  # noqa: PLC0415 - it imports this module
-            SqliteSession,
-        )
+        from tower_memory._stores.sqlite import session  # noqa: PLC0415 - it imports this module
 
-        return SqliteSession(session_id, self)
+        return session.SqliteSession(session_id, self)
 
     async def load(
         self, session_id: str, *, limit: int | None = None, before: str | int | None = None
@@ -170,7 +168,9 @@ class SqliteSessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
-        encoded = await encode_turn(partial(self._encode, turn), turn.items)
+        values = (*turn.items, turn.metadata)
+        encoded = await encode_turn(partial(encode, turn, self._codec), values)
+
         append = partial(writes.append, turn=turn, encoded=encoded)
         add_to_cache = partial(_add_to_cache, self._codec.key)
         file = await self._open_file()
@@ -216,7 +216,7 @@ class SqliteSessionStore(Generic[Item]):
         `clear`.
         """
         check_erase(session_id, prefix, inactive_since)
-        before = None if inactive_since is None else erasure.to_nanoseconds(inactive_since)
+        before = None if inactive_since is None else to_nanoseconds(inactive_since)
         file = await self._open_file()
         if session_id is not None:
             return await self._erase(file, [session_id], before)
@@ -307,14 +307,6 @@ class SqliteSessionStore(Generic[Item]):
             self._opened = acquire(self._file, self._synchronous, self._hot_bytes)
         return self._opened
 
-    def _encode(self, turn: Turn[Item]) -> EncodedTurn:
-        checked = self._codec.encode_checked(turn.items, turn.session_id)
-        return EncodedTurn(
-            [encoded for encoded, _ in checked],
-            [item for _, item in checked],
-            encode_metadata(turn.metadata, turn.session_id),
-        )
-
     def __eq__(self, other: object) -> bool:
         """Return True if *other* is a store on the same file, of any item type."""
         return isinstance(other, SqliteSessionStore) and self._file == other._file
@@ -329,8 +321,8 @@ class SqliteSessionStore(Generic[Item]):
 def _add_to_cache(
     key: Hashable, connections: Connections, _connection: Connection, appended: Appended
 ) -> None:
-    if appended.commit is not None:
-        connections.cache.add(key, appended.commit)
+    if appended.committed is not None:
+        connections.cache.add(key, appended.committed)
 
 
 def _empty_log(_connections: Connections, connection: Connection, removed: object) -> None:

@@ -6,12 +6,13 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from tower_memory._arguments import check_text
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import CorruptSessionError
+from tower_memory._stores.records import to_nanoseconds
 from tower_memory._stores.sqlite.copy_turns import Row, copy_turns
 
 TABLES_OF_TOWER_LLM: Final = {
@@ -29,7 +30,6 @@ _HEAD: Final = (
 )
 
 _TIMESTAMP = re.compile(r"(\S+:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def take_over(connection: sqlite3.Connection) -> None:
@@ -72,8 +72,8 @@ def _nanoseconds(created_at: str) -> int:
         raise ValueError(msg)
 
     second, decimals, offset = match.groups()
-    seconds = (datetime.fromisoformat(second + offset) - _EPOCH) // timedelta(seconds=1)
-    nanoseconds = seconds * 10**9 + int((decimals or "").ljust(9, "0"))
+    nanoseconds = to_nanoseconds(datetime.fromisoformat(second + offset))
+    nanoseconds += int((decimals or "").ljust(9, "0"))
 
     if abs(nanoseconds) >= 2**63:
         msg = f"created_at {created_at!r} is too far from 1970 for 64-bit nanoseconds"

@@ -9,25 +9,24 @@ from __future__ import annotations
 import sqlite3
 import time
 from hashlib import blake2b
-from typing import Final
 
-_LIFETIME: Final = 24 * 60 * 60 * 10**9
-"""Nanoseconds that a tombstone lives."""
+from tower_memory._stores.records import TOMBSTONE_LIFETIME
 
 
 def tombstone_number(connection: sqlite3.Connection, session_id: str) -> int:
     """Return the number of the tombstone of a session, or 0 if there is none."""
     found = connection.execute(
         "SELECT number FROM memory_tombstone WHERE session = ? AND created_at > ?",
-        (_hash(session_id), time.time_ns() - _LIFETIME),
+        (_hash(session_id), time.time_ns() - TOMBSTONE_LIFETIME),
     ).fetchone()
     return found[0] if found else 0
 
 
-def bury(connection: sqlite3.Connection, session_id: str, number: int) -> None:
+def set_tombstone(connection: sqlite3.Connection, session_id: str, number: int) -> None:
     """Set the tombstone of a session to *number*, and remove the tombstones that are too old."""
     now = time.time_ns()
-    connection.execute("DELETE FROM memory_tombstone WHERE created_at <= ?", (now - _LIFETIME,))
+    oldest = now - TOMBSTONE_LIFETIME
+    connection.execute("DELETE FROM memory_tombstone WHERE created_at <= ?", (oldest,))
     connection.execute(
         "INSERT OR REPLACE INTO memory_tombstone (session, number, created_at) VALUES (?, ?, ?)",
         (_hash(session_id), number, now),

@@ -16,12 +16,13 @@ from tower_memory._errors import CorruptSessionError
 from tower_memory._history import TurnInfo
 from tower_memory._items import Item
 from tower_memory._metadata import decode_metadata
-from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
-from tower_memory._stores.cached_session import all_shareable, to_datetime, to_kept
-from tower_memory._stores.records import EncodedTurn, turn_key
-from tower_memory._stores.session_cache import Commit, LastTurn, Version
+from tower_memory._stores.append_checks import SessionState, absent_session, must_write
+from tower_memory._stores.cached_session import all_shareable, to_kept
+from tower_memory._stores.records import EncodedTurn, to_datetime, turn_key
+from tower_memory._stores.session_cache import CommittedTurn, LastTurn, Version
+from tower_memory._stores.sqlite.rows import Place, place_of_turn
 from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
-from tower_memory._stores.sqlite.tombstones import bury, tombstone_number
+from tower_memory._stores.sqlite.tombstones import set_tombstone, tombstone_number
 from tower_memory._turn import Turn
 
 _HEAD = (
@@ -30,7 +31,6 @@ _HEAD = (
     " EXISTS (SELECT 1 FROM memory_turn WHERE session = h.id AND turn_id = ?)"
     " FROM memory_head AS h WHERE session_id = ?"
 )
-_TURN = "SELECT first, number FROM memory_turn WHERE session = ? AND turn_id = ?"
 _NEW_HEAD = (
     "INSERT INTO memory_head (session_id, high, revision, cleared, replaced, active,"
     " created_at, updated_at, turns, items)"
@@ -54,7 +54,12 @@ _SHORTEN = "UPDATE memory_turn SET number = ?, size = ?, items = ? WHERE id = ?"
 
 
 class _Head(NamedTuple):
-    """The head row of a session, the highest activity of all sessions, and a look at a turn."""
+    """The head row of a session, as it is stored, and two results of the same statement.
+
+    Attributes:
+        newest_active: The highest ``active`` of all sessions.
+        holds_turn: 1 if the session holds the turn that `_find` looked for, otherwise 0.
+    """
 
     id: int
     high: int
@@ -66,7 +71,7 @@ class _Head(NamedTuple):
     turns: int
     items: int
     newest_active: int
-    holds_turn: int  # whether the session holds the turn that `_find` looked for
+    holds_turn: int
 
     def save(self, connection: sqlite3.Connection) -> None:
         """Write the head as changed: its session becomes the last active one."""
@@ -85,11 +90,12 @@ class Appended(NamedTuple):
 
     Attributes:
         revision: The session's revision.
-        commit: The new turn for the session cache; None if nothing was written.
+        committed: The new turn, for the session cache; None if nothing was written, or if turns
+            were replaced: the next load then reads the session anew.
     """
 
     revision: int
-    commit: Commit | None
+    committed: CommittedTurn | None
 
 
 def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn) -> Appended:
@@ -132,9 +138,9 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
     ).save(connection)
 
     if replaced is not None:
-        return Appended(number, None)  # the next load reads the session anew
+        return Appended(number, None)
     last = LastTurn(first, number, now)
-    return Appended(number, _commit(turn, encoded, before, Version(number, now), last))
+    return Appended(number, _committed(turn, encoded, before, Version(number, now), last))
 
 
 def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item]) -> Item | None:
@@ -156,13 +162,12 @@ def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item])
     except ValueError as error:
         raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
 
-    # Turns without items after the item go, too. A turn that changes gets a new number.
-    is_gone = not left
-    removed = connection.execute(
-        _REMOVE_FROM, (head.id, first, number if is_gone else number + 1)
-    ).rowcount
+    # Later turns, which have no items, are removed, too, and the item's turn if it is then empty.
+    lowest = number + 1 if left else number
+    removed = connection.execute(_REMOVE_FROM, (head.id, first, lowest)).rowcount
+
     head = head._replace(high=head.high + 1, updated_at=time.time_ns())
-    if not is_gone:
+    if left:  # a turn that changes gets a new number
         connection.execute(_SHORTEN, (head.high, len(left), shorter, row))
     head._replace(turns=head.turns - removed, items=head.items - 1).save(connection)
     return popped
@@ -175,7 +180,7 @@ def clear(connection: sqlite3.Connection, session_id: str) -> bool:
     """
     head = _find(connection, session_id)
     if head is None:
-        bury_unwritten(connection, session_id)
+        add_tombstone(connection, session_id)
         return False
 
     remove_content(connection, head.id)
@@ -192,23 +197,23 @@ def remove_content(connection: sqlite3.Connection, head_id: int) -> None:
         connection.execute(f"DELETE FROM {table} WHERE session = ?", (head_id,))  # noqa: S608
 
 
-def bury_unwritten(connection: sqlite3.Connection, session_id: str) -> None:
-    """Set the tombstone of a session that does not exist, with a number never used before."""
+def add_tombstone(connection: sqlite3.Connection, session_id: str) -> None:
+    """Set the tombstone of a session that does not exist to a number that was never used before."""
     head = _create(connection, session_id, 0, 0)
     connection.execute("DELETE FROM memory_head WHERE id = ?", (head.id,))
-    bury(connection, session_id, head.high)
+    set_tombstone(connection, session_id, head.high)
 
 
 def _find(
     connection: sqlite3.Connection, session_id: str, turn: bytes | str | None = None
 ) -> _Head | None:
-    """Return the head of a session, or None; look for the turn with the stored id *turn*."""
+    """Return the head of a session, or None; also look for the turn with the stored id *turn*."""
     found = connection.execute(_HEAD, (turn, session_id)).fetchone()
     return _Head(*found) if found else None
 
 
 def _create(connection: sqlite3.Connection, session_id: str, cleared: int, now: int) -> _Head:
-    """Insert the head of a new session and return it; it is to be saved with its first change."""
+    """Insert the head of a new session and return it; the caller saves it with its first change."""
     inserted = connection.execute(_NEW_HEAD, (session_id, cleared, now, now))
     head_id = cast("int", inserted.lastrowid)
     (active,) = connection.execute(
@@ -220,22 +225,18 @@ def _create(connection: sqlite3.Connection, session_id: str, cleared: int, now: 
 
 def _place_of(
     connection: sqlite3.Connection, head: _Head | None, turn_id: str | None
-) -> tuple[int, int] | None:
-    """Return the position and the number of a turn; None if the session does not hold it."""
+) -> Place | None:
+    """Return the place of a turn; None if *turn_id* is None or the session does not hold it."""
     if head is None or turn_id is None:
         return None
-    place: tuple[int, int] | None = connection.execute(
-        _TURN, (head.id, turn_key(turn_id))
-    ).fetchone()
-    return place
+    return place_of_turn(connection, head.id, turn_id)
 
 
 def _state(
     connection: sqlite3.Connection, head: _Head | None, session_id: str, *, holds_replaced: bool
 ) -> SessionState:
     if head is None:
-        number = tombstone_number(connection, session_id)
-        return SessionState(number, NO_SESSION, number, 0, False, False)  # noqa: FBT003
+        return absent_session(tombstone_number(connection, session_id))
 
     return SessionState(
         revision=head.revision,
@@ -247,20 +248,16 @@ def _state(
     )
 
 
-def _commit(
+def _committed(
     turn: Turn[Any], encoded: EncodedTurn, before: Version | None, after: Version, last: LastTurn
-) -> Commit:
-    items = encoded.decoded
-    return Commit(
-        turn.session_id,
-        before,
-        after,
-        last,
-        TurnInfo(
-            turn.turn_id,
-            last.position,
-            to_datetime(last.created_at),
-            decode_metadata(encoded.metadata),
-        ),
-        items if all_shareable(items) else to_kept(items, encoded.items),
+) -> CommittedTurn:
+    """Return the turn for the session cache; *before* and *after* are the session's versions."""
+    info = TurnInfo(
+        turn.turn_id,
+        last.position,
+        to_datetime(last.created_at),
+        decode_metadata(encoded.metadata),
     )
+    items = encoded.decoded
+    kept = items if all_shareable(items) else to_kept(items, encoded.items)
+    return CommittedTurn(turn.session_id, before, after, last, info, kept)
