@@ -10,7 +10,7 @@ from tower_memory._arguments import check_text, shown
 
 @final
 class Erasure(NamedTuple):
-    """The number of sessions that `SessionErasure.erase` removed, with their turns and items.
+    """The numbers of sessions, turns and items that `SessionErasure.erase` removed.
 
     Attributes:
         sessions: Number of sessions.

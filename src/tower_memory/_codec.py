@@ -28,8 +28,8 @@ _Encoded: TypeAlias = tuple[bytes, Any]
 _Attempt: TypeAlias = tuple[_Encoded | None, str]
 """An encoded value and an empty reason, or None and the reason why encoding failed."""
 
-_MAX_DEPTH = 100
-"""Maximum depth of the search for a fault. A value that is nested deeper is a fault itself."""
+_SEARCH_DEPTH = 100
+"""Maximum depth of the search for a fault. The place of a deeper fault is given to this depth."""
 
 
 @final
@@ -237,7 +237,7 @@ def _encode_all(
     try_encode: Callable[[Any], _Attempt],
     place_of: Callable[[int], str] = _place_of_item,
 ) -> list[_Encoded]:
-    """Return the result of *try_encode* for each of *items*; *place_of* names the place of one.
+    """Return the result of *try_encode* for each of *items*; *place_of* names an item's place.
 
     Raises:
         UnencodableItemError: *try_encode* failed for an item.
@@ -266,7 +266,7 @@ def _try_encode(decoder: json.Decoder[Any], value: Any) -> _Attempt:
 
 
 def _try_encode_here(decoder: json.Decoder[Any], value: Any) -> _Attempt:
-    """Do the same as `_try_encode`, but raise RecursionError if the stack is too short."""
+    """Do the same as `_try_encode`, but raise `RecursionError` if the stack is too short."""
     try:
         encoded = json.encode(value)
         decoded = decoder.decode(encoded)
@@ -288,7 +288,7 @@ def _find_fault(value: Any, where: str, reason: str) -> tuple[str, Any, str]:
         reason: Reason why *value* cannot be encoded.
     """
     above: set[int] = set()
-    while id(value) not in above and len(above) < _MAX_DEPTH:
+    while id(value) not in above and len(above) < _SEARCH_DEPTH:
         above.add(id(value))
 
         for place, part in parts(value):

@@ -24,9 +24,9 @@ def is_too_deep(encoded: bytes) -> bool:
     """Return True if the JSON *encoded* is nested more than `MAX_DEPTH` levels deep.
 
     Raises:
-        RecursionError: The stack is too short.
+        RecursionError: The caller's stack is too short.
     """
-    # Almost all items are decided by their length, or by counting.
+    # The length, or a count of brackets, decides for almost all items.
     if len(encoded) <= 2 * MAX_DEPTH or encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH:
         return False
 
@@ -69,7 +69,7 @@ def on_empty_stack(function: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised in the calling thread
             errors.append(error)
 
-    thread = Thread(target=run, name="tower_memory deep item")
+    thread = Thread(target=run, name="tower-memory deep item")
     thread.start()
     thread.join()
     if errors:

@@ -79,8 +79,8 @@ class History(Sequence[Item_co]):
         offset: The number of items of the session before *items*.
         turns: The turns whose first item is among *items*, oldest first; or a function that returns
             them, which is called when they are first asked for.
-        is_cut: Whether older items of the session are missing in *items*; None means that they are
-            if *offset* is not 0.
+        is_cut: True if older items of the session are missing in *items*. None means True if
+            *offset* is not 0.
         links: Function that returns the links of an item.
     """
 
@@ -137,7 +137,7 @@ class History(Sequence[Item_co]):
 
     @property
     def is_cut(self) -> bool:
-        """Whether older items of the session are missing: a limit or a window left them out."""
+        """True if older items of the session are missing: a limit or a window left them out."""
         return self._is_cut
 
     @property

@@ -2,7 +2,8 @@
 
 1. An ordinary turn is encoded at once: a thread would take longer.
 2. An event loop encodes one large turn at a time, in one thread. More threads would not be faster,
-   because Python runs one thread at a time. The limit is apart from the program's own threads.
+   because Python runs one thread at a time. These threads do not count towards anyio's limit of
+   threads, which the program uses.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Selection:
     Attributes:
         limit: Maximum number of items: the newest ones. None selects all.
         before: Id of the turn before which the items end; None for the end of the session.
-        is_seen: Whether a `LoadSession` has passed this selection to its store.
+        is_seen: True once a `LoadSession` has passed this selection to its store.
     """
 
     limit: int | None
@@ -41,7 +41,7 @@ _selection: ContextVar[Selection | None] = ContextVar("tower_memory_selection", 
 def load_selected(
     selection: Selection | None, load: Service[str, T], session_id: str
 ) -> Awaitable[T]:
-    """Call *load*; each `LoadSession` that it calls loads only *selection* (None: all).
+    """Call *load*; each `LoadSession` that it calls loads only *selection*; None loads all.
 
     The selection passes through all layers around the `LoadSession`, since it is a context
     variable.

@@ -60,11 +60,11 @@ class SessionStore(Protocol[Item]):
 
         Args:
             session_id: The session.
-            limit: Maximum number of items: the newest ones. 0 returns none, None returns all.
+            limit: Maximum number of items; the newest are loaded. 0 loads none, None loads all.
             before: Load only the items before this place: a turn id, for the items before that
-                turn, or an offset, for the first items, as many as it says. An offset beyond the
-                end loads all items; so does None. ``load(limit=50, before=page.offset)`` loads the
-                page before *page*.
+                turn, or an offset n, for the first n items. None, or an offset beyond the end,
+                loads all items. ``load(limit=50, before=page.offset)`` loads the page before
+                *page*.
 
         Raises:
             CorruptSessionError: A turn cannot be decoded.

@@ -74,12 +74,14 @@ class Turn(Generic[Item]):
     def __post_init__(self) -> None:
         check_text("session_id", self.session_id)
         check_text("turn_id", self.turn_id)
+
         if self.expected_revision is not None:
             check_revision("expected_revision", self.expected_revision)
         if self.since is not None:
             check_revision("since", self.since)
         if self.replaces is not None:
             self._check_replaces(self.replaces)
+
         if self.metadata is not None:
             check_metadata(self.metadata)
         check_items(self.items)

@@ -1,4 +1,4 @@
-"""One call of a service with memory: the values that are read from its request.
+"""The values that one call of a service with memory reads from its request.
 
 All ids are checked here, before the session is locked, loaded or changed.
 """

@@ -2,8 +2,8 @@
 
 1. A turn always has the revision of the loaded history (`Turn.since`), so that it does not revive a
    session that was cleared or erased during the model call.
-2. The metadata are encoded here, before the save. If they cannot be stored, the turn without them
-   still can.
+2. The metadata are encoded here, before the save. If they cannot be stored, the error carries the
+   turn without them, which can be saved.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def new_turn(
         SaveError: The metadata of the turn cannot be made or stored. The error has the turn without
             metadata.
     """
-    call, options = opened.call, dict[str, Any]()
+    call = opened.call
+    options: dict[str, Any] = {}
     if call.turn_id is not None:
         options["turn_id"] = call.turn_id
     if call.replaces is not None:

@@ -1,4 +1,4 @@
-"""Replacing a turn: the loads before the model call.
+"""The loads before the model call that replaces a turn.
 
 1. The id of the new turn is looked up in the whole session first. A retry of a call that has
    already replaced its turn then finds the new turn, although the old turn is gone.
@@ -23,7 +23,7 @@ from tower_memory._tool_links import GetLinks
 from tower_memory.windows import BoundedWindow
 
 _FIRST_PAGE = 16
-"""Items of the first page in which the end of a turn is searched."""
+"""Number of items of the first page in which the end of a turn is searched."""
 
 
 async def held_items(

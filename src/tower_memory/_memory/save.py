@@ -45,7 +45,7 @@ class TurnSaver:
         load: Service from session id to `History`.
         store: The store behind *save*, or None if it is not known.
         grace: Seconds that a save may run past its caller's deadline or cancellation.
-        is_repeatable: Whether two calls can have the same turn id (rule 3).
+        is_repeatable: True if two calls can have the same turn id (rule 3).
     """
 
     save: Service[Turn[Any], int]
@@ -73,12 +73,17 @@ class TurnSaver:
                     return
 
                 held = await self._held_items(turn)
-                # If the load does not show the turn, a changed revision is the only sign that this
-                # save wrote it. Another turn may have changed the revision as well.
-                if revision != turn.since if held is None else _begins_with(turn.items, held):
+                if held is None:
+                    # The load does not show the turn. Then a changed revision is the only sign that
+                    # this save wrote it; another turn may have changed the revision as well.
+                    if revision != turn.since:
+                        return
+                elif _begins_with(turn.items, held):
                     return
+
             if scope.cancelled_caught:  # by its own deadline
                 raise TimeoutError  # noqa: TRY301 - it is a failed save like any other
+
         except (SessionCleared, SessionConflict, TurnMissing) as refusal:
             paid = copy(refusal)  # the same text: the reason is in no attribute
             paid.response, paid.turn = response, turn
@@ -92,6 +97,7 @@ class TurnSaver:
         """Return the items stored under the turn's id; None if the load does not show them."""
         if self.store is None:
             return (await call_service(self.load, turn.session_id)).turn(turn.turn_id)
+
         # Usually this turn is still the newest. Otherwise, load the whole session.
         for limit in (len(turn.items), None):
             history: History[Any] = await self.store.load(turn.session_id, limit=limit)

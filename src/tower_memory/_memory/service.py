@@ -95,6 +95,7 @@ class Memory(Generic[Req, Res]):
         if holder is None:
             wait = layer.overlap == "serialize"
             holder = await acquire(layer.store, call.session_id, wait=wait)
+
         try:
             with Inside(holder):
                 return await self._run_turn(call, new, holder)

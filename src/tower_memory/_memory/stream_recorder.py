@@ -6,8 +6,8 @@
    turn is saved. If the save fails, its error is raised in place of the end.
 3. A stream that fails, is closed or is left before its end saves nothing. With *keep_interrupted*
    it saves the items that were received, marked as interrupted. The session lock is released in
-   any case. If its turn replaces another turn, only a stream that its reader has closed is saved:
-   one that was closed, or left without an error, before it failed.
+   any case. If its turn replaces another turn, a stream is saved only if its reader closed it, or
+   left it without an error, before it failed.
 4. If a stream is garbage-collected without being closed, nothing can be saved, since a finalizer
    cannot await. With *keep_interrupted* this is a warning.
 5. A cancelled read is no failure of the stream: a heartbeat cancels one read and repeats it. The

@@ -31,7 +31,7 @@ class Job(Generic[Resource]):
         done: Set in this loop once the job is settled.
         is_cancelled: True if the caller no longer waits.
         is_settled: True once there is a result or an error.
-        error: The error, or None.
+        error: The error of the operation, or None.
     """
 
     __slots__ = (
@@ -100,6 +100,7 @@ class Job(Generic[Resource]):
                 self.settle(None)
             else:
                 next(steps)
+
         except StopIteration as end:
             self.settle(end.value)
         except BaseException as error:  # noqa: BLE001 - outcome() raises it to the caller

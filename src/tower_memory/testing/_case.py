@@ -60,7 +60,7 @@ METADATA: dict[str, Any] = {"model": "any-1", "usage": {"input": [3, 4], "cost":
 
 
 def unencodable_values() -> Iterator[Any]:
-    """Return values that JSON cannot hold, or would change."""
+    """Yield values that JSON cannot hold, or would change."""
     yield from (nan, inf, -inf, b"bytes", (1, 2), {1, 2}, {1: "a key"}, {None: 1}, object())
     yield from ("\ud800", {"\udfff": 1}, {"deep": [{"x": nan}]})
     cycle: list[Any] = []

@@ -34,7 +34,7 @@ from tower_memory._stores.worker_thread import WorkerThread
 Synchronous: TypeAlias = Literal["extra", "full", "normal"]
 
 READ_TIMEOUT = 5.0
-"""Maximum seconds that a read waits for a lock: only while SQLite recovers from a crash."""
+"""Maximum seconds that a read waits for a lock, which is only held while a crash is recovered."""
 
 
 @final
@@ -98,9 +98,11 @@ class Connections:
             else self.writer
         )
         self.cache = SessionCache(hot_bytes)
+
         self.opened: Future[None] = Future()
         self.ended: Future[None] = Future()
         self.needs_reopen = False
+
         self._file = file
         self._synchronous: Synchronous = synchronous
         self._keep_waiting = keep_waiting
@@ -210,7 +212,7 @@ async def _connected(
     Args:
         path: The file.
         busy_timeout: Seconds that a statement waits for the lock of another process.
-        create: Whether to create a missing file; otherwise it is an error.
+        create: True to create a missing file; False to refuse it.
 
     Raises:
         OSError: The file cannot be created.

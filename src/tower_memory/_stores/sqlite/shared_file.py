@@ -70,6 +70,7 @@ class SharedFile:
         self.process = os.getpid()
         self.loop = current_token()
         self.connections: Connections | None = None
+
         self._files = files
         self._last_open: Connections | None = None  # the newest connections that were open
         self._waits: list[Deadline] = []  # of the callers that wait for the file to open
@@ -81,6 +82,7 @@ class SharedFile:
             self._refuse(
                 "was opened in the parent process; fork before it is opened, or spawn the child"
             )
+
         if self.loop != current_token():
             self._refuse(
                 "was left open when its event loop ended; close it with aclose(), then use it again"
@@ -198,6 +200,7 @@ class SharedFile:
             )
             newest.open()
             self.connections = newest
+
         return newest
 
     def _has_patient_caller(self) -> bool:
