@@ -106,9 +106,9 @@ class SessionCache:
 
     @property
     def max_session_bytes(self) -> int:
-        """Number of bytes to which a session that takes more than its share is cut (rule 2).
+        """Number of bytes to which a session of more than three quarters of the cache is cut.
 
-        It is less than the share, so that a session that grows is not cut at each turn.
+        It is less than three quarters, so that a session that grows is not cut at each turn.
         """
         return self.max_bytes * 11 // 16
 

@@ -34,7 +34,7 @@ from tower_memory._stores.worker_thread import WorkerThread
 Synchronous: TypeAlias = Literal["extra", "full", "normal"]
 
 READ_TIMEOUT = 5.0
-"""Maximum seconds that a read waits for a lock, which is only held while a crash is recovered."""
+"""Maximum seconds that a read waits for a lock; only the recovery from a crash holds one."""
 
 
 @final
