@@ -4,8 +4,9 @@
 2. Opening, reopening and closing happen on the keeper thread (`Connections`); callers only wait.
    Each change of state here is made without awaiting. Therefore a cancellation, at any point, ends
    the wait of its own caller and nothing else.
-3. After a fault that is not in `_TRANSIENT`, the connections are not used again, as they could
-   keep it after the file is restored. The next operation opens new ones, but never a new file.
+3. After an error of SQLite or the system that is not in `_TRANSIENT`, the connections are not used
+   again, because they could keep the fault after the file is restored. The next operation opens
+   new connections, but never a new file.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _TRANSIENT = (
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CONSTRAINT,
 )
-"""The SQLite error codes after which a connection stays usable."""
+"""SQLite error codes after which a connection stays usable."""
 
 
 @final
