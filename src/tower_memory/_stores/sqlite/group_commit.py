@@ -22,6 +22,7 @@ from tower_memory._stores.clock import Deadline
 from tower_memory._stores.jobs import Job
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.schema import is_busy
+from tower_memory._stores.worker_thread import run_each
 
 LOCK_SLICE: Final = 0.005
 """Seconds that a transaction waits for the lock of another process, each time it is tried."""
@@ -74,9 +75,8 @@ def run_batch(connection: Connection, jobs: Sequence[Job[Connection]]) -> None:
     queued = [_Queued(job, job.operation) for job in jobs if isinstance(job.operation, Write)]
     if queued:
         _commit(connection, queued)
-    for job in jobs:
-        if not isinstance(job.operation, Write):
-            job.run(connection)
+
+    run_each(connection, [job for job in jobs if not isinstance(job.operation, Write)])
 
 
 def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
@@ -105,7 +105,7 @@ def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
 def _attempt(connection: Connection, write: Write[Any]) -> Any:
     try:
         return write(connection)
-    except SessionError as error:  # raised before the operation wrote anything
+    except SessionError as error:  # the operation has written nothing
         return error
 
 

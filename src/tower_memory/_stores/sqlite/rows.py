@@ -117,6 +117,7 @@ class Rows:
         """Return the items from position *start* to *end* of the session."""
         if not self.rows:
             return []
+
         first = Row(*self.rows[0]).first
         return [item for items in self.items for item in items][start - first : end - first]
 
