@@ -18,10 +18,13 @@ from benchmarks.sides import Side
 PARTS = (
     "layers",  # first, while memory and caches are not yet filled by the other parts
     "history_length",
+    "long_sessions",
     "concurrency",
+    "processes",
     "loads",
     "stall",
     "disk",
+    "large_file",
     "cache",
     "runtimes",
     "resources",
@@ -40,7 +43,13 @@ def main() -> int:
         return 1
 
     options.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.out, options.quick, _peers(quick=options.quick))
+    bench = Bench(
+        options.out,
+        options.quick,
+        _peers(quick=options.quick),
+        against=options.against,
+        gigabytes=options.gigabytes,
+    )
     description = machine.describe(options.out)
 
     reports: dict[str, Report] = {}
@@ -96,8 +105,24 @@ def _parse_options() -> argparse.Namespace:
         help="folder for the results and the temporary databases; its disk is measured"
         " [benchmarks/results]",
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="SOURCES",
+        help="folder of the sources of another version of the library, such as ../old/src, with"
+        " which long_sessions and processes compare",
+    )
+    parser.add_argument(
+        "--gigabytes",
+        type=float,
+        default=1.0,
+        metavar="SIZE",
+        help="size of the file of large_file; a quick run takes a tenth [1]",
+    )
 
     options = parser.parse_args()
+    if options.against and not (options.against / "tower_memory").is_dir():
+        parser.error(f"{options.against} does not contain the package tower_memory")
     if unknown := [part for part in options.parts if part not in PARTS]:
         parser.error(f"there is no part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     return options

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.harness.measuring import Key, Measure, alternate
 from benchmarks.harness.progress import Progress
+from benchmarks.harness.sessions import grow_log
 from benchmarks.sides import Side
 
 
@@ -21,12 +22,16 @@ class Bench:
         folder: Folder for the databases; its disk is measured.
         quick: True for few rounds.
         peers: Installed peers, without the slow ones in a quick run.
+        against: Folder of the sources of another version of the library, to compare with; or None.
+        gigabytes: Size of the large file.
         progress: Display of the running measurement.
     """
 
     folder: Path
     quick: bool
     peers: list[type[Side]] = field(default_factory=list)
+    against: Path | None = None
+    gigabytes: float = 1.0
     progress: Progress = field(default_factory=Progress)
 
     def rounds(self, usual: int) -> int:
@@ -54,7 +59,10 @@ class Bench:
     async def open_sides(
         self, kinds: Iterable[type[Side]], *, limit: int | None = None
     ) -> AsyncGenerator[dict[str, Side]]:
-        """Open one side of each kind, each with a file of its own; yield them by name."""
+        """Open one side of each kind, each with a file of its own; yield them by name.
+
+        Their write-ahead logs have grown to their full size.
+        """
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(self.temporary_folder())
             sides: dict[str, Side] = {}
@@ -62,5 +70,6 @@ class Bench:
             for number, kind in enumerate(kinds):
                 side = kind(folder / f"{number}.db", limit=limit)
                 sides[kind.name] = await stack.enter_async_context(side)
+                await grow_log(side)
 
             yield sides

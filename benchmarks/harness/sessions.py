@@ -6,12 +6,25 @@ from collections.abc import Mapping
 from time import perf_counter
 
 from benchmarks.sides import Side
-from benchmarks.transcripts import Transcript
+from benchmarks.transcripts import ChatTurn, Transcript
+
+_LOG_BYTES = 6 * 2**20
+"""More bytes than a write-ahead log holds when a commit copies it to the file."""
 
 
 def session_id(number: int) -> str:
     """Return the session id for *number*; it is as long as a UUID."""
     return f"{number:032x}"
+
+
+async def grow_log(side: Side) -> None:
+    """Let the side's write-ahead log grow to its full size, with turns of a session of their own.
+
+    The first growth is slow: each commit makes the log's file larger. Later commits overwrite it.
+    """
+    message = {"role": "user", "content": "x" * (_LOG_BYTES // 4)}
+    await side.fill("log", [ChatTurn(message, [message])] * 2)
+    await side.fill("log", [ChatTurn(message, [])])  # begins the log anew
 
 
 async def fill_sessions(side: Side, count: int, items: int) -> dict[str, Transcript]:

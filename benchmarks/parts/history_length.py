@@ -76,6 +76,10 @@ def _targets(
 ) -> list[Target]:
     targets = fastest_peer_targets("a turn at 100 items", whole, items_case(100), 0.45)
 
+    description = f"a turn at {items_case(100)}"
+    targets.append(
+        ratio_target(description, whole, items_case(100), RawSqliteFromAsyncio.name, bound=1.1)
+    )
     for items, bound in ((100, 1.3), (1_000, 0.6), (10_000, 0.35)):
         case = items_case(items)
         targets.append(ratio_target(f"a turn at {case}", whole, case, RawSqlite.name, bound))

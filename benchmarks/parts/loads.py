@@ -62,7 +62,7 @@ def run(bench: Bench) -> Report:
         target
         for case in (PACED, UNPACED)
         for target in fastest_peer_targets(
-            f"99th percentile of loads, writers {case}", series, case, 0.5
+            f"99th percentile of loads, writers {case}", series, case, 0.35
         )
     ]
     return Report(series, tables, targets)

@@ -19,7 +19,7 @@ from benchmarks.sides import TowerMemory
 RUNTIMES = ("asyncio", "trio")
 ITEMS = 100
 TURNS = {1: 20, 64: 8}
-BOUNDS = {1: 2.5, 64: 1.6}
+BOUNDS = {1: 1.15, 64: 1.15}
 ROUNDS = 12
 
 

@@ -7,13 +7,19 @@ from benchmarks.sides.memory_layer import (
     request_for,
     scripted_reply,
 )
-from benchmarks.sides.raw_sqlite import RawSqlite, RawSqliteBatching, RawSqliteFromAsyncio
+from benchmarks.sides.raw_sqlite import (
+    RawSqlite,
+    RawSqliteBatching,
+    RawSqliteBatchingFromAsyncio,
+    RawSqliteFromAsyncio,
+)
 
 __all__ = [
     "BASELINES",
     "OURS",
     "RawSqlite",
     "RawSqliteBatching",
+    "RawSqliteBatchingFromAsyncio",
     "RawSqliteFromAsyncio",
     "Side",
     "TowerMemory",
@@ -24,7 +30,12 @@ __all__ = [
 ]
 
 OURS = TowerMemory.name
-BASELINES = (RawSqlite.name, RawSqliteFromAsyncio.name, RawSqliteBatching.name)
+BASELINES = (
+    RawSqlite.name,
+    RawSqliteFromAsyncio.name,
+    RawSqliteBatching.name,
+    RawSqliteBatchingFromAsyncio.name,
+)
 
 
 def is_peer(name: str) -> bool:

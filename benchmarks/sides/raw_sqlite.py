@@ -8,10 +8,10 @@ overlapping turns, a turn that is saved twice, or other processes.
 from __future__ import annotations
 
 import sqlite3
-from asyncio import get_running_loop
+from asyncio import Future, get_running_loop
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,6 +19,9 @@ from benchmarks.sides.base import Side
 from benchmarks.transcripts import ChatTurn, Message, items_of
 
 T = TypeVar("T")
+
+_Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], Future[Any]]
+"""A function, its arguments, and the future that gets its result."""
 
 
 class RawSqlite(Side):
@@ -118,3 +121,56 @@ class RawSqliteBatching(RawSqlite):
             for session_id in session_ids:
                 self._read(session_id)
             self._add(zip(session_ids, one_turn_each, strict=True))
+
+
+class RawSqliteBatchingFromAsyncio(RawSqliteFromAsyncio):
+    """The same with group commits, as a program would write them by hand.
+
+    The calls that arrive while the thread works wait for its next visit. A visit commits all its
+    turns together, and reports all its results together.
+    """
+
+    name = "raw sqlite3, batching from asyncio"
+
+    async def __aenter__(self) -> Self:
+        self._waiting: list[_Call] = []
+        self._is_visiting = False
+        return await super().__aenter__()
+
+    async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
+        loop = get_running_loop()
+        result: Future[T] = loop.create_future()
+        self._waiting.append((function, arguments, result))
+        if not self._is_visiting:
+            self._is_visiting = True
+            loop.call_soon(self._visit)
+        return await result
+
+    def _visit(self) -> None:
+        """Let the thread make all waiting calls."""
+        calls, self._waiting = self._waiting, []
+        self._is_visiting = bool(calls)
+        if calls:
+            loop = get_running_loop()
+            made = loop.run_in_executor(self._thread, self._make, [call[:2] for call in calls])
+            made.add_done_callback(lambda _: self._report(calls, made.result()))
+
+    def _make(self, calls: Iterable[tuple[Callable[..., Any], tuple[Any, ...]]]) -> list[Any]:
+        """Make the calls, and commit all added turns together; return the results."""
+        added: list[tuple[str, Iterable[Message]]] = []
+        results: list[Any] = []
+        for function, arguments in calls:
+            if function == self._add:
+                added += arguments[0]
+                results.append(None)
+            else:
+                results.append(function(*arguments))
+
+        if added:
+            self._add(added)
+        return results
+
+    def _report(self, calls: Iterable[_Call], results: Iterable[Any]) -> None:
+        for (_, _, future), result in zip(calls, results, strict=True):
+            future.set_result(result)
+        self._visit()
