@@ -111,7 +111,8 @@ class Transcript:
 
         # A cut may split a character; the damaged bytes at both ends are dropped.
         start = self._random.randrange(len(pool) - length)
-        return pool[start : start + length].decode(errors="ignore") or "."
+        text = pool[start : start + length].decode(errors="ignore")
+        return text if text.strip() else "."  # providers refuse blank texts
 
 
 @cache

@@ -34,7 +34,7 @@ from benchmarks.harness.sessions import session_id
 from benchmarks.sides import OURS
 
 LENGTHS = (1_000, 10_000, 100_000)
-BELOW, ABOVE = 18_000, 22_000
+BELOW, ABOVE = 16_000, 20_000
 """Lengths of the sessions below and above the share of the cache, which is three quarters of
 ``hot_bytes``."""
 
