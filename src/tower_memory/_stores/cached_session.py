@@ -121,23 +121,32 @@ class CachedSession:
         self._json += [index for index, item in enumerate(kept, start) if type(item) is bytes]
         self.size += self._measure([turn], kept)
 
-    def add_older(self, older: Iterable[tuple[TurnInfo, Sequence[Any]]], max_bytes: int) -> None:
+    def add_older(
+        self, older: Iterable[tuple[TurnInfo, Sequence[Any]]], max_bytes: int
+    ) -> Generator[None]:
         """Add turns directly before the first kept one, as many as fit into *max_bytes*.
+
+        There is a pause after each part; nothing is added before the end.
 
         Each of *older*, newest first, is a turn with its items as `to_kept` returns them. A turn
         without items is always added, so that it is never left out between two others.
         """
         turns: list[TurnInfo] = []
         items: list[Any] = []
+        size, next_pause = self.size, PART_LENGTH
         for turn, kept in older:
-            size = self._measure([turn], kept)
-            if kept and self.size + size > max_bytes:
+            larger = size + self._measure([turn], kept)
+            if kept and larger > max_bytes:
                 break
-            self.size += size
+            size = larger
             turns.append(turn)
             items += reversed(kept)
+            if len(items) >= next_pause:
+                yield
+                next_pause = len(items) + PART_LENGTH
 
         if turns:
+            self.size = size
             self.turns[:0] = reversed(turns)
             self._items[:0] = reversed(items)
             self.offset -= len(items)

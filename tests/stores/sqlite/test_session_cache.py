@@ -874,14 +874,26 @@ def test_older_turns_are_added_as_far_as_they_fit_and_empty_ones_always():
         (TurnInfo(name, infos[name], CREATED), to_kept(items, JSON_CODEC.encode(items, "s")))
         for name, items in older
     ]
-    session.add_older(turns, 1500 + 1600)
+    finish(session.add_older(turns, 1500 + 1600))
     assert [turn.turn_id for turn in session.turns] == ["c", "d", "e"]
     assert (session.offset, session.end) == (4, 6)
     assert list(finish(session.read(4, 6, JSON_CODEC)).copies()) == ["d" * 1000, [1]]
     assert session.size == measured(session)
 
-    session.add_older(turns[3:], 10_000)
+    finish(session.add_older(turns[3:], 10_000))
     assert [turn.turn_id for turn in session.turns] == ["a", "b", "c", "d", "e"]
+    assert session.size == measured(session)
+
+
+def test_many_older_turns_are_added_with_pauses_and_only_at_the_end():
+    session = CachedSession(offset=1001)
+    turns = [(TurnInfo(f"{n}", n, CREATED), [n]) for n in range(1000, -1, -1)]
+    pauses = 0
+    for _ in session.add_older(turns, 10_000_000):
+        pauses += 1
+        assert (session.turns, session.size) == ([], CachedSession().size)
+    assert pauses == 4
+    assert [turn.position for turn in session.turns] == list(range(1001))
     assert session.size == measured(session)
 
 

@@ -154,7 +154,7 @@ class _Reading(Generic[Item]):
             )
 
         if older.touches_cached and limit != 0:
-            _cache_older(session, older, max_bytes, only_end=is_first)
+            yield from _cache_older(session, older, max_bytes, only_end=is_first)
         elif is_first:
             self._entry = None
 
@@ -222,9 +222,11 @@ class _Reading(Generic[Item]):
         return turns
 
 
-def _cache_older(session: CachedSession, older: Rows, max_bytes: int, *, only_end: bool) -> None:
+def _cache_older(
+    session: CachedSession, older: Rows, max_bytes: int, *, only_end: bool
+) -> Generator[None]:
     """Add *older* to the cached session; if *only_end*, only the turns without items at its end."""
     turns: Iterable[tuple[TurnInfo, Sequence[Any]]] = older.turns()
     if only_end:
         turns = takewhile(lambda turn: not turn[1], turns)
-    session.add_older(turns, max_bytes)
+    yield from session.add_older(turns, max_bytes)
