@@ -64,18 +64,29 @@ def _is_shareable(item: Any) -> bool:
 class SharedItems:
     """Items that are shared with a history until the first of them is read (rule 1)."""
 
-    __slots__ = ("_checked", "_items")
+    __slots__ = ("_checked", "_copies", "_items")
 
     def __init__(self, items: Sequence[Any], checked: dict[Check, int] | None = None) -> None:
         self._items = items
         self._checked = {} if checked is None else checked
+        self._copies: tuple[Any, ...] | None = None
 
     def __len__(self) -> int:
         return len(self._items)
 
     def copies(self) -> tuple[Any, ...]:
         """Return the items, with a shallow copy of each mapping."""
+        if self._copies is not None:
+            return self._copies
         return tuple([item.copy() if type(item) is dict else item for item in self._items])
+
+    def copy_now(self) -> Generator[None]:
+        """Make the copies before the first item is read, with a pause after each part."""
+        copies: list[Any] = []
+        for part in _parts(self._items):
+            copies += SharedItems(part).copies()
+            yield
+        self._copies = tuple(copies)
 
     def checked_length(self, check: Check) -> int:
         """See `tower_memory._history.checked_length`."""
@@ -203,7 +214,7 @@ class CachedSession:
     def read(
         self, start: int, end: int, codec: ItemCodec[Any], older: Sequence[Any] = ()
     ) -> Generator[None, None, SharedItems]:
-        """Return the items from position *start* to *end*, with a pause after each part.
+        """Return the items from position *start* to *end*, with a pause between two parts.
 
         *older* are decoded items of the session that come directly before them in the result.
 
@@ -213,11 +224,11 @@ class CachedSession:
         first, last = start - self.offset, end - self.offset
         items = self._items[first:last]
         indexes = self._json[bisect_left(self._json, first) : bisect_left(self._json, last)]
-
-        for part in _parts(indexes):
+        for number, part in enumerate(_parts(indexes)):
+            if number:
+                yield
             for index in part:
                 items[index - first] = codec.decode(items[index - first])
-            yield
 
         if older:
             items = [*older, *items]

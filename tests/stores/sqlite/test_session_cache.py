@@ -885,6 +885,13 @@ def test_older_turns_are_added_as_far_as_they_fit_and_empty_ones_always():
     assert session.size == measured(session)
 
 
+@pytest.mark.parametrize(("count", "pauses"), [(0, 0), (1, 0), (250, 0), (251, 1), (501, 2)])
+def test_a_cached_session_is_read_with_a_pause_only_between_two_parts(count, pauses):
+    session = CachedSession()
+    session.add(TurnInfo("a", 0, CREATED), [b"[]"] * count)
+    assert len(list(session.read(0, count, JSON_CODEC))) == pauses
+
+
 def test_many_older_turns_are_added_with_pauses_and_only_at_the_end():
     session = CachedSession(offset=1001)
     turns = [(TurnInfo(f"{n}", n, CREATED), [n]) for n in range(1000, -1, -1)]

@@ -152,6 +152,8 @@ class _Reading(Generic[Item]):
             items = yield from session.read(
                 max(start, session.offset), max(end, session.offset), codec, items
             )
+            if older.rows:  # the first copies of items take longest
+                yield from items.copy_now()
 
         if older.touches_cached and limit != 0:
             yield from _cache_older(session, older, max_bytes, only_end=is_first)

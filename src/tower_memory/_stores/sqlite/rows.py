@@ -90,12 +90,14 @@ class Rows:
         rows: The values of each `Row`, as a plain tuple, which is faster.
         arrays: The items of each as a JSON array.
         items: The decoded items of each.
+        all_items: The same items, one after another.
     """
 
     touches_cached: bool
     rows: list[Any] = field(default_factory=list)
     arrays: list[bytes] = field(default_factory=list)
     items: list[list[Any]] = field(default_factory=list)
+    all_items: list[Any] = field(default_factory=list)
 
     @property
     def newest(self) -> LastTurn | None:
@@ -119,7 +121,8 @@ class Rows:
             return []
 
         first = Row(*self.rows[0]).first
-        return [item for items in self.items for item in items][start - first : end - first]
+        is_all = start == first and end - start == len(self.all_items)
+        return self.all_items if is_all else self.all_items[start - first : end - first]
 
 
 class State(NamedTuple):
@@ -220,7 +223,9 @@ class SessionReader(Generic[Item]):
                 for row in found:
                     rows.rows.append(row[:-1])
                     rows.arrays.append(row[-1])
-                    rows.items.append(self._decode(row))
+                    items = self._decode(row)
+                    rows.items.append(items)
+                    rows.all_items += items
                     if now() > until:
                         is_complete = False
                         break
