@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen
 from time import perf_counter
-from typing import Any, final
+from typing import IO, Any, cast, final
 
 import anyio
 
@@ -37,14 +37,13 @@ _ROOT = Path(__file__).parents[2]
 class LibraryProcess:
     """A process with an open file, as its parent sees it."""
 
-    def __init__(self, process: Popen[str]) -> None:
-        self._process = process
+    def __init__(self, commands: IO[str], answers: IO[str]) -> None:
+        self._commands = commands
+        self._answers = answers
 
     def send(self, command: str, **arguments: Any) -> None:
         """Let the process run a method of `_Commands`."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([command, arguments]) + "\n")
-        self._process.stdin.flush()
+        print(json.dumps([command, arguments]), file=self._commands, flush=True)
 
     def answer(self) -> float:
         """Wait for the result of the command that was sent.
@@ -52,8 +51,7 @@ class LibraryProcess:
         Raises:
             RuntimeError: The process ended; its error is on stderr.
         """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             msg = "a measured process has ended; see its error above"
             raise RuntimeError(msg)
@@ -83,7 +81,8 @@ def start_processes(sources: Path, paths: Iterable[Path]) -> Generator[list[Libr
             arguments = [sys.executable, "-m", __name__, str(file)]
             process = Popen(arguments, stdin=PIPE, stdout=PIPE, text=True, env=environment)  # noqa: S603
             stack.enter_context(process)  # closes its input and waits until it ends
-            processes.append(LibraryProcess(process))
+            commands, answers = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
+            processes.append(LibraryProcess(commands, answers))
         yield processes
 
 

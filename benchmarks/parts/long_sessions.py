@@ -51,9 +51,7 @@ def run(bench: Bench) -> Report:
     tables = [values_table("A turn by length of the session, ms", series)]
 
     below, above = (rounds_of(series, OURS, items_case(items)) for items in (BELOW, ABOVE))
-    steps = [
-        (after / ABOVE) / (before / BELOW) for before, after in zip(below, above, strict=True)
-    ]
+    steps = [(after / ABOVE) / (before / BELOW) for before, after in zip(below, above, strict=True)]
     description = f"time per item of a turn, at {ABOVE:,} items ÷ at {BELOW:,}, which are cached"
     targets = [Target(description, steps, bound=2)]
 
