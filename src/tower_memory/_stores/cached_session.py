@@ -76,8 +76,9 @@ class SharedItems:
 
     def copies(self) -> tuple[Any, ...]:
         """Return the items, with a shallow copy of each mapping."""
-        if self._copies is not None:
-            return self._copies
+        copies, self._copies = self._copies, None  # each reader gets copies of its own
+        if copies is not None:
+            return copies
         return tuple([item.copy() if type(item) is dict else item for item in self._items])
 
     def copy_now(self) -> Generator[None]:
@@ -144,7 +145,7 @@ class CachedSession:
         """
         turns: list[TurnInfo] = []
         items: list[Any] = []
-        size, next_pause = self.size, PART_LENGTH
+        size, next_pause = self.size, _PART_LENGTH
         for turn, kept in older:
             larger = size + self._measure([turn], kept)
             if kept and larger > max_bytes:
@@ -154,7 +155,7 @@ class CachedSession:
             items += reversed(kept)
             if len(items) >= next_pause:
                 yield
-                next_pause = len(items) + PART_LENGTH
+                next_pause = len(items) + _PART_LENGTH
 
         if turns:
             self.size = size
