@@ -1,8 +1,7 @@
 """The SQLite store.
 
-A write goes through three modules: a method here checks and encodes its arguments, `OpenFile.write`
-(`open_file`) queues the write, and the worker thread runs the functions of `writes` in the next
-group commit (`group_commit`). A load goes through `OpenFile.load` to `reads`.
+A write goes from here to `OpenFile.write` (`open_file`), which queues it, and on the worker thread
+through the next group commit (`group_commit`) to a function of `writes`. A load goes to `reads`.
 """
 
 from __future__ import annotations
