@@ -1025,3 +1025,15 @@ def test_a_session_whose_id_alone_is_larger_than_the_cache_is_not_cached():
 def test_an_invalid_size_of_the_session_cache_is_refused(hot_bytes, error):
     with pytest.raises(error, match="hot_bytes must be"):
         SqliteSessionStore("a.db", hot_bytes=hot_bytes)
+
+
+async def test_two_histories_of_one_load_have_copies_of_their_own(path):
+    """The copies that are made during a load belong to the first reader."""
+    async with SqliteSessionStore(path) as store:
+        await store.append(Turn("s", [user("Hi")]))
+    async with SqliteSessionStore(path) as store:
+        await store.load("s")
+        one = await store.load("s")
+        two = one.with_links(ChatCompletions().links)
+        one[0]["content"] = "changed"
+        assert list(two) == [user("Hi")] == list(await store.load("s"))
