@@ -178,6 +178,45 @@ async def test_a_closed_store_first_finishes_the_writes_that_wait_for_a_lock(pat
         assert len(await store.load("s")) == 6
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [lambda store: store.erase(prefix="s"), SqliteSessionStore.scrub],
+    ids=["erase", "scrub"],
+)
+async def test_a_closed_store_first_finishes_all_steps_of_an_operation(path, operation):
+    store = SqliteSessionStore(path, busy_timeout=LONG)
+    await store.append(Turn("s", ["first"]))
+
+    async with anyio.create_task_group() as tasks:
+        with locked(path):
+            tasks.start_soon(operation, store)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(store.aclose)
+            while is_open(store):  # until the store begins to close
+                await anyio.lowlevel.checkpoint()
+
+    assert not is_open(store)
+    async with store:
+        await store.append(Turn("s", ["last"]))
+        assert (await store.load("s"))[-1] == "last"
+
+
+async def test_a_store_that_is_closed_while_it_opens_for_a_pop_pops_first(path):
+    async with SqliteSessionStore(path) as store:
+        await store.append(Turn("s", ["first", "last"]))
+    popped = []
+
+    async def pop():
+        popped.append(await store.pop("s"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pop)
+        while not is_opening(store):
+            await anyio.lowlevel.checkpoint()
+        await store.aclose()
+    assert popped == ["last"]
+
+
 @pytest.mark.parametrize("one_store", [True, False])
 async def test_each_task_that_waits_to_open_a_locked_file_gives_up_after_its_own_timeout(
     path, one_store

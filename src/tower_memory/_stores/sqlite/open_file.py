@@ -73,6 +73,12 @@ class OpenFile:
         """
         await self._run(_do_nothing, patience, session_id)
 
+    async def in_steps(
+        self, steps: Callable[[], Awaitable[T]], patience: float, session_id: str | None = None
+    ) -> T:
+        """Run *steps*, which uses the file several times; the file closes only after its end."""
+        return await self._run(lambda _: steps(), patience, session_id)
+
     async def load(self, wanted: Wanted[Item], patience: float) -> History[Item]:
         """Load the *wanted* items of a session."""
 

@@ -187,9 +187,12 @@ class SqliteSessionStore(Generic[Item]):
         check_session_id(session_id)
         pop = partial(writes.pop, session_id=session_id, codec=self._codec)
         file = await self._open_file()
-        await file.ready(self.busy_timeout, session_id)
-        with fail_after(None, shield=True):
-            return await file.write(session_id, pop, self.busy_timeout)
+
+        async def write() -> Item | None:
+            with fail_after(None, shield=True):
+                return await file.write(session_id, pop, self.busy_timeout)
+
+        return await file.in_steps(write, self.busy_timeout, session_id)
 
     async def clear(self, session_id: str) -> None:
         """Remove all items and turns of the session (`SessionStore.clear`).
@@ -219,16 +222,21 @@ class SqliteSessionStore(Generic[Item]):
         file = await self._open_file()
         if session_id is not None:
             return await self._erase(file, [session_id], before)
+        steps = partial(self._erase_prefix, file, prefix or "", before)
+        return await file.in_steps(steps, self.busy_timeout)
 
+    async def _erase_prefix(
+        self, file: OpenFile, prefix: str, updated_before: int | None
+    ) -> Erasure:
         total, last = Erasure(0, 0, 0), ""
         while True:
             find = partial(
-                erasure.find_sessions, prefix=prefix or "", after=last, updated_before=before
+                erasure.find_sessions, prefix=prefix, after=last, updated_before=updated_before
             )
             found = await file.read(find, self.busy_timeout)
             if not found:
                 return total
-            erased = await self._erase(file, found, before)
+            erased = await self._erase(file, found, updated_before)
             total = Erasure(*map(sum, zip(total, erased, strict=True)))
             last = found[-1]
 
@@ -247,9 +255,13 @@ class SqliteSessionStore(Generic[Item]):
         file, or reads from an old state of it, for longer than *busy_timeout*.
         """
         file = await self._open_file()
-        for step in (erasure.rewrite_file, erasure.empty_log):
-            deadline = Deadline(self.busy_timeout)
-            await file.run_on_writer(partial(step, deadline=deadline), self.busy_timeout)
+
+        async def steps() -> None:
+            for step in (erasure.rewrite_file, erasure.empty_log):
+                deadline = Deadline(self.busy_timeout)
+                await file.run_on_writer(partial(step, deadline=deadline), self.busy_timeout)
+
+        await file.in_steps(steps, self.busy_timeout)
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Write a copy of the whole database, as it is at one moment, to the new file *path*.
