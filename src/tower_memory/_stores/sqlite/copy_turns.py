@@ -46,11 +46,13 @@ _raw: json.Decoder[Raw] = json.Decoder(Raw)
 # A text may hold bytes that are not UTF-8, which Python's module cannot bind as text.
 _INSERT_TURN = (
     "INSERT INTO memory_turn (session, number, turn_id, created_at, first, size, items) VALUES"
-    " (?1, ?2, CASE ?3 WHEN 'text' THEN CAST(?4 AS TEXT) ELSE ?4 END, ?5, ?6, ?7, CAST(?8 AS TEXT))"
+    " (:head, :number, CASE :kind WHEN 'text' THEN CAST(:turn_id AS TEXT) ELSE :turn_id END,"
+    " :created_at, :first, :size, CAST(:items AS TEXT))"
 )
 _UPDATE_HEAD = (
-    "UPDATE memory_head SET high = ?2, revision = ?2, active = ?3, created_at = ?4,"
-    " updated_at = ?5, turns = ?6, items = ?7 WHERE id = ?1"
+    "UPDATE memory_head SET high = :high, revision = :high, active = :active,"
+    " created_at = :created_at, updated_at = :updated_at, turns = :turns, items = :items"
+    " WHERE id = :head"
 )
 
 
@@ -171,7 +173,16 @@ def _insert_turn(
     items = _join([row.item for row in rows])
     connection.execute(
         _INSERT_TURN,
-        (head, number, kind, turn_id, start.created_at, session.items, len(rows), items),
+        {
+            "head": head,
+            "number": number,
+            "kind": kind,
+            "turn_id": turn_id,
+            "created_at": start.created_at,
+            "first": session.items,
+            "size": len(rows),
+            "items": items,
+        },
     )
 
     if not session.turns:
@@ -220,15 +231,15 @@ def _complete_heads(connection: sqlite3.Connection, sessions: dict[int, _Session
     connection.executemany(
         _UPDATE_HEAD,
         (
-            (
-                head,
-                (head << FIRST_NUMBER_SHIFT) + session.turns,
-                active,
-                session.created_at,
-                session.updated_at,
-                session.turns,
-                session.items,
-            )
+            {
+                "head": head,
+                "high": (head << FIRST_NUMBER_SHIFT) + session.turns,
+                "active": active,
+                "created_at": session.created_at,
+                "updated_at": session.updated_at,
+                "turns": session.turns,
+                "items": session.items,
+            }
             for active, (head, session) in enumerate(by_activity, len(empty) + 1)
         ),
     )

@@ -26,7 +26,8 @@ from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
 _HEADS: Final = (
     "INSERT INTO memory_head (id, session_id, high, revision, cleared, replaced, active,"
     " created_at, updated_at, turns, items)"
-    " SELECT id, session_id, id << ?1, id << ?1, 0, 0, 0, ?2, ?2, 0, 0 FROM memory_session"
+    " SELECT id, session_id, id << :shift, id << :shift, 0, 0, 0, :now, :now, 0, 0"
+    " FROM memory_session"
 )
 
 # A text that is not UTF-8 could not be read as text.
@@ -47,7 +48,7 @@ def migrate(connection: sqlite3.Connection, report: Report, keep_going: Callable
         Stopped: *keep_going* returned False.
     """
     (total,) = connection.execute("SELECT count(*) FROM memory_item").fetchone()
-    connection.execute(_HEADS, (FIRST_NUMBER_SHIFT, time.time_ns()))
+    connection.execute(_HEADS, {"shift": FIRST_NUMBER_SHIFT, "now": time.time_ns()})
 
     with closing(connection.execute(_ROWS)) as rows:
         copy_turns(connection, watch(map(Row._make, rows), total, report, keep_going))
