@@ -683,3 +683,13 @@ async def test_a_tombstone_of_a_session_that_is_erased_twice_has_the_newest_numb
             revisions.append((await store.load("s")).revision)
         assert revisions == sorted(set(revisions))
         assert query(path, "SELECT count(*) FROM memory_tombstone") == [(1,)]
+
+
+@pytest.mark.parametrize(("year", "count"), [(1, 0), (9999, 1)])
+async def test_sessions_are_erased_by_any_time_that_a_datetime_can_hold(path, year, count):
+    since = datetime(year, 1, 1, tzinfo=UTC)
+    async with SqliteSessionStore(path) as store:
+        for chosen in ({"session_id": "a"}, {"prefix": ""}):
+            await store.append(Turn("a", [user("Hi")]))
+            erased = await store.erase(**chosen, inactive_since=since)
+            assert erased.sessions == count
