@@ -97,6 +97,17 @@ class Turn(Generic[Item]):
             raise ValueError(msg)
 
 
+def check_turn(value: object) -> None:
+    """Refuse a value that is no turn, such as the mapping of one.
+
+    Raises:
+        TypeError: *value* is no `Turn`.
+    """
+    if not isinstance(value, Turn):
+        msg = f"turn must be a Turn, got {shown(value)}"
+        raise TypeError(msg)
+
+
 def check_items(value: object) -> None:
     """Refuse a value that is no iterable of items, such as a single mapping or a string."""
     if isinstance(value, (list, tuple)):  # the usual types, checked much faster

@@ -148,6 +148,12 @@ def test_items_that_are_no_sequence_are_refused(bad):
         Turn("s", bad)
 
 
+@pytest.mark.parametrize("bad", [None, {"session_id": "s", "items": []}, "s"])
+async def test_an_append_of_a_value_that_is_no_turn_is_refused(store, bad):
+    with pytest.raises(TypeError, match="turn must be a Turn, got"):
+        await store.append(bad)
+
+
 def test_two_turns_have_different_ids():
     assert Turn("s", [A]).turn_id != Turn("s", [A]).turn_id
 

@@ -27,7 +27,7 @@ from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.append_checks import SessionState, absent_session, must_write
 from tower_memory._stores.cached_session import CachedSession, run_to_end, to_kept
 from tower_memory._stores.records import TOMBSTONE_LIFETIME, encode, to_datetime
-from tower_memory._turn import Turn
+from tower_memory._turn import Turn, check_turn
 
 
 def _new_content() -> CachedSession:
@@ -138,6 +138,7 @@ class InMemorySessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
+        check_turn(turn)
         values = (*turn.items, turn.metadata)
         kept, metadata = await encode_turn(partial(self._encode, turn), values)
         await checkpoint_if_cancelled()  # later, the turn is saved

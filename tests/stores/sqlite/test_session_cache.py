@@ -45,8 +45,8 @@ from tower_memory import (
     SqliteSessionStore,
     Turn,
     TurnInfo,
+    TurnMissing,
 )
-from tower_memory._errors import TurnMissing
 from tower_memory.dialects import ChatCompletions
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)

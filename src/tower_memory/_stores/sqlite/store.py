@@ -7,7 +7,7 @@ through the next group commit (`group_commit`) to a function of `writes`. A load
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Self, final, get_args, overload
@@ -22,16 +22,16 @@ from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._large_turns import encode_turn
 from tower_memory._store import check_load, check_session_id
-from tower_memory._stores.clock import Deadline
 from tower_memory._stores.records import encode, to_nanoseconds
-from tower_memory._stores.sqlite import erasure, writes
+from tower_memory._stores.sqlite import writes
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
+from tower_memory._stores.sqlite.erasing import empty_log, erase_prefix, erase_sessions, scrub
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checked_target
 from tower_memory._stores.sqlite.open_file import OpenFile, acquire
 from tower_memory._stores.sqlite.reads import Wanted
 from tower_memory._stores.sqlite.writes import Appended
-from tower_memory._turn import Turn
+from tower_memory._turn import Turn, check_turn
 
 if TYPE_CHECKING:
     from tower_memory._stores.sqlite.session import SqliteSession
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 class SqliteSessionStore(Generic[Item]):
     """A store in an SQLite file.
 
-    It keeps every promise of `SessionStore`. With the default *synchronous*, a turn is synced to
-    disk when `append` returns; if it fails or the process dies, the turn is whole or absent.
+    It keeps every promise of `SessionStore`, and has the capability `SessionErasure`. With the
+    default *synchronous*, a turn is synced to disk when `append` returns; if it fails or the
+    process dies, the turn is whole or absent.
 
     Use the store as an async context manager, or `aclose` it at the end; it opens on first use. A
     closed store may be opened again, also in another event loop. All stores and sessions on a file
@@ -167,6 +168,7 @@ class SqliteSessionStore(Generic[Item]):
 
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
+        check_turn(turn)
         values = (*turn.items, turn.metadata)
         encoded = await encode_turn(partial(encode, turn, self._codec), values)
 
@@ -203,7 +205,7 @@ class SqliteSessionStore(Generic[Item]):
         check_session_id(session_id)
         clear = partial(writes.clear, session_id=session_id)
         file = await self._open_file()
-        await file.write(session_id, clear, self.busy_timeout, after_commit=_empty_log)
+        await file.write(session_id, clear, self.busy_timeout, after_commit=empty_log)
 
     async def erase(
         self,
@@ -221,31 +223,8 @@ class SqliteSessionStore(Generic[Item]):
         before = None if inactive_since is None else to_nanoseconds(inactive_since)
         file = await self._open_file()
         if session_id is not None:
-            return await self._erase(file, [session_id], before)
-        steps = partial(self._erase_prefix, file, prefix or "", before)
-        return await file.in_steps(steps, self.busy_timeout)
-
-    async def _erase_prefix(
-        self, file: OpenFile, prefix: str, updated_before: int | None
-    ) -> Erasure:
-        total, last = Erasure(0, 0, 0), ""
-        while True:
-            find = partial(
-                erasure.find_sessions, prefix=prefix, after=last, updated_before=updated_before
-            )
-            found = await file.read(find, self.busy_timeout)
-            if not found:
-                return total
-            erased = await self._erase(file, found, updated_before)
-            total = Erasure(*map(sum, zip(total, erased, strict=True)))
-            last = found[-1]
-
-    async def _erase(
-        self, file: OpenFile, session_ids: Sequence[str], updated_before: int | None
-    ) -> Erasure:
-        erase = partial(erasure.erase, session_ids=session_ids, updated_before=updated_before)
-        session_id = session_ids[0] if len(session_ids) == 1 else None
-        return await file.write(session_id, erase, self.busy_timeout, after_commit=_empty_log)
+            return await erase_sessions(file, [session_id], before, self.busy_timeout)
+        return await erase_prefix(file, prefix or "", before, self.busy_timeout)
 
     async def scrub(self) -> None:
         """Remove every byte of erased, cleared and replaced content (`SessionErasure.scrub`).
@@ -255,13 +234,7 @@ class SqliteSessionStore(Generic[Item]):
         file, or reads from an old state of it, for longer than *busy_timeout*.
         """
         file = await self._open_file()
-
-        async def steps() -> None:
-            for step in (erasure.rewrite_file, erasure.empty_log):
-                deadline = Deadline(self.busy_timeout)
-                await file.run_on_writer(partial(step, deadline=deadline), self.busy_timeout)
-
-        await file.in_steps(steps, self.busy_timeout)
+        await scrub(file, self.busy_timeout)
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Write a copy of the whole database, as it is at one moment, to the new file *path*.
@@ -334,9 +307,3 @@ def _add_to_cache(
 ) -> None:
     if appended.committed is not None:
         connections.cache.add(key, appended.committed)
-
-
-def _empty_log(_connections: Connections, connection: Connection, removed: object) -> None:
-    """Empty the log, unless there was no session to clear."""
-    if removed is not False:
-        erasure.try_to_empty_log(connection)
