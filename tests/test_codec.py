@@ -172,4 +172,4 @@ def test_malformed_deep_json_is_refused_without_its_content():
 
 def test_without_enough_stack_to_start_a_thread_nothing_is_called_too_deep():
     with pytest.raises(RecursionError):
-        call_deep(lambda: ItemCodec(Any).encode([nested(100)], "s"), 12)
+        call_deep(lambda: ItemCodec(Any).encode([nested(100)], "s"), 8)
