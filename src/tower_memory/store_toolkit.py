@@ -29,8 +29,8 @@ This store keeps sessions in a dict. `check_session_store` checks that it keeps 
 ...     revision: int = 0  # the number of the last change
 ...     cleared: int = 0  # the number of the last clear
 ...     replaced: int = 0  # the number of the last change that replaced turns
-...     items: list[bytes] = field(default_factory=list)
-...     turns: dict[str, TurnInfo] = field(default_factory=dict)  # by turn id, oldest first
+...     items: list[bytes] = field(default_factory=list[bytes])
+...     turns: dict[str, TurnInfo] = field(default_factory=dict[str, TurnInfo])  # by id, in order
 >>> class DictStore:
 ...     item_type = Any  # optional: the memory layer reads it (see SessionStore)
 ...
