@@ -235,7 +235,14 @@ MemoryLayer.over(store, session_id=users, replaces=seen, metadata=described)
 MemoryLayer.over(store, session_id=users, replaces=lambda request: request["replaces"])
 MemoryLayer.over(store, session_id=users, replaces=described)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 MemoryLayer.over(store, session_id=users, metadata=replaced)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-MemoryLayer.over(store, session_id=users, replaces="t1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def refused_by_type_checkers() -> None:
+    MemoryLayer.over(
+        store,
+        session_id=users,
+        replaces="t1",  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    )
 
 
 async def refused() -> None:
