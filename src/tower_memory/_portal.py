@@ -1,8 +1,7 @@
-"""A portal to an asyncio loop, for code that needs asyncio.
+"""A portal to an asyncio loop, for code on trio that needs asyncio.
 
-On asyncio no portal is needed: functions are called directly. On trio, `open_portal` starts an
-asyncio loop in a daemon thread, which does not keep the process alive. The portal calls functions
-in that loop.
+`open_portal` starts an asyncio loop in a daemon thread, which does not keep the process alive. The
+portal calls functions in that loop.
 """
 
 from __future__ import annotations
@@ -30,18 +29,13 @@ remote_task: ContextVar[Any] = ContextVar("tower_memory_remote_task", default=No
 
 
 def open_portal(exit_stack: AsyncExitStack) -> PortalCall:
-    """Return a function that runs coroutine functions in an asyncio loop.
+    """Start an asyncio loop in a thread, and return a function that runs coroutine functions in it.
 
-    On asyncio, the returned function calls them directly. On trio, `open_portal` starts an asyncio
-    loop in a thread and waits for its start. Closing *exit_stack* cancels the calls that still run,
-    ends the loop and joins the thread.
+    Closing *exit_stack* cancels the calls that still run, ends the loop and joins the thread.
 
     Raises:
         OSError: The asyncio loop cannot be started.
     """
-    if is_asyncio():
-        return _call_directly
-
     # Not anyio's start_blocking_portal: if that generator is never closed, its finalizer waits, as
     # the process exits, for a thread that no longer exists.
     started: Future[BlockingPortal] = Future()
@@ -97,10 +91,6 @@ async def wait_until_done(future: Future[Any]) -> None:
         await done.wait()
 
 
-def _call_directly(function: Callable[..., Awaitable[T]], *arguments: object) -> Awaitable[T]:
-    return function(*arguments)
-
-
 def _run_portal(started: Future[BlockingPortal], ended: Future[None]) -> None:
     """Run an asyncio loop until its portal is stopped; report the portal, and the end."""
 
@@ -111,7 +101,7 @@ def _run_portal(started: Future[BlockingPortal], ended: Future[None]) -> None:
 
     try:
         anyio.run(serve)
-    except OSError as error:  # such as too many open files
+    except OSError as error:  # pragma: no cover - no files are left; tested in a child process
         started.set_exception(error)
     finally:
         ended.set_result(None)

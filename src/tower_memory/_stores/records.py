@@ -16,7 +16,6 @@ TOMBSTONE_LIFETIME: Final = 24 * 60 * 60 * 10**9
 """Nanoseconds that a tombstone lives: one day."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_NANOSECONDS: Final = 2**63 - 1
 
 _SIXTEEN_BYTES = re.compile("[0-9a-f]{32}")
 
@@ -60,9 +59,8 @@ def turn_text(key: bytes | str) -> str:
 
 
 def to_nanoseconds(time: datetime) -> int:
-    """Return *time* in nanoseconds since 1970, cut to 64 bits: no session has a later time."""
-    nanoseconds = (time - _EPOCH) // timedelta(microseconds=1) * 1000
-    return max(-_MOST_NANOSECONDS, min(nanoseconds, _MOST_NANOSECONDS))
+    """Return *time*, which has a time zone, in nanoseconds since 1970; perhaps beyond 64 bits."""
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def to_datetime(nanoseconds: int) -> datetime:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from tower_memory._capabilities import Erasure
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.jobs import RetryLater
+from tower_memory._stores.records import to_nanoseconds
 from tower_memory._stores.sqlite.schema import Refused, is_busy
 from tower_memory._stores.sqlite.tombstones import set_tombstone
 from tower_memory._stores.sqlite.writes import add_tombstone, remove_content
+
+_MOST_NANOSECONDS: Final = 2**63 - 1
 
 ERASED_TOGETHER: Final = 64
 """Maximum number of sessions that one commit erases."""
@@ -52,6 +56,11 @@ def find_sessions(
         },
     )
     return [session_id for (session_id,) in rows]
+
+
+def latest_change(inactive_since: datetime) -> int:
+    """Return *inactive_since* in nanoseconds, cut to 64 bits: no session has a later time."""
+    return max(-_MOST_NANOSECONDS, min(to_nanoseconds(inactive_since), _MOST_NANOSECONDS))
 
 
 def _end_of(prefix: str) -> str | None:

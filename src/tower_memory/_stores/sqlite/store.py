@@ -22,8 +22,8 @@ from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._large_turns import encode_turn
 from tower_memory._store import check_load, check_session_id
-from tower_memory._stores.records import encode, to_nanoseconds
-from tower_memory._stores.sqlite import writes
+from tower_memory._stores.records import encode
+from tower_memory._stores.sqlite import erasure, writes
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.erasing import empty_log, erase_prefix, erase_sessions, scrub
 from tower_memory._stores.sqlite.file_guard import Connection
@@ -220,7 +220,7 @@ class SqliteSessionStore(Generic[Item]):
         `clear`.
         """
         check_erase(session_id, prefix, inactive_since)
-        before = None if inactive_since is None else to_nanoseconds(inactive_since)
+        before = None if inactive_since is None else erasure.latest_change(inactive_since)
         file = await self._open_file()
         if session_id is not None:
             return await erase_sessions(file, [session_id], before, self.busy_timeout)
