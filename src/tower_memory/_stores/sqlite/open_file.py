@@ -65,13 +65,13 @@ class OpenFile:
         """Raise `RuntimeError` if the file was opened elsewhere, as `close` does."""
         self._shared.check_closing()
 
-    async def ready(self, patience: float, session_id: str | None = None) -> None:
-        """Wait until the file is open; an error names the session.
+    async def ready(self, patience: float) -> None:
+        """Wait until the file is open.
 
         Raises:
             SessionError: The file cannot be opened.
         """
-        await self._run(_do_nothing, patience, session_id)
+        await self._run(_do_nothing, patience, None)
 
     async def in_steps(
         self, steps: Callable[[], Awaitable[T]], patience: float, session_id: str | None = None
