@@ -23,6 +23,7 @@ from tower_memory._stores.cached_session import to_kept, turns_between
 from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.worker_thread import WorkerThread
 from tower_memory.dialects._known_links import known_links, links_of
+from tower_memory.testing._case import mutate
 
 __all__ = [
     "BridgedCall",
@@ -43,6 +44,7 @@ __all__ = [
     "grace_of",
     "is_large",
     "links_of",
+    "mutate",
     "new_in_request",
     "new_in_response",
     "show_progress",

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from helpers.internals import mutate
 from tower_memory import SessionError, Turn
 
 SERVE = """
@@ -39,12 +40,12 @@ async def make_call(store, name, **arguments):
                 history = await store.load(**arguments)
                 loaded = json.loads(json.dumps(described(history)))
                 for item in history:
-                    change_everything(item)  # a copy
+                    mutate(item)  # a copy
                 return loaded
             case "pop":
                 popped = await store.pop(**arguments)
                 result = json.loads(json.dumps(popped))
-                change_everything(popped)
+                mutate(popped)
                 return result
             case _:
                 return await getattr(store, name)(**arguments)
@@ -61,18 +62,6 @@ def described(history):
         "is_cut": history.is_cut,
         "revision": history.revision,
     }
-
-
-def change_everything(value):
-    """Change every mutable part of *value* in place."""
-    if isinstance(value, dict):
-        for part in [*value.values()]:
-            change_everything(part)
-        value["changed"] = True
-    elif isinstance(value, list):
-        for part in value:
-            change_everything(part)
-        value.append("changed")
 
 
 @dataclass

@@ -17,6 +17,7 @@ from helpers.messages import user
 from helpers.processes import start_python
 from helpers.sqlite import check_integrity, locked, query
 from helpers.sqlite_internals import erase_in_transaction, let_tombstones_live, run_on_writer
+from helpers.tower_llm import add_tower_llm_table
 from helpers.waiting import until
 from tower_memory import SessionConflict, SessionError, SqliteSessionStore, Turn
 from tower_memory._capabilities import Erasure
@@ -478,28 +479,13 @@ async def test_a_session_is_found_only_if_it_is_inactive(path):
         assert await store.load("zz") == []
 
 
-TOWER_LLM = """
-CREATE TABLE sessions (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, session_id TEXT NOT NULL, item_type TEXT NOT NULL,
-    item_data TEXT NOT NULL, created_at TEXT NOT NULL, sequence_num INTEGER NOT NULL,
-    UNIQUE(session_id, sequence_num)
-)
-"""
-
-
 @pytest.mark.parametrize("by", ["session_id", "prefix"])
 async def test_the_rows_of_an_erased_session_in_a_taken_over_table_are_removed(path, by):
     async with opened(path) as store:
         for name in ("erased", "kept"):
             await store.append(Turn(name, [user(f"<<{name}>>")]))
-        query(path, TOWER_LLM)
-        for name in ("erased", "kept"):
-            query(
-                path,
-                "INSERT INTO sessions (session_id, item_type, item_data, created_at, sequence_num)"
-                " VALUES (?, 'message', ?, '2025-08-11T12:34:56Z', 1)",
-                *(name, f'"<<{name}>>"'),
-            )
+        rows = [(name, f'"<<{name}>>"', "2025-08-11T12:34:56Z", 1) for name in ("erased", "kept")]
+        add_tower_llm_table(path, *rows)
         await store.erase(**{by: "erased"})
         assert query(path, "SELECT session_id FROM sessions") == [("kept",)]
         await store.scrub()
@@ -509,12 +495,7 @@ async def test_the_rows_of_an_erased_session_in_a_taken_over_table_are_removed(p
 async def test_rows_of_a_taken_over_table_are_removed_even_if_the_session_has_no_turns(path):
     async with SqliteSessionStore(path) as store:
         await store.append(Turn("other", [1]))
-        query(path, TOWER_LLM)
-        query(
-            path,
-            "INSERT INTO sessions (session_id, item_type, item_data, created_at, sequence_num)"
-            " VALUES ('s', 'message', '\"<<secret>>\"', '2025-08-11T12:34:56Z', 1)",
-        )
+        add_tower_llm_table(path, ("s", '"<<secret>>"', "2025-08-11T12:34:56Z", 1))
         assert await store.erase(session_id="s") == Erasure(0, 0, 0)
         assert query(path, "SELECT count(*) FROM sessions") == [(0,)]
 

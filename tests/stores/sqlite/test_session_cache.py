@@ -17,7 +17,7 @@ import anyio
 import msgspec
 import pytest
 
-from helpers.internals import ItemCodec, checked_length, decode_metadata, to_kept
+from helpers.internals import ItemCodec, checked_length, decode_metadata, mutate, to_kept
 from helpers.messages import calling, result, user
 from helpers.sqlite_internals import (
     JSON_CODEC,
@@ -35,7 +35,6 @@ from helpers.sqlite_internals import (
     take_from_cache,
     traced_reads,
 )
-from helpers.store_calls import change_everything
 from tower_memory import (
     InMemorySessionStore,
     MessageItem,
@@ -100,8 +99,8 @@ async def test_no_mutable_part_of_what_is_returned_is_shared(store):
     metadata = {"tags": ["a", {"b": [1]}]}
     given = json.loads(json.dumps(items)), json.loads(json.dumps(metadata))
     await store.append(Turn("s", given[0], turn_id="a", metadata=given[1]))
-    change_everything(given[0])
-    change_everything(given[1])
+    mutate(given[0])
+    mutate(given[1])
     await store.append(Turn("s", ["newest"], turn_id="b"))
 
     for limit in (None, None, 5, None, 3, None):
@@ -111,19 +110,19 @@ async def test_no_mutable_part_of_what_is_returned_is_shared(store):
         for turn in history.turns:
             assert turn.metadata == (metadata if turn.turn_id == "a" else {})
             for value in turn.metadata.values():
-                change_everything(value)
+                mutate(value)
             with pytest.raises(TypeError):
                 turn.metadata["new"] = 1
         for item in history:
-            change_everything(item)
+            mutate(item)
         for item in history.turn("b") or ():
-            change_everything(item)
+            mutate(item)
 
     assert await store.pop("s") == "newest"
     for expected in reversed(items):
         popped = await store.pop("s")
         assert popped == expected
-        change_everything(popped)
+        mutate(popped)
     assert await store.load("s") == []
 
 
@@ -137,17 +136,17 @@ async def test_no_mutable_part_of_what_was_read_from_the_file_is_shared(path):
             history = await store.load("s", limit=limit)
             assert history == items[-(limit or 3) :]
             for item in history:
-                change_everything(item)
+                mutate(item)
             for turn in history.turns:
                 assert turn.metadata == {"tags": [1]}
-                change_everything(turn.metadata["tags"])
+                mutate(turn.metadata["tags"])
 
 
 async def test_an_item_that_the_caller_changes_after_the_append_is_not_changed_in_the_cache(path):
     async with SqliteSessionStore(path) as store:
         item = {"content": "Hi", "parts": [1]}
         await store.append(Turn("s", [item]))
-        change_everything(item)
+        mutate(item)
         assert await store.load("s") == [{"content": "Hi", "parts": [1]}]
 
 
@@ -373,16 +372,21 @@ async def test_a_file_moved_into_its_place_is_read_again_even_if_its_rows_look_t
         assert await store.load("s") == ["after"]
 
 
+async def check_restored_backup(path, store, writer):
+    """Check that *store* reads a restored backup to which *writer* has written."""
+    await store.append(Turn("s", [1]))
+    with closing(sqlite3.connect(path)) as file, closing(sqlite3.connect(":memory:")) as copy:
+        file.backup(copy)
+        revision = await store.append(Turn("s", ["before"]))
+        assert await store.load("s") == [1, "before"]
+        copy.backup(file)
+    assert await writer.append(Turn("s", ["after"])) == revision
+    assert await store.load("s") == [1, "after"]
+
+
 async def test_a_restored_backup_that_was_written_to_is_read_again(path):
     async with SqliteSessionStore(path) as store:
-        await store.append(Turn("s", [1]))
-        with closing(sqlite3.connect(path)) as file, closing(sqlite3.connect(":memory:")) as copy:
-            file.backup(copy)
-            revision = await store.append(Turn("s", ["before"]))
-            assert await store.load("s") == [1, "before"]
-            copy.backup(file)
-        assert await store.append(Turn("s", ["after"])) == revision
-        assert await store.load("s") == [1, "after"]
+        await check_restored_backup(path, store, store)
 
 
 async def test_a_restored_backup_that_another_store_has_written_to_is_read_again(path):
@@ -390,14 +394,7 @@ async def test_a_restored_backup_that_another_store_has_written_to_is_read_again
         SqliteSessionStore(path) as store,
         SqliteSessionStore(path, item_type=Other) as other,
     ):
-        await store.append(Turn("s", [1]))
-        with closing(sqlite3.connect(path)) as file, closing(sqlite3.connect(":memory:")) as copy:
-            file.backup(copy)
-            revision = await store.append(Turn("s", ["before"]))
-            assert await store.load("s") == [1, "before"]
-            copy.backup(file)
-        assert await other.append(Turn("s", ["after"])) == revision
-        assert await store.load("s") == [1, "after"]
+        await check_restored_backup(path, store, other)
 
 
 async def test_a_restored_backup_of_an_empty_session_is_read_again(path):

@@ -9,19 +9,9 @@ import pytest
 from helpers.schema1 import copy_file
 from helpers.sqlite import check_schema_2, query, read_bytes, read_order, read_turns
 from helpers.sqlite_internals import open_prepared
+from helpers.tower_llm import add_tower_llm_table
 from tower_memory import CorruptSessionError, MessageItem, Role, RunItem, SqliteSessionStore, Turn
 
-TOWER_LLM = """
-CREATE TABLE sessions (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    session_id TEXT NOT NULL,
-    item_type TEXT NOT NULL,
-    item_data TEXT NOT NULL,
-    created_at TEXT NOT NULL,
-    sequence_num INTEGER NOT NULL,
-    UNIQUE(session_id, sequence_num)
-)
-"""
 HELLO = (
     '{"type":"Message","id":"m1","role":"user","content":"Hello","mood":{"n":12345678901234567890},'
     '"created_at":"2025-08-11T12:34:56.123456789Z"}'
@@ -32,20 +22,8 @@ REPLY = (
 )
 
 
-def tower_llm_file(path, *rows):
-    query(path, TOWER_LLM)
-    query(path, "CREATE INDEX idx_session_id ON sessions(session_id, sequence_num)")
-    for row in rows:
-        query(
-            path,
-            "INSERT INTO sessions (session_id, item_type, item_data, created_at, sequence_num)"
-            " VALUES (?, 'message', ?, ?, ?)",
-            *row,
-        )
-
-
 async def test_a_file_of_tower_llm_is_taken_over_and_its_table_stays_unchanged(path):
-    tower_llm_file(
+    add_tower_llm_table(
         path,
         # Items are ordered by number, not by row.
         (
@@ -70,7 +48,7 @@ async def test_a_file_of_tower_llm_is_taken_over_and_its_table_stays_unchanged(p
 
 
 def test_each_exchange_becomes_a_turn_with_the_json_and_the_time_of_its_rows(path):
-    tower_llm_file(
+    add_tower_llm_table(
         path,
         ("user_123", REPLY, "2025-08-11T14:34:57+02:00", 2),
         ("user_123", HELLO, "2025-08-11T12:34:56.123456789+00:00", 1),
@@ -109,7 +87,7 @@ def test_the_ids_are_those_of_a_file_that_schema_1_took_over(path, tmp_path):
     rows = query(
         migrated, "SELECT session_id, item_data, created_at, sequence_num FROM sessions ORDER BY id"
     )
-    tower_llm_file(path, *rows)
+    add_tower_llm_table(path, *rows)
     open_prepared(path).close()
     open_prepared(migrated).close()
 
@@ -120,7 +98,7 @@ def test_the_ids_are_those_of_a_file_that_schema_1_took_over(path, tmp_path):
 
 
 async def test_a_conversation_of_tower_llm_can_be_continued_and_typed(path):
-    tower_llm_file(path, ("user_123", REPLY, "2025-08-11T12:34:57Z", 1))
+    add_tower_llm_table(path, ("user_123", REPLY, "2025-08-11T12:34:57Z", 1))
     async with SqliteSessionStore(path, item_type=RunItem) as store:
         time = datetime(2026, 1, 1, tzinfo=UTC)
         await store.append(Turn("user_123", [MessageItem("m3", Role.USER, "Still there?", time)]))
@@ -140,7 +118,7 @@ async def test_a_conversation_of_tower_llm_can_be_continued_and_typed(path):
     ids=["torn", "time", "id", "deep", "far", "farther"],
 )
 async def test_an_unreadable_row_of_tower_llm_is_named_and_nothing_is_taken_over(path, bad):
-    tower_llm_file(path, ("user_123", HELLO, "2025-08-11T12:34:57Z", 1), bad)
+    add_tower_llm_table(path, ("user_123", HELLO, "2025-08-11T12:34:57Z", 1), bad)
     before = read_bytes(path)
     with pytest.raises(CorruptSessionError) as caught:
         await SqliteSessionStore(path).load("user_123")
