@@ -16,7 +16,6 @@ import pytest
 from helpers.internals import BridgedCall
 from helpers.layers import memory_over
 from helpers.messages import assistant, user
-from helpers.processes import run_python
 from helpers.waiting import until
 from tower_memory import InMemorySessionStore
 from tower_memory.bridges import AsyncioLayer
@@ -512,31 +511,3 @@ async def test_a_memory_layer_inside_a_bridge_knows_the_task_that_reads_its_stre
             assert await service([user("b")]) == "done"
 
     assert len(await store.load("s")) == 2
-
-
-FEW_FILES = """
-import os, resource
-import trio
-from tower_memory.bridges import AsyncioLayer
-
-async def service(request):
-    return request
-
-async def main():
-    layer = AsyncioLayer()
-    count = len(os.listdir("/proc/self/fd")) - 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, 4096))
-    try:
-        await layer(service)("Hi")
-    except OSError:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-        print("refused", await layer(service)("Hi"))
-
-trio.run(main)
-"""
-
-
-def test_a_bridge_that_cannot_start_its_event_loop_says_so_and_then_works():
-    """A process out of files gets an error, and a bridge once there are files again."""
-    done = run_python(FEW_FILES, timeout=60)
-    assert (done.stdout, done.returncode) == ("refused Hi\n", 0), done.stderr

@@ -101,7 +101,7 @@ def _run_portal(started: Future[BlockingPortal], ended: Future[None]) -> None:
 
     try:
         anyio.run(serve)
-    except OSError as error:  # pragma: no cover - no files are left; tested in a child process
+    except OSError as error:  # such as too many open files
         started.set_exception(error)
     finally:
         ended.set_result(None)

@@ -18,6 +18,7 @@ from tower_memory._large_turns import encode_turn, is_large
 from tower_memory._memory import window_loading
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._metadata import decode_metadata, encode_metadata
+from tower_memory._portal import open_portal
 from tower_memory._store import check_load
 from tower_memory._stores.cached_session import to_kept, turns_between
 from tower_memory._stores.jobs import RetryLater
@@ -47,6 +48,7 @@ __all__ = [
     "mutate",
     "new_in_request",
     "new_in_response",
+    "open_portal",
     "show_progress",
     "snapshot",
     "to_kept",

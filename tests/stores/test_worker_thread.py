@@ -162,6 +162,34 @@ async def test_a_cancelled_job_is_skipped_unless_it_has_begun():
         assert await worker.run(tuple) == ("whole",)
 
 
+async def test_a_job_that_is_cancelled_while_another_of_its_visit_runs_is_skipped():
+    begun, release = threading.Event(), threading.Event()
+
+    def run_long(_resource):
+        begun.set()
+        release.wait()
+
+    async def run_and_append(scope):
+        with scope:
+            await worker.run(lambda resource: resource.append("skipped"))
+
+    with working() as worker:
+        async with anyio.create_task_group() as tasks:
+            scope = anyio.CancelScope()
+            with busy(worker, tasks) as waits:
+                await until(waits.is_set)
+                tasks.start_soon(worker.run, run_long)
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(run_and_append, scope)
+                await anyio.wait_all_tasks_blocked()
+
+            await until(begun.is_set)  # both were taken from the queue together
+            scope.cancel()
+            await anyio.wait_all_tasks_blocked()
+            release.set()
+        assert await worker.run(tuple) == ()
+
+
 def count_to(number):
     def count(resource):
         for n in range(number):
