@@ -148,7 +148,11 @@ Guides
 - Tests of stores and layers: `tower_memory.testing`.
 """
 
-from tower_memory._capabilities import Erasure, SessionErasure
+from tower_memory._capabilities.catalog import SessionCatalog, SessionInfo
+from tower_memory._capabilities.erasure import Erasure, SessionErasure
+from tower_memory._capabilities.journal import PendingTurn, TurnJournal
+from tower_memory._capabilities.pages import Page
+from tower_memory._capabilities.search import SearchHit, SessionSearch
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import (
     CorruptSessionError,
@@ -194,18 +198,24 @@ __all__ = (
     "MemoryLayer",
     "Message",
     "MessageItem",
+    "Page",
+    "PendingTurn",
     "RetryLayer",
     "Role",
     "RunItem",
     "SaveError",
     "SaveSession",
+    "SearchHit",
     "Service",
     "ServiceBuilder",
     "Session",
+    "SessionCatalog",
     "SessionCleared",
     "SessionConflict",
     "SessionErasure",
     "SessionError",
+    "SessionInfo",
+    "SessionSearch",
     "SessionStore",
     "SqliteSession",
     "SqliteSessionStore",
@@ -215,6 +225,7 @@ __all__ = (
     "Turn",
     "TurnExists",
     "TurnInfo",
+    "TurnJournal",
     "TurnMissing",
     "UnencodableItemError",
     "__version__",

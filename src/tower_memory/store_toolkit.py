@@ -117,7 +117,15 @@ If other programs can damage what a store keeps, `ItemCodec.decode` raises `Valu
 
 from __future__ import annotations
 
-from tower_memory._capabilities import check_erase
+from tower_memory._capabilities.catalog import (
+    check_annotate,
+    check_fork,
+    check_sessions,
+    merge_metadata,
+)
+from tower_memory._capabilities.erasure import check_erase
+from tower_memory._capabilities.journal import check_begin
+from tower_memory._capabilities.pages import from_cursor, to_cursor
 from tower_memory._codec import ItemCodec
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load, check_session_id
@@ -128,11 +136,18 @@ __all__ = (
     "NO_SESSION",
     "ItemCodec",
     "SessionState",
+    "check_annotate",
+    "check_begin",
     "check_erase",
+    "check_fork",
     "check_load",
     "check_session_id",
+    "check_sessions",
     "decode_metadata",
     "encode_metadata",
+    "from_cursor",
+    "merge_metadata",
     "must_write",
+    "to_cursor",
     "turns_between",
 )

@@ -10,7 +10,7 @@ from tower_memory.__main__ import ProgressLine, show_progress
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
-from tower_memory._capabilities import check_erase
+from tower_memory._capabilities.erasure import check_erase
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._history import checked_length
 from tower_memory._items import to_messages

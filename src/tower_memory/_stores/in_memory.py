@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, final, overload
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from tower_memory._capabilities import Erasure, check_erase
+from tower_memory._capabilities.erasure import Erasure, check_erase
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import TurnMissing
 from tower_memory._history import History, TurnInfo

@@ -12,7 +12,7 @@ from typing import Any, cast, final
 from anyio import move_on_after
 
 from tower_memory._arguments import check_seconds
-from tower_memory._capabilities import SessionErasure
+from tower_memory._capabilities.erasure import SessionErasure
 from tower_memory._store import SessionStore, check_store
 from tower_memory._turn import check_items
 from tower_memory.testing._case import ITEMS, VALUES, Case, Rule

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any, cast
 
-from tower_memory._capabilities import Erasure, SessionErasure
+from tower_memory._capabilities.erasure import Erasure, SessionErasure
 from tower_memory._errors import SessionCleared
 from tower_memory._turn import Turn
 from tower_memory.testing._case import (

@@ -20,7 +20,7 @@ from helpers.sqlite_internals import erase_in_transaction, let_tombstones_live, 
 from helpers.tower_llm import add_tower_llm_table
 from helpers.waiting import until
 from tower_memory import SessionConflict, SessionError, SqliteSessionStore, Turn
-from tower_memory._capabilities import Erasure
+from tower_memory._capabilities.erasure import Erasure
 from tower_memory._errors import SessionCleared
 
 DAY = 24 * 60 * 60 * 10**9

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from tower_memory._capabilities import Erasure
+from tower_memory._capabilities.erasure import Erasure
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.sqlite import erasure
 from tower_memory._stores.sqlite.connections import Connections

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from tower_memory._capabilities import Erasure
+from tower_memory._capabilities.erasure import Erasure
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.records import to_nanoseconds

@@ -16,7 +16,7 @@ from anyio import fail_after
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_int, check_seconds
-from tower_memory._capabilities import Erasure, check_erase
+from tower_memory._capabilities.erasure import Erasure, check_erase
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History
 from tower_memory._items import Item

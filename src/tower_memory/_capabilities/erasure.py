@@ -1,4 +1,4 @@
-"""Capabilities: groups of methods that a store may have besides those of `SessionStore`."""
+"""`SessionErasure`: removing sessions, and the last bytes of removed content."""
 
 from __future__ import annotations
 
@@ -90,14 +90,17 @@ def check_erase(
 
     if session_id is not None:
         check_text("session_id", session_id)
-    if prefix:
-        check_text("prefix", prefix)
-    elif prefix is not None and not isinstance(prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        msg = f"prefix must be a string, got {shown(prefix)}"
-        raise TypeError(msg)
+    if prefix is not None:
+        check_prefix(prefix)
 
     if inactive_since is not None:
         check_time("inactive_since", inactive_since)
+
+
+def check_prefix(value: object) -> None:
+    """Refuse an object that cannot be the start of a session id. The empty text can."""
+    if value != "":
+        check_text("prefix", value)
 
 
 def check_time(name: str, value: object) -> None:

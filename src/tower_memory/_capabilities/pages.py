@@ -1,0 +1,96 @@
+"""Pages of long answers, and the cursors that name the next page."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Final, TypeVar, final, overload
+
+from msgspec import json
+
+Entry_co = TypeVar("Entry_co", covariant=True)
+
+_PLACE: Final = json.Decoder(tuple[str, tuple[int, ...]])
+
+
+@final
+class Page(Sequence[Entry_co]):
+    """Some entries of a longer answer, as a sequence that cannot be changed.
+
+    >>> from tower_memory import Page
+    >>> page = Page(["a", "b"])
+    >>> page == ["a", "b"], page.next
+    (True, None)
+
+    Args:
+        entries: The entries of the page.
+        next: The cursor of the next page, for the parameter *after* of the call that returned this
+            page; None if this is the last page. Also an attribute.
+    """
+
+    __slots__ = ("_entries", "next")
+
+    def __init__(self, entries: Iterable[Entry_co] = (), *, next: str | None = None) -> None:  # noqa: A002 - its public name
+        self._entries = tuple(entries)
+        self.next = next
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry_co]:
+        return iter(self._entries)
+
+    @overload
+    def __getitem__(self, index: int, /) -> Entry_co: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> tuple[Entry_co, ...]: ...
+    def __getitem__(self, index: int | slice, /) -> Entry_co | tuple[Entry_co, ...]:
+        return self._entries[index]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
+            return NotImplemented
+        return self._entries == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+    def __repr__(self) -> str:
+        return f"Page({list(self._entries)!r}, next={self.next!r})"
+
+
+def to_cursor(query: Sequence[str], place: Sequence[int]) -> str:
+    """Return a cursor: text for URLs that names a *place* in the answer to *query*.
+
+    >>> from tower_memory.store_toolkit import from_cursor, to_cursor
+    >>> from_cursor(to_cursor(("sessions", "user_"), (7,)), ("sessions", "user_"), length=1)
+    (7,)
+    """
+    return urlsafe_b64encode(json.encode((_hash(query), tuple(place)))).decode().rstrip("=")
+
+
+def from_cursor(cursor: object, query: Sequence[str], *, length: int) -> tuple[int, ...]:
+    """Return the place that a cursor of *query* names, which has *length* numbers.
+
+    Raises:
+        TypeError: *cursor* is no text.
+        ValueError: *cursor* is no cursor, or that of another query.
+    """
+    name = "after must be the cursor `next` of a page of the same query"
+    if not isinstance(cursor, str):
+        msg = f"{name}, got {type(cursor).__name__}"
+        raise TypeError(msg)
+
+    msg = f"{name}, got another text of {len(cursor)} characters"
+    try:
+        hashed, place = _PLACE.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError as error:
+        raise ValueError(msg) from error
+    if hashed != _hash(query) or len(place) != length:
+        raise ValueError(msg)
+    return place
+
+
+def _hash(query: Sequence[str]) -> str:
+    """Return a short hash of *query*, so that a cursor shows nothing of it."""
+    return blake2b(json.encode(list(query)), digest_size=8).hexdigest()
