@@ -7,17 +7,53 @@ after the last step (`OpenFile.in_steps`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 
-from tower_memory._capabilities.erasure import Erasure
+from tower_memory._capabilities.erasure import Erasure, check_erase
+from tower_memory._items import Item
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.sqlite import erasure
 from tower_memory._stores.sqlite.connections import Connections
 from tower_memory._stores.sqlite.file_guard import Connection
+from tower_memory._stores.sqlite.file_store import FileStore
 from tower_memory._stores.sqlite.open_file import OpenFile
 
 
-async def erase_sessions(
+class Erasing(FileStore[Item]):
+    """The methods of `SessionErasure`."""
+
+    async def erase(
+        self,
+        *,
+        session_id: str | None = None,
+        prefix: str | None = None,
+        inactive_since: datetime | None = None,
+    ) -> Erasure:
+        """Remove whole sessions for good, and return their numbers (`SessionErasure.erase`).
+
+        Their rows in a table of tower-llm are removed, too. The write-ahead log is emptied as for
+        `clear`.
+        """
+        check_erase(session_id, prefix, inactive_since)
+        before = None if inactive_since is None else erasure.latest_change(inactive_since)
+        file = await self._open_file()
+        if session_id is not None:
+            return await _erase_sessions(file, [session_id], before, self.busy_timeout)
+        return await _erase_prefix(file, prefix or "", before, self.busy_timeout)
+
+    async def scrub(self) -> None:
+        """Remove every byte of erased, cleared and replaced content (`SessionErasure.scrub`).
+
+        The whole file is rewritten, and the write-ahead log is emptied. Writes wait meanwhile:
+        about a second for each 150 MB. It raises `SessionError` if another process has locked the
+        file, or reads from an old state of it, for longer than *busy_timeout*.
+        """
+        file = await self._open_file()
+        await _scrub(file, self.busy_timeout)
+
+
+async def _erase_sessions(
     file: OpenFile, session_ids: Sequence[str], updated_before: int | None, patience: float
 ) -> Erasure:
     """Erase sessions in one commit; see `erasure.erase`."""
@@ -26,7 +62,7 @@ async def erase_sessions(
     return await file.write(session_id, erase, patience, after_commit=empty_log)
 
 
-async def erase_prefix(
+async def _erase_prefix(
     file: OpenFile, prefix: str, updated_before: int | None, patience: float
 ) -> Erasure:
     """Erase all sessions whose ids start with *prefix*, some in each commit."""
@@ -40,14 +76,14 @@ async def erase_prefix(
             found = await file.read(find, patience)
             if not found:
                 return total
-            erased = await erase_sessions(file, found, updated_before, patience)
+            erased = await _erase_sessions(file, found, updated_before, patience)
             total = Erasure(*map(sum, zip(total, erased, strict=True)))
             last = found[-1]
 
     return await file.in_steps(steps, patience)
 
 
-async def scrub(file: OpenFile, patience: float) -> None:
+async def _scrub(file: OpenFile, patience: float) -> None:
     """Rewrite the file, then empty its log; each step waits at most *patience* seconds."""
 
     async def steps() -> None:

@@ -16,18 +16,16 @@ from tower_memory._capabilities.erasure import Erasure
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.records import to_nanoseconds
+from tower_memory._stores.sqlite.heads import add_tombstone
+from tower_memory._stores.sqlite.id_range import id_range
 from tower_memory._stores.sqlite.schema import Refused, is_busy
 from tower_memory._stores.sqlite.tombstones import set_tombstone
-from tower_memory._stores.sqlite.writes import add_tombstone, remove_content
+from tower_memory._stores.sqlite.writes import remove_content
 
 _MOST_NANOSECONDS: Final = 2**63 - 1
 
 ERASED_TOGETHER: Final = 64
 """Maximum number of sessions that one commit erases."""
-
-# Code points that no text of a store contains: it must be valid Unicode.
-_SURROGATES: Final = 0xD800
-_AFTER_SURROGATES: Final = 0xE000
 
 
 def find_sessions(
@@ -42,15 +40,15 @@ def find_sessions(
         updated_before: Time in nanoseconds before which the sessions were last changed, or None
             for any time.
     """
+    start, end = id_range(prefix)
     rows = connection.execute(
-        "SELECT session_id FROM memory_head WHERE session_id >= :prefix AND session_id > :after"
-        " AND (:end IS NULL OR session_id < :end)"
-        " AND (:time IS NULL OR updated_at < :time)"
+        "SELECT session_id FROM memory_head WHERE session_id >= :start AND session_id > :after"
+        " AND session_id < :end AND (:time IS NULL OR updated_at < :time)"
         " ORDER BY session_id LIMIT :most",
         {
-            "prefix": prefix,
+            "start": start,
             "after": after,
-            "end": _end_of(prefix),
+            "end": end,
             "time": updated_before,
             "most": ERASED_TOGETHER,
         },
@@ -61,15 +59,6 @@ def find_sessions(
 def latest_change(inactive_since: datetime) -> int:
     """Return *inactive_since* in nanoseconds, cut to 64 bits: no session has a later time."""
     return max(-_MOST_NANOSECONDS, min(to_nanoseconds(inactive_since), _MOST_NANOSECONDS))
-
-
-def _end_of(prefix: str) -> str | None:
-    """Return the first text, by code points, that is above all texts with *prefix*, or None."""
-    prefix = prefix.rstrip("\U0010ffff")
-    if not prefix:
-        return None
-    following = ord(prefix[-1]) + 1
-    return prefix[:-1] + chr(_AFTER_SURROGATES if following == _SURROGATES else following)
 
 
 def erase(

@@ -88,10 +88,15 @@ class OpenFile:
 
         return await self._run(run_on, patience, wanted.session_id)
 
-    async def read(self, operation: Callable[[Connection], T], patience: float) -> T:
-        """Run *operation* on the connection that reads, and return its result."""
+    async def read(
+        self, operation: Callable[[Connection], T], patience: float, session_id: str | None = None
+    ) -> T:
+        """Run *operation* on the connection that reads, and return its result.
+
+        Errors name *session_id*; None for several sessions.
+        """
         return await self._run(
-            lambda connections: connections.reader.run(operation), patience, None
+            lambda connections: connections.reader.run(operation), patience, session_id
         )
 
     async def write(

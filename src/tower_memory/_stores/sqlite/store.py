@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable
-from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self, final, get_args, overload
+from typing import TYPE_CHECKING, Any, final, get_args, overload
 
 from anyio import fail_after
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._arguments import check_choice, check_int, check_seconds
-from tower_memory._capabilities.erasure import Erasure, check_erase
-from tower_memory._codec import ItemCodec
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._large_turns import encode_turn
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.records import encode
-from tower_memory._stores.sqlite import erasure, writes
+from tower_memory._stores.sqlite import writes
+from tower_memory._stores.sqlite.cataloguing import Cataloguing
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
-from tower_memory._stores.sqlite.erasing import empty_log, erase_prefix, erase_sessions, scrub
+from tower_memory._stores.sqlite.erasing import Erasing, empty_log
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checked_target
-from tower_memory._stores.sqlite.open_file import OpenFile, acquire
 from tower_memory._stores.sqlite.reads import Wanted
 from tower_memory._stores.sqlite.writes import Appended
 from tower_memory._turn import Turn, check_turn
@@ -38,10 +34,11 @@ if TYPE_CHECKING:
 
 
 @final
-class SqliteSessionStore(Generic[Item]):
+class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
     """A store in an SQLite file.
 
-    It keeps every promise of `SessionStore`, and has the capability `SessionErasure`. With the
+    It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
+    `SessionSearch`, `SessionErasure` and `TurnJournal`. With the
     default *synchronous*, a turn is synced to disk when `append` returns; if it fails or the
     process dies, the turn is whole or absent.
 
@@ -139,13 +136,13 @@ class SqliteSessionStore(Generic[Item]):
         check_choice("synchronous", synchronous, get_args(Synchronous))
         check_int("hot_bytes", hot_bytes, least=0)
 
-        self.item_type = item_type
-        self.busy_timeout = busy_timeout
-        self._hot_bytes = hot_bytes
-        self._synchronous: Synchronous = synchronous
-        self._file = DatabaseFile.at(name)
-        self._codec: ItemCodec[Item] = ItemCodec(item_type)
-        self._opened: OpenFile | None = None
+        super().__init__(
+            DatabaseFile.at(name),
+            item_type=item_type,
+            busy_timeout=busy_timeout,
+            synchronous=synchronous,
+            hot_bytes=hot_bytes,
+        )
 
     @classmethod
     def in_memory(cls, *, item_type: Any = Any) -> SqliteSessionStore[Any]:
@@ -207,35 +204,6 @@ class SqliteSessionStore(Generic[Item]):
         file = await self._open_file()
         await file.write(session_id, clear, self.busy_timeout, after_commit=empty_log)
 
-    async def erase(
-        self,
-        *,
-        session_id: str | None = None,
-        prefix: str | None = None,
-        inactive_since: datetime | None = None,
-    ) -> Erasure:
-        """Remove whole sessions for good, and return their numbers (`SessionErasure.erase`).
-
-        Their rows in a table of tower-llm are removed, too. The write-ahead log is emptied as for
-        `clear`.
-        """
-        check_erase(session_id, prefix, inactive_since)
-        before = None if inactive_since is None else erasure.latest_change(inactive_since)
-        file = await self._open_file()
-        if session_id is not None:
-            return await erase_sessions(file, [session_id], before, self.busy_timeout)
-        return await erase_prefix(file, prefix or "", before, self.busy_timeout)
-
-    async def scrub(self) -> None:
-        """Remove every byte of erased, cleared and replaced content (`SessionErasure.scrub`).
-
-        The whole file is rewritten, and the write-ahead log is emptied. Writes wait meanwhile:
-        about a second for each 150 MB. It raises `SessionError` if another process has locked the
-        file, or reads from an old state of it, for longer than *busy_timeout*.
-        """
-        file = await self._open_file()
-        await scrub(file, self.busy_timeout)
-
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Write a copy of the whole database, as it is at one moment, to the new file *path*.
 
@@ -254,52 +222,6 @@ class SqliteSessionStore(Generic[Item]):
         target = checked_target(path)
         file = await self._open_file()
         await file.backup(target, self.busy_timeout)
-
-    async def aclose(self) -> None:
-        """Close the store after its operations in progress. Closing a closed store does nothing.
-
-        If a timeout or another native cancellation ends the call, the store closes nevertheless. A
-        store that was left open when its event loop ended may be closed from any event loop.
-        """
-        file = self._opened
-        if file is not None and not file.is_closed:
-            file.check_closing()
-            self._opened = None
-            await file.close()
-
-    async def __aenter__(self) -> Self:
-        file = await self._open_file()
-        await file.ready(self.busy_timeout)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    def _open_already(self) -> OpenFile | None:
-        """Return the file if this store uses it already; refuse to use it elsewhere."""
-        opened = self._opened
-        if opened is None or opened.is_closed:
-            return None
-        opened.check()
-        return opened
-
-    async def _open_file(self) -> OpenFile:
-        """Return the file, which the first operation on it opens."""
-        self._open_already()
-        await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
-        if self._opened is None or self._opened.is_closed:
-            self._opened = acquire(self._file, self._synchronous, self._hot_bytes)
-        return self._opened
-
-    def __eq__(self, other: object) -> bool:
-        """Return True if *other* is a store on the same file, of any item type."""
-        return isinstance(other, SqliteSessionStore) and self._file == other._file
-
-    def __hash__(self) -> int:
-        return hash(self._file)
-
-    def __repr__(self) -> str:
-        return f"SqliteSessionStore({self._file.path!r})"
 
 
 def _add_to_cache(

@@ -1,0 +1,149 @@
+"""The statements of `SessionCatalog`, as functions that run in one read or one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any, Final, cast
+
+from tower_memory._capabilities.catalog import SessionInfo, merge_metadata
+from tower_memory._errors import SessionConflict, SessionError, TurnMissing
+from tower_memory._metadata import decode_metadata, encode_metadata
+from tower_memory._stores.records import to_datetime
+from tower_memory._stores.sqlite.heads import create_head, find_head
+from tower_memory._stores.sqlite.id_range import id_range
+from tower_memory._stores.sqlite.rows import place_of_turn
+from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
+from tower_memory._stores.sqlite.tombstones import tombstone_number
+from tower_memory._stores.sqlite.turn_rows import copy_turns
+
+_INFO: Final = (
+    "SELECT h.session_id, h.created_at, h.updated_at, h.revision, h.items, h.turns,"
+    " CAST(h.metadata AS BLOB), origin.session_id, h.active"
+    " FROM memory_head AS h {} LEFT JOIN memory_head AS origin ON origin.id = h.origin WHERE "
+)
+_DESCRIBE: Final = _INFO.format("") + "h.session_id = ?"
+_COUNT: Final = (
+    "SELECT count(*) FROM (SELECT 1 FROM memory_head WHERE session_id >= ? AND session_id < ?"
+    " LIMIT ?)"
+)
+_MOST_SORTED: Final = 2000
+"""Up to this number of matches, reading them all and sorting them is faster than a walk."""
+
+# A unary + keeps SQLite from using the index of the other order.
+_SORTED: Final = _INFO.format("") + (
+    "h.session_id >= :start AND h.session_id < :end AND +h.active < :after"
+    " ORDER BY +h.active DESC LIMIT :limit"
+)
+_WALK: Final = _INFO.format("INDEXED BY memory_head_active") + (
+    "h.active < :after AND +h.session_id >= :start AND +h.session_id < :end"
+    " ORDER BY h.active DESC LIMIT :limit"
+)
+
+_FIRST_PAGE: Final = 2**63 - 1
+
+
+def page(
+    connection: sqlite3.Connection, prefix: str, limit: int, after: int | None
+) -> tuple[list[SessionInfo], int | None]:
+    """Return at most *limit* sessions, the last active first, and the place of the next page.
+
+    *after* is the place of the page; None for the first. The place of the next page is None if
+    there is none.
+    """
+    start, end = id_range(prefix)
+    (matches,) = connection.execute(_COUNT, (start, end, _MOST_SORTED + 1)).fetchone()
+    rows = connection.execute(
+        _SORTED if matches <= _MOST_SORTED else _WALK,
+        {
+            "start": start,
+            "end": end,
+            "after": _FIRST_PAGE if after is None else after,
+            "limit": limit + 1,
+        },
+    ).fetchall()
+    return [_info(row) for row in rows[:limit]], rows[limit - 1][-1] if rows[limit:] else None
+
+
+def describe(connection: sqlite3.Connection, session_id: str) -> SessionInfo | None:
+    """Return the description of a session; None if there is no such session."""
+    row = connection.execute(_DESCRIBE, (session_id,)).fetchone()
+    return _info(row) if row else None
+
+
+def annotate(
+    connection: sqlite3.Connection, session_id: str, added: bytes, *, create: bool, overwrite: bool
+) -> SessionInfo | None:
+    """Merge *added*, the JSON of a mapping, into the metadata of a session.
+
+    Return the new description, or None if there is no such session and *create* is False.
+    """
+    info = describe(connection, session_id)
+    if info is None:
+        if not create:
+            return None
+        tombstone = tombstone_number(connection, session_id)
+        create_head(connection, session_id, tombstone, time.time_ns()).save_unchanged(connection)
+
+    present = info.metadata if info else {}
+    merged = merge_metadata(present, decode_metadata(added), overwrite=overwrite)
+    encoded = encode_metadata(merged, session_id)
+    connection.execute(
+        "UPDATE memory_head SET metadata = ? WHERE session_id = ?",
+        (encoded and encoded.decode(), session_id),
+    )
+    return describe(connection, session_id)
+
+
+def fork(
+    connection: sqlite3.Connection, session_id: str, new_session_id: str, before: str | None
+) -> SessionInfo:
+    """Copy the turns before the turn *before*, or all turns, to a new session.
+
+    Raises:
+        SessionError: See `SessionCatalog.fork`.
+        TurnMissing: See `SessionCatalog.fork`.
+        SessionConflict: See `SessionCatalog.fork`.
+    """
+    source = find_head(connection, session_id)
+    if source is None:
+        msg = "it does not exist, so it cannot be forked; nothing was written"
+        raise SessionError(msg, session_id=session_id)
+
+    end = (source.items, source.high + 1)  # after all turns
+    if before is not None:
+        place = place_of_turn(connection, source.id, before)
+        if place is None:
+            raise TurnMissing(session_id, turn_id=before)
+        end = place
+    if find_head(connection, new_session_id) is not None:
+        raise SessionConflict(
+            new_session_id, reason="it exists already", remedy="choose another new_session_id"
+        )
+
+    tombstone = tombstone_number(connection, new_session_id)
+    head = create_head(connection, new_session_id, tombstone, time.time_ns())
+    shift = (head.id - source.id) << FIRST_NUMBER_SHIFT
+    turns = copy_turns(connection, source.id, head.id, shift, end)
+
+    head._replace(high=source.high + shift + 1, turns=turns, items=end[0]).save(connection)
+    connection.execute(
+        "UPDATE memory_head SET origin = source.id, metadata = source.metadata"
+        " FROM memory_head AS source WHERE memory_head.id = ? AND source.id = ?",
+        (head.id, source.id),
+    )
+    return cast("SessionInfo", describe(connection, new_session_id))
+
+
+def _info(row: Any) -> SessionInfo:
+    session_id, created_at, updated_at, revision, items, turns, metadata, forked_from, _ = row
+    return SessionInfo(
+        session_id,
+        to_datetime(created_at),
+        to_datetime(updated_at),
+        revision,
+        items,
+        turns,
+        decode_metadata(metadata),
+        forked_from,
+    )

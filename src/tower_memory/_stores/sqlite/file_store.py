@@ -1,0 +1,79 @@
+"""A store's use of its file: the base of the methods of every capability."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Self
+
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from tower_memory._codec import ItemCodec
+from tower_memory._items import Item
+from tower_memory._stores.sqlite.connections import DatabaseFile, Synchronous
+from tower_memory._stores.sqlite.open_file import OpenFile, acquire
+
+
+class FileStore(Generic[Item]):
+    """A store on a file, which the first operation opens. See `SqliteSessionStore`."""
+
+    def __init__(
+        self,
+        file: DatabaseFile,
+        *,
+        item_type: Any,
+        busy_timeout: float,
+        synchronous: Synchronous,
+        hot_bytes: int,
+    ) -> None:
+        self.item_type = item_type
+        self.busy_timeout = busy_timeout
+        self._file = file
+        self._synchronous: Synchronous = synchronous
+        self._hot_bytes = hot_bytes
+        self._codec: ItemCodec[Item] = ItemCodec(item_type)
+        self._opened: OpenFile | None = None
+
+    async def aclose(self) -> None:
+        """Close the store after its operations in progress. Closing a closed store does nothing.
+
+        If a timeout or another native cancellation ends the call, the store closes nevertheless. A
+        store that was left open when its event loop ended may be closed from any event loop.
+        """
+        file = self._opened
+        if file is not None and not file.is_closed:
+            file.check_closing()
+            self._opened = None
+            await file.close()
+
+    async def __aenter__(self) -> Self:
+        file = await self._open_file()
+        await file.ready(self.busy_timeout)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _open_already(self) -> OpenFile | None:
+        """Return the file if this store uses it already; refuse to use it elsewhere."""
+        opened = self._opened
+        if opened is None or opened.is_closed:
+            return None
+        opened.check()
+        return opened
+
+    async def _open_file(self) -> OpenFile:
+        """Return the file, which the first operation on it opens."""
+        self._open_already()
+        await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
+        if self._opened is None or self._opened.is_closed:
+            self._opened = acquire(self._file, self._synchronous, self._hot_bytes)
+        return self._opened
+
+    def __eq__(self, other: object) -> bool:
+        """Return True if *other* is a store on the same file, of any item type."""
+        return isinstance(other, FileStore) and self._file == other._file
+
+    def __hash__(self) -> int:
+        return hash(self._file)
+
+    def __repr__(self) -> str:
+        return f"SqliteSessionStore({self._file.path!r})"
