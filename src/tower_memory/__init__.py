@@ -181,7 +181,7 @@ from tower_memory._memory.layer import MemoryLayer
 from tower_memory._service import Layer, Service, ServiceBuilder
 from tower_memory._session_services import LoadSession, SaveSession
 from tower_memory._store import SessionStore
-from tower_memory._stores.in_memory import InMemorySessionStore
+from tower_memory._stores.in_memory.store import InMemorySessionStore
 from tower_memory._stores.sqlite.session import SqliteSession
 from tower_memory._stores.sqlite.store import SqliteSessionStore
 from tower_memory._turn import Turn

@@ -170,7 +170,7 @@ async def test_a_prefix_that_is_no_text_is_refused_by_name(store):
 
 
 async def test_tombstones_in_memory_that_are_too_old_are_removed(monkeypatch):
-    monkeypatch.setattr("tower_memory._stores.in_memory.TOMBSTONE_LIFETIME", -1)
+    monkeypatch.setattr("tower_memory._stores.in_memory.sessions.TOMBSTONE_LIFETIME", -1)
     store = InMemorySessionStore()
     for session_id in "ab":
         await store.clear(session_id)

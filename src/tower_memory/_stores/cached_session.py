@@ -184,6 +184,16 @@ class CachedSession:
             self.offset = first
             self._find_json()
 
+    def first_turns(self, count: int) -> CachedSession:
+        """Return a copy of the first *count* turns of a session that is kept whole."""
+        end = self.turns[count].position if count < len(self.turns) else self.end
+        return CachedSession(
+            turns=self.turns[:count],
+            is_measured=self.is_measured,
+            _items=self._items[:end],
+            _json=self._json[: bisect_left(self._json, end)],
+        )
+
     def remove_turns(self, index: int) -> None:
         """Remove the turns from *index* in `turns` on, with their items."""
         start = self.turns[index].position - self.offset

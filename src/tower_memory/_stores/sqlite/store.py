@@ -38,9 +38,9 @@ class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
     """A store in an SQLite file.
 
     It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
-    `SessionSearch`, `SessionErasure` and `TurnJournal`. With the
-    default *synchronous*, a turn is synced to disk when `append` returns; if it fails or the
-    process dies, the turn is whole or absent.
+    `SessionSearch`, `SessionErasure` and `TurnJournal`. With the default *synchronous*, a turn is
+    synced to disk when `append` returns; if it fails or the process dies, the turn is whole or
+    absent.
 
     Use the store as an async context manager, or `aclose` it at the end; it opens on first use. A
     closed store may be opened again, also in another event loop. All stores and sessions on a file

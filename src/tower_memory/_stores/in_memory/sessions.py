@@ -1,0 +1,171 @@
+"""The sessions of a store in memory, and their numbers.
+
+1. One counter numbers the changes of all sessions, so no number of a session is used again.
+2. No function here awaits, so each change is whole or absent.
+3. A session that was erased, or cleared before its first write, leaves a tombstone for one day.
+4. Ids are kept sorted for prefixes, and sessions in the order of their activity. So a page costs
+   little more in a store with many sessions.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from time import time_ns
+from typing import Any, NamedTuple
+
+from tower_memory._stores.append_checks import SessionState, absent_session
+from tower_memory._stores.cached_session import CachedSession
+from tower_memory._stores.records import TOMBSTONE_LIFETIME
+from tower_memory._turn import Turn
+
+
+def _new_content() -> CachedSession:
+    return CachedSession(is_measured=False)
+
+
+@dataclass(slots=True)
+class StoredSession:
+    """A session that exists. Numbers and states are those of `SessionState`.
+
+    Attributes:
+        session_id: The session's id.
+        first_number: The number of the change that created the session.
+        cleared: The number of the last clear, or of the tombstone at which it was created.
+        revision: The number of the last change.
+        active: The place of the session in the order of activity; a later one is higher.
+        created_at: Time of its creation, in nanoseconds since 1970.
+        updated_at: Time of the last change, in nanoseconds since 1970.
+        replaced: The number of the last change that replaced turns.
+        metadata: The JSON of its metadata; None for an empty mapping.
+        origin: Id and first number of the session of which it is a fork, or None.
+        content: The turns and items.
+        held: The ids of the turns.
+    """
+
+    session_id: str
+    first_number: int
+    cleared: int
+    revision: int
+    active: int
+    created_at: int
+    updated_at: int
+    replaced: int = 0
+    metadata: bytes | None = None
+    origin: tuple[str, int] | None = None
+    content: CachedSession = field(default_factory=_new_content)
+    held: set[str] = field(default_factory=set[str])
+
+    def index_of(self, turn_id: str) -> int:
+        """Return the index of a held turn in the session's turns."""
+        turns = self.content.turns
+        return next(n for n in range(len(turns) - 1, -1, -1) if turns[n].turn_id == turn_id)
+
+    def remove_content(self) -> None:
+        """Remove all items and turns."""
+        self.content = _new_content()
+        self.held.clear()
+
+
+class _Tombstone(NamedTuple):
+    """The number and the time, in nanoseconds since 1970, at which a session was removed."""
+
+    number: int
+    time: int
+
+
+class Sessions:
+    """All sessions of one store."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, StoredSession] = {}
+        self._ids: list[str] = []  # sorted
+        self._by_activity: dict[int, StoredSession] = {}  # by `active`, the last active at the end
+        self._tombstones: dict[str, _Tombstone] = {}  # the oldest first
+        self._numbers = count(1)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, session_id: str) -> StoredSession | None:
+        """Return a session; None if it does not exist."""
+        return self._by_id.get(session_id)
+
+    def last_active_first(self) -> Iterator[StoredSession]:
+        """Yield all sessions, the last active first."""
+        return reversed(self._by_activity.values())
+
+    def ids_with(self, prefix: str) -> Sequence[str]:
+        """Return the ids that start with *prefix*, sorted by code points."""
+        start = bisect_left(self._ids, prefix)
+        end = bisect_right(self._ids, prefix, start, key=lambda each: each[: len(prefix)])
+        return self._ids[start:end]
+
+    def state_before(self, turn: Turn[Any]) -> SessionState:
+        """Return the state that decides whether *turn* may be appended."""
+        session = self._by_id.get(turn.session_id)
+        if session is None:
+            return absent_session(self.tombstone_number(turn.session_id))
+
+        return SessionState(
+            revision=session.revision,
+            first_number=session.first_number,
+            cleared=session.cleared,
+            replaced=session.replaced,
+            holds_turn=turn.turn_id in session.held,
+            holds_replaced=turn.replaces in session.held,
+        )
+
+    def create(self, session_id: str) -> StoredSession:
+        """Add a session without content; its revision is the number of its tombstone, or 0."""
+        number, now = next(self._numbers), time_ns()
+        tombstone = self.tombstone_number(session_id)
+        self._tombstones.pop(session_id, None)
+
+        session = StoredSession(session_id, number, tombstone, tombstone, number, now, now)
+        self._by_id[session_id] = self._by_activity[number] = session
+        insort(self._ids, session_id)
+        return session
+
+    def change(self, session_id: str) -> StoredSession:
+        """Return a session with the number and the time of a new change; create it if needed."""
+        session = self._by_id.get(session_id)
+        if session is None:
+            session = self.create(session_id)
+            session.revision = session.first_number
+            return session
+
+        session.revision = next(self._numbers)
+        session.updated_at = time_ns()
+        del self._by_activity[session.active]
+        session.active = session.revision
+        self._by_activity[session.active] = session
+        return session
+
+    def erase(self, session_id: str) -> None:
+        """Remove a session, if it exists, and leave a tombstone."""
+        session = self._by_id.pop(session_id, None)
+        if session is not None:
+            del self._by_activity[session.active]
+            del self._ids[bisect_left(self._ids, session_id)]
+        self.add_tombstone(session_id)
+
+    def tombstone_number(self, session_id: str) -> int:
+        """Return the number of the session's tombstone; 0 if there is none."""
+        tombstone = self._tombstones.get(session_id)
+        if tombstone is None or tombstone.time < time_ns() - TOMBSTONE_LIFETIME:
+            return 0
+        return tombstone.number
+
+    def add_tombstone(self, session_id: str) -> None:
+        """Add a tombstone with a new number, and drop those that are too old."""
+        now = time_ns()
+        self._tombstones.pop(session_id, None)  # the new one goes to the end
+        self._tombstones[session_id] = _Tombstone(next(self._numbers), now)
+
+        while (oldest := next(iter(self._tombstones))) != session_id:
+            if self._tombstones[oldest].time >= now - TOMBSTONE_LIFETIME:
+                break
+            del self._tombstones[oldest]
