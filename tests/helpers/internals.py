@@ -12,13 +12,16 @@ from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
 from tower_memory._capabilities.erasure import check_erase
 from tower_memory._codec import ItemCodec, snapshot
+from tower_memory._excerpts import excerpt
 from tower_memory._history import checked_length
 from tower_memory._items import to_messages
 from tower_memory._large_turns import encode_turn, is_large
 from tower_memory._memory import window_loading
 from tower_memory._memory.stream_proxy import StreamProxy
+from tower_memory._message_text import message_text, turn_text
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._portal import open_portal
+from tower_memory._search_words import fold, patterns, query_words, search_words
 from tower_memory._store import check_load
 from tower_memory._stores.cached_session import to_kept, turns_between
 from tower_memory._stores.jobs import RetryLater
@@ -42,17 +45,24 @@ __all__ = [
     "decode_metadata",
     "encode_metadata",
     "encode_turn",
+    "excerpt",
+    "fold",
     "grace_of",
     "is_large",
     "links_of",
+    "message_text",
     "mutate",
     "new_in_request",
     "new_in_response",
     "open_portal",
+    "patterns",
+    "query_words",
+    "search_words",
     "show_progress",
     "snapshot",
     "to_kept",
     "to_messages",
+    "turn_text",
     "turns_between",
 ]
 
