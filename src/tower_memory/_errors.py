@@ -17,14 +17,25 @@ from typing import Any, final
 class SessionError(Exception):
     """Raised when a session cannot be read or written; the base class of the library's errors.
 
+    The text begins with the session id, as this is when the text is read: a store that wraps a
+    store may change it.
+
     Attributes:
         session_id: Id of the session; None if the error is about the whole store.
     """
 
+    session_id: str | None = None
+
     def __init__(self, message: str, *, session_id: str | None = None) -> None:
-        where = "" if session_id is None else f"session {session_id!r}: "
-        super().__init__(where + message)
+        super().__init__(message)
         self.session_id = session_id
+
+    def __str__(self) -> str:
+        where = "" if self.session_id is None else f"session {self.session_id!r}: "
+        return where + super().__str__()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default, pickle passes self.args to the constructor, which takes other parameters.
