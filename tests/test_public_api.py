@@ -26,6 +26,7 @@ NAMES = [
     "InMemorySessionStore",
     "SqliteSession",
     "SessionStore",
+    "ScopedStore",
     "SessionErasure",
     "Erasure",
     "Session",
@@ -83,6 +84,7 @@ def test_the_public_names_are_exactly_these():
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
         *("NO_SESSION", "SessionState", "must_write", "turns_between"),
         *("decode_metadata", "encode_metadata"),
+        *("FullStore", "StoreWrapper"),
     }
     assert set(windows.__all__) == {
         *("BoundedWindow", "LastItems", "LastTurns", "Shortest", "TokenBudget", "Window"),

@@ -137,7 +137,8 @@ keeps turns that the user has not seen:
 Guides
 ======
 
-- Stores: `SqliteSessionStore`, `InMemorySessionStore`; your own: `tower_memory.store_toolkit`.
+- Stores: `SqliteSessionStore`, `InMemorySessionStore`; for the sessions of one tenant:
+  `ScopedStore`; your own: `tower_memory.store_toolkit`.
 - Dialects, one for each kind of client: `tower_memory.dialects`; your own:
   `tower_memory.dialects.toolkit`.
 - Streamed replies: `tower_memory.streams`.
@@ -182,6 +183,7 @@ from tower_memory._service import Layer, Service, ServiceBuilder
 from tower_memory._session_services import LoadSession, SaveSession
 from tower_memory._store import SessionStore
 from tower_memory._stores.in_memory.store import InMemorySessionStore
+from tower_memory._stores.scoped import ScopedStore
 from tower_memory._stores.sqlite.session import SqliteSession
 from tower_memory._stores.sqlite.store import SqliteSessionStore
 from tower_memory._turn import Turn
@@ -205,6 +207,7 @@ __all__ = (
     "RunItem",
     "SaveError",
     "SaveSession",
+    "ScopedStore",
     "SearchHit",
     "Service",
     "ServiceBuilder",

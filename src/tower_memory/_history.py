@@ -150,9 +150,19 @@ class History(Sequence[Item_co]):
 
     def with_links(self, links: GetLinks) -> History[Item_co]:
         """Return a history with the same items, whose `links` is *links*."""
+        return self._copy(self._session_id, links)
+
+    def with_session_id(self, session_id: str) -> History[Item_co]:
+        """Return a history with the same items, whose session is *session_id*.
+
+        For a store that wraps a store. Neither method reads or copies the items.
+        """
+        return self._copy(session_id, self._links)
+
+    def _copy(self, session_id: str, links: GetLinks | None) -> History[Item_co]:
         return History(
             self._content,
-            session_id=self._session_id,
+            session_id=session_id,
             revision=self._revision,
             offset=self._offset,
             turns=self._turns,

@@ -113,6 +113,54 @@ This store keeps sessions in a dict. `check_session_store` checks that it keeps 
 
 If other programs can damage what a store keeps, `ItemCodec.decode` raises `ValueError`; raise
 `CorruptSessionError` from it, before anything is removed.
+
+**A store that wraps a store** inherits from `StoreWrapper`, which makes an object offer exactly the
+capabilities of the wrapped store. The wrapper writes the methods of the capabilities that it passes
+on, and no others: a store that encrypts its items can erase sessions, but cannot search them.
+
+>>> from codecs import decode, encode
+>>> from dataclasses import replace
+>>> from tower_memory import Erasure, InMemorySessionStore, SessionErasure
+>>> from tower_memory.store_toolkit import StoreWrapper
+>>> class Encrypted(StoreWrapper[str]):  # rot13 stands for encryption
+...     async def load(
+...         self, session_id: str, *, limit: int | None = None, before: str | int | None = None
+...     ) -> History[str]:
+...         history = await self.store.load(session_id, limit=limit, before=before)
+...         return History(
+...             [decode(item, "rot13") for item in history],
+...             session_id=history.session_id,
+...             revision=history.revision,
+...             offset=history.offset,
+...             turns=history.turns,
+...         )
+...
+...     async def append(self, turn: Turn[str]) -> int:
+...         items = [encode(item, "rot13") for item in turn.items]
+...         return await self.store.append(replace(turn, items=items))
+...
+...     async def pop(self, session_id: str) -> str | None:
+...         item = await self.store.pop(session_id)
+...         return None if item is None else decode(item, "rot13")
+...
+...     async def clear(self, session_id: str) -> None:
+...         await self.store.clear(session_id)
+...
+...     async def erase(self, **selection: Any) -> Erasure:
+...         return await self.store.erase(**selection)
+...
+...     async def scrub(self) -> None:
+...         await self.store.scrub()
+>>> async def main() -> None:
+...     store = InMemorySessionStore(item_type=str)
+...     await Encrypted(store).append(Turn("s", ["Hello"]))
+...     print(list(await store.load("s")), list(await Encrypted(store).load("s")))
+>>> anyio.run(main)
+['Uryyb'] ['Hello']
+>>> isinstance(Encrypted(InMemorySessionStore()), SessionErasure)
+True
+>>> isinstance(Encrypted(DictStore()), SessionErasure)  # as the store itself
+False
 """
 
 from __future__ import annotations
@@ -129,13 +177,16 @@ from tower_memory._capabilities.pages import from_cursor, to_cursor
 from tower_memory._codec import ItemCodec
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._store import check_load, check_session_id
+from tower_memory._store_wrapper import FullStore, StoreWrapper
 from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
 from tower_memory._stores.cached_session import turns_between
 
 __all__ = (
     "NO_SESSION",
+    "FullStore",
     "ItemCodec",
     "SessionState",
+    "StoreWrapper",
     "check_annotate",
     "check_begin",
     "check_erase",

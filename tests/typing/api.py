@@ -23,6 +23,7 @@ from tower_memory import (
     RetryLayer,
     RunItem,
     SaveSession,
+    ScopedStore,
     Service,
     ServiceBuilder,
     Session,
@@ -153,6 +154,14 @@ async def stores() -> None:
     assert_type(await erasure.erase(prefix="user_1/"), Erasure)
     assert_type(SqliteSessionStore.in_memory(), SqliteSessionStore[Any])
     assert_type(SqliteSession.in_memory("s"), SqliteSession[Any])
+
+    # A wrapper holds the items of its store, and has the methods of every capability.
+    mine = ScopedStore(typed, "user_1")
+    assert_type(mine, ScopedStore[MessageItem])
+    assert_type((await ScopedStore(mine, "project").load("s"))[0], MessageItem)
+    scoped_erasure: SessionErasure = mine
+    ScopedStore("a.db", "user_1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    print(scoped_erasure)
 
     # They satisfy the protocols.
     for each in (store, InMemorySessionStore[Any]()):
