@@ -59,6 +59,7 @@ def test_the_public_names_are_exactly_these():
         *("AnthropicMessages", "ChatCompletions", "GeminiContents", "OpenAIResponses"),
         "PydanticAI",
         *("Dialect", "ItemLinks", "LinkedDialect", "Streamed", "WholeRequests"),
+        *("Usage", "usage_of"),
     }
     assert set(toolkit.__all__) == {
         *("EMPTY_MESSAGE", "INTERRUPTED", "INTERRUPTED_REPLY", "MISSING", "UNNAMED_TOOL"),

@@ -140,6 +140,61 @@ model is called. The front end need not show tool calls, tool results, reasoning
 continue from an earlier point (edit, regenerate), call ``store.pop`` once for each later item, also
 for items that the front end does not show, or use another session.
 
+Usage and cost
+--------------
+
+`usage_of` returns the model and the token counts of a reply or a stream of every dialect, counted
+in the same way for all providers (`Usage`). Store them with each turn: the layer calls the function
+``metadata=`` before it saves the turn. The cost of a conversation then follows from its turns:
+
+>>> from typing import Any
+>>> from anyio import run
+>>> from tower_memory import History, InMemorySessionStore, MemoryLayer
+>>> from tower_memory.dialects import usage_of
+>>>
+>>> # Dollars for a million tokens of input, cached input and output. These prices are made up: take
+>>> # those of your provider.
+>>> PRICES = {"small": (0.50, 0.05, 2.00), "large": (5.00, 0.50, 20.00)}
+>>>
+>>> def cost(history: History[Any]) -> float:
+...     total = 0.0
+...     for turn in history.turns:
+...         usage: Any = turn.metadata
+...         if usage["input_tokens"] is None:
+...             continue  # the provider has reported nothing
+...         cached = usage["cached_input_tokens"] or 0
+...         counts = (usage["input_tokens"] - cached, cached, usage["output_tokens"])
+...         prices = PRICES[usage["model"]]
+...         total += sum(price * count for price, count in zip(prices, counts, strict=True))
+...     return total / 1_000_000
+>>>
+>>> async def complete_chat(request: dict[str, Any]) -> dict[str, Any]:
+...     # In a program: return await client.chat.completions.create(**request)
+...     message = {"role": "assistant", "content": "Hello!"}
+...     usage = {"prompt_tokens": 1200, "completion_tokens": 300}
+...     usage["prompt_tokens_details"] = {"cached_tokens": 1000}
+...     return {"model": request["model"], "choices": [{"message": message}], "usage": usage}
+>>>
+>>> async def chat_and_add_up() -> None:
+...     store = InMemorySessionStore[Any]()
+...     memory = MemoryLayer.over(
+...         store, session_id="user_123", metadata=lambda request, response: usage_of(response)
+...     )
+...     chat = memory(complete_chat)
+...     for model in ("small", "large"):
+...         await chat({"model": model, "messages": [{"role": "user", "content": "Hi"}]})
+...     history = await store.load("user_123")
+...     print(dict(history.turns[-1].metadata))
+...     print(f"{cost(history):.6f} dollars")
+>>>
+>>> run(chat_and_add_up)  # doctest: +NORMALIZE_WHITESPACE
+{'model': 'large', 'input_tokens': 1200, 'output_tokens': 300, 'cached_input_tokens': 1000,
+ 'reasoning_tokens': None}
+0.008250 dollars
+
+This is no record for billing: the tokens of a replaced turn, and of a reply that was not saved, are
+billed as well.
+
 A dialect of your own
 ---------------------
 
@@ -209,6 +264,7 @@ from tower_memory.dialects._gemini_contents import GeminiContents
 from tower_memory.dialects._openai_responses import OpenAIResponses
 from tower_memory.dialects._protocol import Dialect, LinkedDialect, Streamed, WholeRequests
 from tower_memory.dialects._pydantic_ai import PydanticAI
+from tower_memory.dialects._usage import Usage, usage_of
 
 __all__ = (
     "AnthropicMessages",
@@ -220,5 +276,7 @@ __all__ = (
     "OpenAIResponses",
     "PydanticAI",
     "Streamed",
+    "Usage",
     "WholeRequests",
+    "usage_of",
 )
