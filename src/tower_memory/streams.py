@@ -33,9 +33,11 @@ Once upon a time.|Once upon a time.
 3. **A stream that fails, is closed or is left before its end saves nothing.** With
    ``MemoryLayer(keep_interrupted=True)`` the received part is saved, marked as interrupted. If a
    stream is garbage-collected without being closed, nothing is saved; with
-   ``keep_interrupted=True`` and a received chunk, this is a `ResourceWarning`. If the turn replaces
-   another one (``MemoryLayer(replaces=...)``), the received part is saved only if the reader closed
-   the stream, or left its ``async with`` without an error. Otherwise the old turn stays.
+   ``keep_interrupted=True`` and a received chunk, the logger ``tower_memory`` reports this as a
+   warning, which Python prints to stderr unless the program configures logging. If the turn
+   replaces another one (``MemoryLayer(replaces=...)``), the received part is saved only if the
+   reader closed the stream, or left its ``async with`` without an error. Otherwise the old turn
+   stays.
 
    Cancelling a read is no failure: the stream stays open and may be read again. But most clients
    read with an async generator, which a cancellation finishes; such a stream is interrupted at

@@ -5,7 +5,7 @@ The private names of session locks are in `locks`, those of the SQLite store in 
 
 from __future__ import annotations
 
-from tower_memory import _reconcile
+from tower_memory import _log, _reconcile
 from tower_memory.__main__ import ProgressLine, show_progress
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
@@ -57,6 +57,8 @@ __all__ = [
     "open_portal",
     "patterns",
     "query_words",
+    "report_every_save_as_slow",
+    "report_every_wait_as_long",
     "search_words",
     "show_progress",
     "snapshot",
@@ -85,3 +87,13 @@ def check_window(history, items, new):
 def grace_of(layer):
     """Return the seconds that a save of *layer* may run past its caller's deadline."""
     return layer._parts.save.grace
+
+
+def report_every_save_as_slow(monkeypatch):
+    """Let every save count as slow."""
+    monkeypatch.setattr(_log, "_SLOW_SAVE_SECONDS", 0.0)
+
+
+def report_every_wait_as_long(monkeypatch):
+    """Let every wait for a session lock count as long."""
+    monkeypatch.setattr(_log, "_LONG_WAIT_SECONDS", 0.0)

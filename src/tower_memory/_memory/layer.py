@@ -121,8 +121,8 @@ class MemoryLayer:
         keep_interrupted: Whether to save a stream that fails, is closed or is left before its
             end. The items that were received are saved, marked as interrupted. A cancelled read
             does not end a stream that survives the cancellation (see `tower_memory.streams`). A
-            stream that is garbage-collected without being closed is not saved; a
-            `ResourceWarning` says so.
+            stream that is garbage-collected without being closed is not saved; the log of
+            `tower_memory` says so.
         grace: Seconds, 0 or more, that a save may run past the caller's deadline or cancellation
             (promise 2); then it raises `SaveError`. None takes the store's ``busy_timeout``, or 5
             seconds if the store has none.

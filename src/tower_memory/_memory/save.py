@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from math import inf
+from time import monotonic
 from typing import Any, final
 
 from anyio import CancelScope, current_effective_deadline, current_time
 from msgspec import json
 
+from tower_memory import _log
 from tower_memory._calls import SyncServiceError, call_service
 from tower_memory._errors import (
     SaveError,
@@ -68,7 +70,14 @@ class TurnSaver:
         held = None
         try:
             with CancelScope(deadline=_latest_end(self.grace), shield=True) as scope:
+                since = monotonic()
                 revision = await call_service(self.save, turn)
+                _log.turn_saved(
+                    *(turn.session_id, turn.turn_id),
+                    items=len(turn.items),
+                    revision=revision,
+                    since=since,
+                )
                 if not self.is_repeatable or not turn.items:
                     return
 

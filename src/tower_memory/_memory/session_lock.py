@@ -27,10 +27,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from math import inf
+from time import monotonic
 
 from anyio import Event, current_time, move_on_after
 from anyio.lowlevel import RunVar, checkpoint
 
+from tower_memory import _log
 from tower_memory._errors import SessionConflict
 from tower_memory._memory.deadlock import (
     abandoned_blockers,
@@ -98,6 +100,7 @@ async def acquire(store: object, session_id: str, *, wait: bool) -> LockHolder:
 async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:
     """Wait until the lock is granted; leave the queue if the wait fails or is cancelled."""
     waiter, turns = Waiter(), enclosing_turns()
+    since = monotonic()
     latest = current_time() + _BESIDE_SECONDS if inherited_turns() != turns else inf
     lock.waiters.append(waiter)
 
@@ -114,6 +117,8 @@ async def _wait_in_queue(lock: SessionLock, session_id: str) -> LockHolder:
         else:
             waiter.granted.release()  # granted and cancelled at once: pass the lock on
         raise
+    finally:
+        _log.turn_waited(session_id, since=since)
 
     return waiter.granted
 

@@ -9,7 +9,7 @@
    any case. If its turn replaces another turn, a stream is saved only if its reader closed it, or
    left it without an error, before it failed.
 4. If a stream is garbage-collected without being closed, nothing can be saved, since a finalizer
-   cannot await. With *keep_interrupted* this is a warning.
+   cannot await. With *keep_interrupted*, the chunks are lost, and the log has a warning.
 5. A cancelled read is no failure of the stream: a heartbeat cancels one read and repeats it. The
    stream stays open, and its session stays locked. But a cancellation finishes an async generator.
    A stream that is an async generator, or has one in an attribute, is interrupted at once (rule 3).
@@ -27,7 +27,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from inspect import isawaitable
@@ -36,6 +35,7 @@ from typing import Any, NoReturn, final
 from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import current_token
 
+from tower_memory import _log
 from tower_memory._errors import SessionError
 from tower_memory._memory.lock_state import LockHolder
 from tower_memory._memory.reentrancy import Inside
@@ -171,8 +171,7 @@ class StreamRecorder:
             call_soon(self._loop, self._holder.release)
         if self._keep_interrupted and self._chunks:
             kind = type(self.stream).__name__
-            msg = f"{kind} was not closed; to save the received part, use 'async with'"
-            warnings.warn(msg, ResourceWarning, stacklevel=3)
+            _log.stream_lost(self._session_id, kind=kind, chunks=len(self._chunks))
 
     def _raise_not_iterable(self) -> None:
         manager, given = type(self._source.manager).__name__, type(self.stream).__name__

@@ -16,8 +16,10 @@ from collections import Counter
 from collections.abc import Awaitable, Sequence
 from inspect import isawaitable
 from operator import is_
+from time import monotonic
 from typing import Any
 
+from tower_memory import _log
 from tower_memory._calls import name_of
 from tower_memory._errors import TurnMissing
 from tower_memory._history import History, TurnInfo
@@ -77,10 +79,12 @@ async def load_part(
         TurnMissing: The session does not hold the turn *before*.
     """
     selection = None if limit is None and before is None else Selection(limit, before)
+    since = monotonic()
     history = await load_selected(selection, load, session_id)
     if not isinstance(history, History):  # pyright: ignore[reportUnnecessaryIsInstance]
         msg = f"load must give a History, got {type(history).__name__}"
         raise TypeError(msg)
+    _log.session_loaded(session_id, items=len(history), revision=history.revision, since=since)
 
     if before is None or (selection is not None and selection.is_seen):
         return history

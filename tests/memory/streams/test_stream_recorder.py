@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import warnings
 
 import anyio
 import pytest
@@ -159,22 +158,23 @@ async def test_an_interrupted_stream_without_chunks_saves_nothing(store):
     assert await store.load("s") == []
 
 
-async def test_an_abandoned_stream_cannot_be_saved_and_warns(store):
+async def test_an_abandoned_stream_cannot_be_saved_and_is_reported(store, caplog):
     layer = memory_over(store, keep_interrupted=True)
     stream = await layer(ScriptedService(TextStream("ab")))([user("a")])
     await anext(stream)
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        del stream
-        gc.collect()
+    del stream
+    gc.collect()
 
-    (warning,) = caught
-    assert warning.category is ResourceWarning
-    assert (
-        str(warning.message)
-        == "TextStream was not closed; to save the received part, use 'async with'"
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "session 's': TextStream was dropped or closed without 'await', so its received chunks (1) are "
+        "lost; read it in an 'async with'"
     )
+    assert (record.name, record.levelname, record.event) == (
+        *("tower_memory", "WARNING", "lost_stream"),
+    )
+    assert (record.session_id, record.stream, record.chunks) == ("s", "TextStream", 1)
     assert await memory_over(store)(ScriptedService("done"))([user("b")]) == "done"
     assert len(await store.load("s")) == 2
 

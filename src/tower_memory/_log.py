@@ -1,0 +1,97 @@
+"""The events of turns that the library reports to the logger ``tower_memory``.
+
+1. Each event is one function of this module. The guide "Logging" of `tower_memory` lists the
+   attributes of their records.
+2. A record has ids, names of types and numbers, and never content.
+3. The logger has no handler and no level of its own. Unless the program configures logging, Python
+   prints warnings to stderr and drops all else.
+4. An event whose level is disabled costs a look at the level, and the two readings of the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Final
+
+_logger: Final = logging.getLogger("tower_memory")
+
+_SLOW_SAVE_SECONDS = 1.0
+"""Seconds from which a save is a warning.
+
+A commit takes milliseconds, and the reply waits for it. A second means that the disk or a lock of
+the database is overloaded, and it is well before the end of a ``busy_timeout`` of 5 seconds.
+"""
+
+_LONG_WAIT_SECONDS = 10.0
+"""Seconds from which the wait for a session lock is a warning.
+
+A turn may wait for one reply of a model, and few replies take longer. A turn that waits for a
+stream that no task reads waits 30 seconds.
+"""
+
+
+def session_loaded(session_id: str, *, items: int, revision: int, since: float) -> None:
+    """Report that *items* items of a session were loaded; *since* is the start of the load."""
+    if _logger.isEnabledFor(logging.DEBUG):
+        seconds = monotonic() - since
+        _logger.debug(
+            "session %r: loaded %d items at revision %s in %.1f ms",
+            *(session_id, items, revision, seconds * 1000),
+            extra={
+                "event": "load",
+                "session_id": session_id,
+                "items": items,
+                "revision": revision,
+                "seconds": seconds,
+            },
+        )
+
+
+def turn_saved(session_id: str, turn_id: str, *, items: int, revision: int, since: float) -> None:
+    """Report that a turn of *items* items was saved; *since* is the start of the save."""
+    seconds = monotonic() - since
+    level = logging.WARNING if seconds >= _SLOW_SAVE_SECONDS else logging.DEBUG
+    if _logger.isEnabledFor(level):
+        _logger.log(
+            level,
+            "session %r: saved turn %r of %d items at revision %s in %.1f ms",
+            *(session_id, turn_id, items, revision, seconds * 1000),
+            extra={
+                "event": "save",
+                "session_id": session_id,
+                "turn_id": turn_id,
+                "items": items,
+                "revision": revision,
+                "seconds": seconds,
+            },
+        )
+
+
+def turn_waited(session_id: str, *, since: float) -> None:
+    """Report a long wait for a session lock, which began at *since*, even if it was in vain."""
+    seconds = monotonic() - since
+    if seconds >= _LONG_WAIT_SECONDS:
+        _logger.warning(
+            "session %r: a turn waited %.1f s for other turns of its session",
+            *(session_id, seconds),
+            extra={"event": "wait", "session_id": session_id, "seconds": seconds},
+        )
+
+
+def stream_lost(session_id: str, *, kind: str, chunks: int) -> None:
+    """Report that a stream of the type *kind* cannot be saved, so *chunks* chunks are lost.
+
+    A finalizer may call this in any thread.
+    """
+    _logger.warning(
+        "session %r: %s was dropped or closed without 'await', so its received chunks (%d) are lost; "
+        "read it in an 'async with'",
+        *(session_id, kind, chunks),
+        extra={
+            "event": "lost_stream",
+            "session_id": session_id,
+            "stream": kind,
+            "chunks": chunks,
+        },
+    )
