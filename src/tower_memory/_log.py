@@ -85,8 +85,8 @@ def stream_lost(session_id: str, *, kind: str, chunks: int) -> None:
     A finalizer may call this in any thread.
     """
     _logger.warning(
-        "session %r: %s was dropped or closed without 'await', so its received chunks (%d) are lost; "
-        "read it in an 'async with'",
+        "session %r: %s was dropped or closed without 'await', so its received chunks (%d) are "
+        "lost; read it in an 'async with'",
         *(session_id, kind, chunks),
         extra={
             "event": "lost_stream",

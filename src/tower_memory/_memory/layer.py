@@ -106,6 +106,7 @@ class MemoryLayer:
             unread. ``"append"``: side by side; both are kept, in the order of their commits.
             ``"reject"``: in this event loop, a turn that starts while another is in progress
             raises `SessionConflict`; between processes, the turn that is saved last raises it.
+            The docstring of `tower_memory` recommends one for products with several workers.
         turn_id: Function of the request that returns the turn's id. A turn whose id the session
             already holds is not saved again. None makes a new id for each call.
         window: The part of the history that the model gets: a service from `History` to items,
