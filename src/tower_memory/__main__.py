@@ -60,7 +60,7 @@ class ProgressLine(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record to the stream."""
-        if hasattr(record, "migrated"):
+        if hasattr(record, "progress"):
             print("", record.getMessage(), sep="\r", end="", file=self._stream, flush=True)
             self._is_open = True
         else:

@@ -72,6 +72,13 @@ def check_int(name: str, value: object, *, least: int) -> None:
         raise ValueError(msg)
 
 
+def check_bool(name: str, value: object) -> None:
+    """Refuse *value* unless it is True or False."""
+    if not isinstance(value, bool):
+        msg = f"{name} must be True or False, got {shown(value)}"
+        raise TypeError(msg)
+
+
 def check_seconds(name: str, value: object) -> None:
     """Refuse *value* unless it is a number of seconds: 0 or more, or infinite."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):

@@ -222,6 +222,10 @@ class CachedSession:
         self.size -= self._measure(gone, [last])
         return item, gone
 
+    def kept_items(self, start: int, end: int) -> Sequence[Any]:
+        """Return the items from position *start* to *end* as they are kept; do not change them."""
+        return self._items[start - self.offset : end - self.offset]
+
     def read(
         self, start: int, end: int, codec: ItemCodec[Any], older: Sequence[Any] = ()
     ) -> Generator[None, None, SharedItems]:

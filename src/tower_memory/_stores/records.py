@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from tower_memory._codec import ItemCodec
 from tower_memory._items import Item
 from tower_memory._metadata import encode_metadata
+from tower_memory._stores.search_text import TextReader
 from tower_memory._turn import Turn
 
 TOMBSTONE_LIFETIME: Final = 24 * 60 * 60 * 10**9
@@ -27,24 +27,29 @@ class EncodedTurn(NamedTuple):
         items: The JSON of each item.
         decoded: The items decoded from that JSON; no other code holds a reference to them.
         metadata: The JSON of the metadata, or None for an empty mapping.
+        added_text: The additional text that a search finds; perhaps empty.
     """
 
     items: Sequence[bytes]
     decoded: Sequence[Any]
     metadata: bytes | None
+    added_text: str
 
 
-def encode(turn: Turn[Item], codec: ItemCodec[Item]) -> EncodedTurn:
+def encode(turn: Turn[Item], reader: TextReader[Item]) -> EncodedTurn:
     """Return *turn* in the form in which it is stored.
 
     Raises:
         UnencodableItemError: An item or the metadata would not come back as it is.
+        TypeError: See `TextReader.added_text`.
+        ValueError: See `TextReader.added_text`.
     """
-    checked = codec.encode_checked(turn.items, turn.session_id)
+    checked = reader.codec.encode_checked(turn.items, turn.session_id)
     return EncodedTurn(
         [encoded for encoded, _ in checked],
         [item for _, item in checked],
         encode_metadata(turn.metadata, turn.session_id),
+        reader.added_text(turn.items),
     )
 
 

@@ -36,21 +36,21 @@ def logged(caplog):
 
 
 def test_nothing_is_logged_in_the_first_second(clock, logged):
-    report = log_progress("sessions.db", clock)
+    report = log_progress("sessions.db", "migrating to schema 2", clock)
     for clock.now, lines in ((0.0, 0), (0.999, 0), (1.0, 1)):
         report(100, 200)
         assert len(logged.records) == lines
 
 
 def test_progress_is_logged_at_most_once_a_second(clock, logged):
-    report = log_progress("sessions.db", clock)
+    report = log_progress("sessions.db", "migrating to schema 2", clock)
     for clock.now, done in ((1.0, 41), (1.9, 60), (2.5, 83), (3.4, 99)):
         report(done, 200)
     assert [record.getMessage() for record in logged.records] == [
         "sessions.db: migrating to schema 2: 20 %",
         "sessions.db: migrating to schema 2: 41 %",
     ]
-    assert [(record.levelname, record.migrated) for record in logged.records] == [
+    assert [(record.levelname, record.progress) for record in logged.records] == [
         ("INFO", 0.205),
         ("INFO", 0.415),
     ]
@@ -76,7 +76,7 @@ class Screen(io.StringIO):
 def test_the_command_rewrites_one_line_and_ends_it(clock):
     screen = Screen()
     with show_progress(screen):
-        report = log_progress("sessions.db", clock)
+        report = log_progress("sessions.db", "migrating to schema 2", clock)
         for clock.now, done in ((1.0, 41), (2.0, 83)):
             report(done, 200)
     assert screen.getvalue() == (
@@ -87,7 +87,7 @@ def test_the_command_rewrites_one_line_and_ends_it(clock):
 def test_the_command_shows_other_records_on_lines_of_their_own(clock):
     screen = Screen()
     with show_progress(screen):
-        report = log_progress("sessions.db", clock)
+        report = log_progress("sessions.db", "migrating to schema 2", clock)
         clock.now = 1.0
         report(41, 200)
         logging.getLogger("tower_memory").warning("a stream was not closed")

@@ -20,12 +20,14 @@ from tower_memory._stores.append_checks import must_write
 from tower_memory._stores.cached_session import run_to_end, to_kept
 from tower_memory._stores.in_memory.cataloguing import Cataloguing
 from tower_memory._stores.in_memory.erasing import Erasing
+from tower_memory._stores.in_memory.searching import Searching
 from tower_memory._stores.records import encode, to_datetime
+from tower_memory._stores.search_text import TextOf, check_text_of
 from tower_memory._turn import Turn, check_turn
 
 
 @final
-class InMemorySessionStore(Cataloguing[Item], Erasing[Item]):
+class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item]):
     """A store that keeps its sessions in memory, as long as the store object lives.
 
     It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
@@ -45,17 +47,21 @@ class InMemorySessionStore(Cataloguing[Item], Erasing[Item]):
     Args:
         item_type: The type of the items: any type that msgspec can decode, or ``Any`` for JSON
             values. It is also an attribute.
+        text_of: Function that returns additional text of an item, which a search finds, or None.
 
     Raises:
-        TypeError: msgspec cannot decode *item_type*.
+        TypeError: msgspec cannot decode *item_type*, or *text_of* is no function.
     """
 
     @overload
-    def __init__(self, *, item_type: type[Item]) -> None: ...
+    def __init__(self, *, item_type: type[Item], text_of: TextOf[Item] | None = ...) -> None: ...
     @overload
-    def __init__(self: InMemorySessionStore[Any], *, item_type: Any = ...) -> None: ...
-    def __init__(self, *, item_type: Any = Any) -> None:
-        super().__init__(item_type=item_type)
+    def __init__(
+        self: InMemorySessionStore[Any], *, item_type: Any = ..., text_of: TextOf[Any] | None = ...
+    ) -> None: ...
+    def __init__(self, *, item_type: Any = Any, text_of: TextOf[Any] | None = None) -> None:
+        check_text_of(text_of)
+        super().__init__(item_type=item_type, text_of=text_of)
 
     async def load(
         self, session_id: str, *, limit: int | None = None, before: str | int | None = None
@@ -145,5 +151,5 @@ class InMemorySessionStore(Cataloguing[Item], Erasing[Item]):
 
     def _encode(self, turn: Turn[Item]) -> tuple[list[Any], bytes | None]:
         """Return the items of a turn as they are kept, and its metadata as JSON."""
-        encoded = encode(turn, self._codec)
+        encoded = encode(turn, self._reader)
         return to_kept(encoded.decoded, encoded.items), encoded.metadata

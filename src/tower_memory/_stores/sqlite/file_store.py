@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Generic, Self
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._codec import ItemCodec
 from tower_memory._items import Item
+from tower_memory._stores.search_text import TextOf, TextReader
 from tower_memory._stores.sqlite.connections import DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.open_file import OpenFile, acquire
+from tower_memory._stores.sqlite.progress import log_progress
+from tower_memory._stores.sqlite.search_index import build_step
 
 
 class FileStore(Generic[Item]):
@@ -23,6 +27,8 @@ class FileStore(Generic[Item]):
         busy_timeout: float,
         synchronous: Synchronous,
         hot_bytes: int,
+        search_index: bool,
+        text_of: TextOf[Any] | None,
     ) -> None:
         self.item_type = item_type
         self.busy_timeout = busy_timeout
@@ -30,7 +36,10 @@ class FileStore(Generic[Item]):
         self._synchronous: Synchronous = synchronous
         self._hot_bytes = hot_bytes
         self._codec: ItemCodec[Item] = ItemCodec(item_type)
+        self._reader: TextReader[Item] = TextReader(self._codec, text_of)
+        self._search_index = search_index
         self._opened: OpenFile | None = None
+        self._indexed: OpenFile | None = None  # the use in which the index was complete
 
     async def aclose(self) -> None:
         """Close the store after its operations in progress. Closing a closed store does nothing.
@@ -66,7 +75,23 @@ class FileStore(Generic[Item]):
         await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
         if self._opened is None or self._opened.is_closed:
             self._opened = acquire(self._file, self._synchronous, self._hot_bytes)
-        return self._opened
+
+        file = self._opened
+        if self._search_index and self._indexed is not file:
+            await self._build_index(file)
+            self._indexed = file
+        return file
+
+    async def _build_index(self, file: OpenFile) -> None:
+        """Build the search index of the file, unless it is complete; log the progress."""
+        report = log_progress(self._file.path, "building the search index")
+        step = partial(build_step, reader=self._reader)
+
+        async def steps() -> None:
+            while not (index := await file.write(None, step, self.busy_timeout)).is_complete:
+                report(index.built_to, index.build_until)
+
+        await file.in_steps(steps, self.busy_timeout)
 
     def __eq__(self, other: object) -> bool:
         """Return True if *other* is a store on the same file, of any item type."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future
 from functools import partial
 from threading import Event, Thread
@@ -98,6 +98,16 @@ class OpenFile:
         return await self._run(
             lambda connections: connections.reader.run(operation), patience, session_id
         )
+
+    async def read_in_steps(
+        self, operation: Callable[[Connection], Generator[None, None, T]], patience: float
+    ) -> T:
+        """Run the steps of *operation* on the connection that reads, between other operations."""
+
+        def run_on(connections: Connections) -> Awaitable[T]:
+            return connections.reader.run_in_steps(operation, loop=self._shared.loop)
+
+        return await self._run(run_on, patience, None)
 
     async def write(
         self,

@@ -1,4 +1,4 @@
-"""The progress of a long migration, in the log."""
+"""The progress of long work on a file, in the log."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ _LOG_INTERVAL: Final = 1.0
 """Seconds before the first line, and between two lines."""
 
 
-def log_progress(name: str, clock: Callable[[], float] = monotonic) -> Report:
-    """Return a function that logs the progress of the migration of the file *name*.
+def log_progress(name: str, work: str, clock: Callable[[], float] = monotonic) -> Report:
+    """Return a function that logs the progress of *work*, such as a migration, on the file *name*.
 
     It logs at INFO on the logger ``tower_memory``, at most once a second, and nothing in the first
-    second. Each record has the attribute ``migrated``, the share of the rows that are copied, from
-    0.0 to 1.0.
+    second. Each record has the attribute ``progress``, the share that is done, from 0.0 to 1.0.
     """
     logged_at = clock()
 
@@ -32,9 +31,9 @@ def log_progress(name: str, clock: Callable[[], float] = monotonic) -> Report:
 
         logged_at = now
         _logger.info(
-            "%s: migrating to schema 2: %d %%",
-            *(name, 100 * done // total),
-            extra={"migrated": done / total},
+            "%s: %s: %d %%",
+            *(name, work, 100 * done // total),
+            extra={"progress": done / total},
         )
 
     return report

@@ -85,7 +85,11 @@ def prepare(
     connection.execute("PRAGMA secure_delete = ON")  # also for the old tables of a migration
 
     def make_ours(connection: sqlite3.Connection) -> None:
-        _make_ours(connection, keep_going, report or log_progress(_file_name(connection)))
+        _make_ours(
+            connection,
+            keep_going,
+            report or log_progress(_file_name(connection), "migrating to schema 2"),
+        )
 
     if _retry_while_locked(connection, _kind_of_file, keep_waiting) is not _Kind.OURS:
         _retry_while_locked(connection, make_ours, keep_waiting)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, final, get_args, overload
 
 from anyio import fail_after
 
-from tower_memory._arguments import check_choice, check_int, check_seconds
+from tower_memory._arguments import check_bool, check_choice, check_int, check_seconds
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._large_turns import encode_turn
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.records import encode
+from tower_memory._stores.search_text import TextOf, check_text_of
 from tower_memory._stores.sqlite import writes
 from tower_memory._stores.sqlite.cataloguing import Cataloguing
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
@@ -26,6 +27,7 @@ from tower_memory._stores.sqlite.erasing import Erasing, empty_log
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checked_target
 from tower_memory._stores.sqlite.reads import Wanted
+from tower_memory._stores.sqlite.searching import Searching
 from tower_memory._stores.sqlite.writes import Appended
 from tower_memory._turn import Turn, check_turn
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @final
-class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
+class SqliteSessionStore(Cataloguing[Item], Searching[Item], Erasing[Item]):
     """A store in an SQLite file.
 
     It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
@@ -91,6 +93,16 @@ class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
             session reads only its new items. The stores on one file share one cache, and the
             smallest of their values applies. Of one session, the cache keeps at most the newest
             items that take three quarters of it. The default is 32 MiB.
+        search_index: Build a search index, unless the file has one, when the store opens. A search
+            then reads only the turns that it finds; without an index, it reads all turns. The
+            index belongs to the file: once it exists, every store maintains it, in the commit of
+            each turn. The building logs its progress on the logger ``tower_memory``, and other
+            processes can write meanwhile. It needs SQLite's FTS5. The hits are the same with and
+            without an index.
+        text_of: Function that returns additional text of an item, which a search finds, or None.
+            An index keeps the text that the function returned when a turn was saved, so use the
+            same function in all programs. An error of the function is raised, before the turn is
+            saved.
 
     Raises:
         TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
@@ -111,6 +123,8 @@ class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
         busy_timeout: float = ...,
         synchronous: Synchronous = ...,
         hot_bytes: int = ...,
+        search_index: bool = ...,
+        text_of: TextOf[Item] | None = ...,
     ) -> None: ...
     @overload
     def __init__(
@@ -121,6 +135,8 @@ class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
         busy_timeout: float = ...,
         synchronous: Synchronous = ...,
         hot_bytes: int = ...,
+        search_index: bool = ...,
+        text_of: TextOf[Any] | None = ...,
     ) -> None: ...
     def __init__(
         self,
@@ -130,11 +146,15 @@ class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
         busy_timeout: float = 5.0,
         synchronous: Synchronous = "full",
         hot_bytes: int = 32 * 2**20,
+        search_index: bool = False,
+        text_of: TextOf[Any] | None = None,
     ) -> None:
         name = checked_path(path)
         check_seconds("busy_timeout", busy_timeout)
         check_choice("synchronous", synchronous, get_args(Synchronous))
         check_int("hot_bytes", hot_bytes, least=0)
+        check_bool("search_index", search_index)
+        check_text_of(text_of)
 
         super().__init__(
             DatabaseFile.at(name),
@@ -142,6 +162,8 @@ class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
             busy_timeout=busy_timeout,
             synchronous=synchronous,
             hot_bytes=hot_bytes,
+            search_index=search_index,
+            text_of=text_of,
         )
 
     @classmethod
@@ -167,7 +189,7 @@ class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
         check_turn(turn)
         values = (*turn.items, turn.metadata)
-        encoded = await encode_turn(partial(encode, turn, self._codec), values)
+        encoded = await encode_turn(partial(encode, turn, self._reader), values)
 
         append = partial(writes.append, turn=turn, encoded=encoded)
         add_to_cache = partial(_add_to_cache, self._codec.key)
@@ -184,7 +206,7 @@ class SqliteSessionStore(Cataloguing[Item], Erasing[Item]):
         asyncio cancellation ends it: the item is then perhaps removed.
         """
         check_session_id(session_id)
-        pop = partial(writes.pop, session_id=session_id, codec=self._codec)
+        pop = partial(writes.pop, session_id=session_id, reader=self._reader)
         file = await self._open_file()
 
         async def write() -> Item | None:

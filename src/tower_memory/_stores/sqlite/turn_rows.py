@@ -6,10 +6,19 @@ The migration of an older file, which fills empty tables, has its own (`copy_tur
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from typing import cast
 
 from tower_memory._codec import join_array
 from tower_memory._stores.records import EncodedTurn
 from tower_memory._stores.sqlite.rows import Place
+from tower_memory._stores.sqlite.search_index import (
+    add_to_index,
+    added_text_of,
+    find_index,
+    remove_from_index,
+    replace_in_index,
+)
 
 _ADD = (
     "INSERT INTO memory_turn (session, number, turn_id, created_at, first, size, metadata, items)"
@@ -19,6 +28,10 @@ _COPY = (
     "INSERT INTO memory_turn (session, number, turn_id, created_at, first, size, metadata, items)"
     " SELECT ?, number + ?, turn_id, created_at, first, size, metadata, items FROM memory_turn"
     " WHERE session = ? AND (first, number) < (?, ?) ORDER BY first, number"
+)
+_TURNS_FROM = (
+    "SELECT id, CAST(items AS BLOB) FROM memory_turn"
+    " WHERE session = ? AND (first, number) >= (?, ?) ORDER BY first, number"
 )
 _REMOVE_FROM = "DELETE FROM memory_turn WHERE session = ? AND (first, number) >= (?, ?)"
 _SHORTEN = "UPDATE memory_turn SET number = ?, size = ?, items = ? WHERE id = ?"
@@ -35,14 +48,16 @@ def add_turn(
 ) -> None:
     """Add a turn at *place*: its first position and its number."""
     first, number = place
-    connection.execute(
+    array = join_array(encoded.items)
+    added = connection.execute(
         _ADD,
         (
             *(head_id, number, turn_key, created_at, first, len(encoded.items)),
             encoded.metadata and encoded.metadata.decode(),
-            join_array(encoded.items).decode(),
+            array.decode(),
         ),
     )
+    add_to_index(connection, cast("int", added.lastrowid), array, encoded.added_text)
 
 
 def copy_turns(
@@ -52,16 +67,37 @@ def copy_turns(
 
     *shift* is added to the number of each turn.
     """
-    return connection.execute(_COPY, (new_head_id, shift, head_id, *end)).rowcount
+    copied = connection.execute(_COPY, (new_head_id, shift, head_id, *end)).rowcount
+    if find_index(connection) is not None:
+        sources = [row for row, _ in connection.execute(_TURNS_FROM, (head_id, 0, 0))]
+        copies = connection.execute(_TURNS_FROM, (new_head_id, 0, 0)).fetchall()
+        for source, (row, array) in zip(sources, copies, strict=False):
+            add_to_index(connection, row, array, added_text_of(connection, source))
+    return copied
 
 
 def remove_turns(connection: sqlite3.Connection, head_id: int, start: Place) -> int:
     """Remove the turns from the place *start* on, and return their number."""
+    index = find_index(connection)
+    if index is not None:
+        turns = connection.execute(_TURNS_FROM, (head_id, *start)).fetchall()
+        remove_from_index(connection, index, turns)
     return connection.execute(_REMOVE_FROM, (head_id, *start)).rowcount
 
 
 def shorten_turn(
-    connection: sqlite3.Connection, row: int, number: int, size: int, array: str
+    connection: sqlite3.Connection,
+    row: int,
+    number: int,
+    left: Sequence[bytes],
+    *,
+    before: bytes,
+    added: str,
 ) -> None:
-    """Leave *size* items, the JSON *array*, in the turn with the id *row*; give it a new number."""
-    connection.execute(_SHORTEN, (number, size, array, row))
+    """Leave the items *left* in the turn with the id *row*, and give it a new *number*.
+
+    *before* is the JSON array of its items, and *added* the additional text of those that are left.
+    """
+    array = join_array(left)
+    connection.execute(_SHORTEN, (number, len(left), array.decode(), row))
+    replace_in_index(connection, row, before, array, added)

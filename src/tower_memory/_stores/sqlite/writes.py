@@ -11,7 +11,7 @@ import sqlite3
 import time
 from typing import Any, NamedTuple
 
-from tower_memory._codec import ItemCodec, join_array, split_array
+from tower_memory._codec import join_array, split_array
 from tower_memory._errors import CorruptSessionError
 from tower_memory._history import TurnInfo
 from tower_memory._items import Item
@@ -19,6 +19,7 @@ from tower_memory._metadata import decode_metadata
 from tower_memory._stores.append_checks import must_write
 from tower_memory._stores.cached_session import all_shareable, to_kept
 from tower_memory._stores.records import EncodedTurn, to_datetime, turn_key
+from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.session_cache import CommittedTurn, LastTurn, Version
 from tower_memory._stores.sqlite.heads import add_tombstone, create_head, find_for, find_head
 from tower_memory._stores.sqlite.turn_rows import add_turn, remove_turns, shorten_turn
@@ -81,7 +82,7 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
     return Appended(number, _committed(turn, encoded, before, Version(number, now), last))
 
 
-def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item]) -> Item | None:
+def pop(connection: sqlite3.Connection, session_id: str, reader: TextReader[Item]) -> Item | None:
     """Remove and return the session's newest item; None if there is none.
 
     Raises:
@@ -95,8 +96,9 @@ def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item])
     row, number, first, array = newest
     try:
         *left, last = split_array(array)
-        popped: Item = codec.decode(last)
-        shorter = join_array(left).decode()
+        popped: Item = reader.codec.decode(last)
+        shorter = join_array(left)
+        shorter.decode()
     except ValueError as error:
         raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
 
@@ -106,7 +108,14 @@ def pop(connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item])
 
     head = head._replace(high=head.high + 1, updated_at=time.time_ns())
     if left:  # a turn that changes gets a new number
-        shorten_turn(connection, row, head.high, len(left), shorter)
+        shorten_turn(
+            connection,
+            row,
+            head.high,
+            left,
+            before=array,
+            added=reader.added_text_of(shorter),
+        )
     head._replace(turns=head.turns - removed, items=head.items - 1).save(connection)
     return popped
 

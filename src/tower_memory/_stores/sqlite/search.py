@@ -1,0 +1,141 @@
+"""Searching a file: in its index, or by reading all turns.
+
+1. A search walks over the ids of turns, from the highest: all turns, or those that the index
+   proposes. It keeps the newest turns that contain the words, which it has read itself.
+2. It pauses after each slice of about a millisecond. A turn that was removed meanwhile is no hit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing
+from heapq import heappush, heapreplace
+from typing import Any, Final, NamedTuple
+
+from tower_memory._capabilities.search import SearchHit
+from tower_memory._excerpts import excerpt
+from tower_memory._search_words import search_words
+from tower_memory._stores.clock import now
+from tower_memory._stores.records import to_datetime, turn_text
+from tower_memory._stores.search_text import TextReader, join_texts, message_text_of
+from tower_memory._stores.sqlite.id_range import id_range
+from tower_memory._stores.sqlite.search_index import SearchIndex, added_text_of, find_index
+
+_FIELDS: Final = "SELECT t.created_at, t.id, t.turn_id, h.session_id FROM "
+_WHERE: Final = (
+    " CROSS JOIN memory_head AS h ON h.id = t.session"
+    " WHERE h.session_id >= :start AND h.session_id < :end"
+)
+_ALL: Final = f"{_FIELDS} memory_turn AS t {_WHERE} AND t.id < :below ORDER BY t.id DESC"
+_PROPOSED: Final = (
+    f"{_FIELDS} memory_words AS w CROSS JOIN memory_turn AS t ON t.id = w.rowid {_WHERE}"
+    " AND memory_words MATCH :words AND w.rowid < :below ORDER BY w.rowid DESC"
+)
+_ITEMS: Final = "SELECT CAST(items AS BLOB) FROM memory_turn WHERE id = ?"
+
+_SLICE: Final = 0.001
+_AFTER_ALL: Final = 2**63 - 1
+
+Place = tuple[int, int]
+"""The time and the row of a turn, which order the hits."""
+
+
+class Wanted(NamedTuple):
+    """A search: its words, and the parameters of `SessionSearch.search`.
+
+    Attributes:
+        words: The words of the query.
+        prefix: The text that the session ids start with.
+        limit: Maximum number of hits.
+        after: The place of the last hit of the page before, or None.
+        reader: Reads the text of turns.
+    """
+
+    words: frozenset[str]
+    prefix: str
+    limit: int
+    after: Place | None
+    reader: TextReader[Any]
+
+
+class _Found(NamedTuple):
+    """A turn that contains the words; found turns are ordered by their places."""
+
+    created_at: int
+    row: int
+    turn_id: bytes | str
+    session_id: str
+    text: str
+
+    def hit(self, words: frozenset[str]) -> SearchHit:
+        """Return the turn as a hit."""
+        return SearchHit(
+            self.session_id,
+            turn_text(self.turn_id),
+            to_datetime(self.created_at),
+            excerpt(self.text, words),
+        )
+
+
+def search(
+    connection: sqlite3.Connection, wanted: Wanted
+) -> Generator[None, None, tuple[list[SearchHit], Place | None]]:
+    """Return the hits, the newest first, and the place of the next page, or None."""
+    start, end = id_range(wanted.prefix)
+    parameters: dict[str, Any] = {"start": start, "end": end, "below": _AFTER_ALL}
+    index = find_index(connection)
+    statement = _ALL
+    if index is not None and index.is_complete:
+        statement = _PROPOSED
+        parameters["words"] = " AND ".join(f'"{word}"' for word in sorted(wanted.words))
+
+    newest: list[_Found] = []  # a heap, with one turn more than the page
+    is_complete = False
+    while not is_complete:
+        until = now() + _SLICE
+        with closing(connection.execute(statement, parameters)) as rows:
+            is_complete = True
+            for row in rows:
+                _add(connection, newest, row, wanted, index)
+                if now() > until:
+                    parameters["below"] = row[1]
+                    is_complete = False
+                    break
+        yield
+
+    newest.sort(reverse=True)
+    page, more = newest[: wanted.limit], newest[wanted.limit :]
+    hits = [found.hit(wanted.words) for found in page]
+    return hits, (page[-1].created_at, page[-1].row) if more else None
+
+
+def _add(
+    connection: sqlite3.Connection,
+    newest: list[_Found],
+    row: Any,
+    wanted: Wanted,
+    index: SearchIndex | None,
+) -> None:
+    """Add the turn of *row* to the *newest* turns, if it is one of them and has the words."""
+    place = row[:2]
+    if wanted.after is not None and place >= wanted.after:
+        return
+    is_full = len(newest) > wanted.limit
+    if is_full and place < newest[0][:2]:
+        return
+
+    reader = wanted.reader
+    array = connection.execute(_ITEMS, (row[1],)).fetchone()
+    if array is None:  # it was removed meanwhile
+        return
+    is_indexed = index is not None and index.has(row[1])
+    added = added_text_of(connection, row[1]) if is_indexed else reader.added_text_of(array[0])
+    text = join_texts(message_text_of(array[0]), added)
+    if wanted.words <= search_words(text):
+        created_at, row_id, turn_id, session_id = row
+        found = _Found(created_at, row_id, turn_id, session_id, text)
+        if is_full:
+            heapreplace(newest, found)
+        else:
+            heappush(newest, found)
