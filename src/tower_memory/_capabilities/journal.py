@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, final, runtime_ch
 
 from tower_memory._arguments import check_seconds, check_text
 from tower_memory._items import Item
+from tower_memory._store import check_session_id
 from tower_memory._turn import Turn, check_turn
 
 PendingState: TypeAlias = Literal["running", "failed", "left"]
@@ -122,6 +123,17 @@ def check_begin(turn: object, lease: object, owner: object) -> None:
             msg = "lease must be above 0 seconds, got 0; pass None for no lease"
             raise ValueError(msg)
     check_owner(owner)
+
+
+def check_pending(session_id: object, turn_id: object) -> None:
+    """Refuse ids that cannot be those of a pending turn.
+
+    Raises:
+        TypeError: An id is no string.
+        ValueError: An id is empty or contains a lone surrogate.
+    """
+    check_session_id(session_id)
+    check_text("turn_id", turn_id)
 
 
 def check_owner(owner: object) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from tower_memory._stores.append_checks import SessionState, absent_session
 from tower_memory._stores.cached_session import CachedSession
+from tower_memory._stores.pending_turns import StoredPending
 from tower_memory._stores.records import TOMBSTONE_LIFETIME
 from tower_memory._turn import Turn
 
@@ -43,6 +44,7 @@ class StoredSession:
         origin: Id and first number of the session of which it is a fork, or None.
         content: The turns and items.
         held: The ids of the turns.
+        pending: The pending turns by id, the oldest first.
     """
 
     session_id: str
@@ -57,6 +59,7 @@ class StoredSession:
     origin: tuple[str, int] | None = None
     content: CachedSession = field(default_factory=_new_content)
     held: set[str] = field(default_factory=set[str])
+    pending: dict[str, StoredPending] = field(default_factory=dict[str, StoredPending])
 
     def index_of(self, turn_id: str) -> int:
         """Return the index of a held turn in the session's turns."""
@@ -64,9 +67,10 @@ class StoredSession:
         return next(n for n in range(len(turns) - 1, -1, -1) if turns[n].turn_id == turn_id)
 
     def remove_content(self) -> None:
-        """Remove all items and turns."""
+        """Remove all items, turns and pending turns."""
         self.content = _new_content()
         self.held.clear()
+        self.pending.clear()
 
 
 class _Tombstone(NamedTuple):
@@ -143,6 +147,12 @@ class Sessions:
         session.active = session.revision
         self._by_activity[session.active] = session
         return session
+
+    def end_pending(self, session_id: str, turn_id: str) -> None:
+        """Remove a pending turn, if there is one."""
+        session = self._by_id.get(session_id)
+        if session is not None:
+            session.pending.pop(turn_id, None)
 
     def erase(self, session_id: str) -> None:
         """Remove a session, if it exists, and leave a tombstone."""

@@ -20,6 +20,7 @@ from tower_memory._stores.append_checks import must_write
 from tower_memory._stores.cached_session import run_to_end, to_kept
 from tower_memory._stores.in_memory.cataloguing import Cataloguing
 from tower_memory._stores.in_memory.erasing import Erasing
+from tower_memory._stores.in_memory.journaling import Journaling
 from tower_memory._stores.in_memory.searching import Searching
 from tower_memory._stores.records import encode, to_datetime
 from tower_memory._stores.search_text import TextOf, check_text_of
@@ -27,7 +28,7 @@ from tower_memory._turn import Turn, check_turn
 
 
 @final
-class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item]):
+class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Journaling[Item]):
     """A store that keeps its sessions in memory, as long as the store object lives.
 
     It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
@@ -104,7 +105,9 @@ class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item]):
         await checkpoint_if_cancelled()  # later, the turn is saved
 
         state = self._sessions.state_before(turn)
-        if not must_write(state, turn):
+        writes = must_write(state, turn)
+        self._sessions.end_pending(turn.session_id, turn.turn_id)
+        if not writes:
             return state.revision
 
         session = self._sessions.change(turn.session_id)

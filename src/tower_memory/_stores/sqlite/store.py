@@ -25,6 +25,7 @@ from tower_memory._stores.sqlite.cataloguing import Cataloguing
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.erasing import Erasing, empty_log
 from tower_memory._stores.sqlite.file_guard import Connection
+from tower_memory._stores.sqlite.journaling import Journaling
 from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checked_target
 from tower_memory._stores.sqlite.reads import Wanted
 from tower_memory._stores.sqlite.searching import Searching
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @final
-class SqliteSessionStore(Cataloguing[Item], Searching[Item], Erasing[Item]):
+class SqliteSessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Journaling[Item]):
     """A store in an SQLite file.
 
     It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,

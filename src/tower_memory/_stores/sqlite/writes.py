@@ -26,6 +26,7 @@ from tower_memory._stores.sqlite.turn_rows import add_turn, remove_turns, shorte
 from tower_memory._turn import Turn
 
 _REMOVE_SUMMARIES = "DELETE FROM memory_summary WHERE session = ? AND number >= ?"
+_END_PENDING = "DELETE FROM memory_pending WHERE session = ? AND turn_id = ?"
 _NEWEST = (
     "SELECT id, number, first, CAST(items AS BLOB) FROM memory_turn WHERE session = ? AND size > 0"
     " ORDER BY first DESC, number DESC LIMIT 1"
@@ -46,7 +47,7 @@ class Appended(NamedTuple):
 
 
 def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn) -> Appended:
-    """Add the turn to its session, unless the session holds it.
+    """Add the turn to its session, unless the session holds it; it is no longer pending.
 
     Raises:
         SessionCleared: See `SessionStore.append`.
@@ -54,7 +55,10 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
         TurnMissing: See `SessionStore.append`.
     """
     head, replaced, state = find_for(connection, turn)
-    if not must_write(state, turn):
+    writes, key = must_write(state, turn), turn_key(turn.turn_id)
+    if head is not None:
+        connection.execute(_END_PENDING, (head.id, key))
+    if not writes:
         return Appended(state.revision, None)
 
     now = time.time_ns()
@@ -69,7 +73,6 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
         connection.execute(_REMOVE_SUMMARIES, (head.id, replaced[1]))
         last_replaced = number
 
-    key = turn_key(turn.turn_id)
     add_turn(connection, head.id, (first, number), encoded, turn_key=key, created_at=now)
     end = first + len(encoded.items)
     head._replace(
