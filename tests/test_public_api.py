@@ -79,7 +79,7 @@ def test_the_public_names_are_exactly_these():
         *("new_in_response", "partition", "plain_links", "repair", "replace_messages"),
         *("request_messages", "streamed_text", "to_builtins", "to_class"),
     }
-    assert set(bridges.__all__) == {"AsyncioLayer"}
+    assert set(bridges.__all__) == {"AsyncioLayer", "BlockingStore", "ThreadedStore"}
     assert set(streams.__all__) == {"Stream"}
     assert set(store_toolkit.__all__) == {
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
@@ -111,7 +111,7 @@ PUBLIC = [
         for name in toolkit.__all__
         if name not in dialects.__all__ and callable(each := getattr(toolkit, name))
     ),
-    bridges.AsyncioLayer,
+    *(getattr(bridges, name) for name in bridges.__all__),
 ]
 
 

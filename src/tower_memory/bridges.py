@@ -1,14 +1,58 @@
-"""A bridge to asyncio: run asyncio-only clients in programs that run on trio.
+"""Bridges between event loops: asyncio-only clients on trio, and a store for every event loop.
+
+A store for every event loop, and for none
+==========================================
+
+A store such as `SqliteSessionStore` is open in one event loop. `ThreadedStore` gives a store an
+event loop of its own, on a thread of its own. It can then be made once, in a module, and be used
+from every event loop, every thread, and code without an event loop. It opens on first use, and
+needs no closing at the end of the process.
+
+**Repeated asyncio.run**, as in scripts, notebooks and tests:
+
+>>> import asyncio
+>>> from tower_memory import SqliteSessionStore, Turn
+>>> from tower_memory.bridges import ThreadedStore
+>>> store = ThreadedStore(SqliteSessionStore.in_memory())  # or SqliteSessionStore("chat.db")
+>>> revision = asyncio.run(store.append(Turn("user_123", [{"role": "user", "content": "Hi"}])))
+>>> len(asyncio.run(store.load("user_123")))  # another event loop
+1
+
+**Synchronous web frameworks** (Flask, Django, Streamlit) call `ThreadedStore.blocking`, which has
+the methods of the store without ``await``, from any thread. `ThreadedStore.run` runs an async
+function, such as a service with memory, in the store's event loop. All calls through it share that
+loop: turns of one session wait for each other, and the connections of an async client stay usable:
+
+>>> from typing import Any
+>>> from tower_memory import MemoryLayer, ScopedStore
+>>> async def ask(messages: list[Any]) -> str:  # stands for the call of a model
+...     return f"Messages received: {len(messages)}"
+>>> def view(user: str, text: str) -> str:  # a view of Flask, or a callback of Streamlit
+...     chat = MemoryLayer.over(ScopedStore(store, user), session_id="chat")(ask)
+...     return store.run(chat, [{"role": "user", "content": text}])
+>>> view("anna", "I like teal."), view("anna", "What do I like?")
+('Messages received: 1', 'Messages received: 3')
+>>> [item["role"] for item in store.blocking.load("user_123")]
+['user']
+
+With Streamlit, make the store in a function with ``@st.cache_resource``. If the server forks its
+processes, the store must not have been used before.
+
+**Notebooks** have an event loop that runs all the time: both ``await store.load("user_123")`` and
+``store.blocking.load("user_123")`` work in a cell.
+
+>>> store.close()  # optional; from an event loop, `await store.aclose()`
+
+Asyncio-only clients on trio
+============================
 
 Some clients, such as litellm and openai-agents, need an asyncio loop. `AsyncioLayer` is a layer
 that runs its inner service, and the streams that this service returns, in an asyncio loop. On
 asyncio the layer calls the service directly, so the same code runs on both.
 
->>> import asyncio
 >>> from collections.abc import AsyncIterator
->>> from typing import Any
 >>> import trio
->>> from tower_memory import InMemorySessionStore, MemoryLayer
+>>> from tower_memory import InMemorySessionStore
 >>> from tower_memory.bridges import AsyncioLayer
 >>>
 >>> class Client:  # stands for an asyncio-only client
@@ -64,12 +108,14 @@ from typing import Any, Generic, Self, cast, final
 from anyio import get_cancelled_exc_class, get_current_task
 
 from tower_memory._asyncio_call import END, BridgedCall
+from tower_memory._blocking_store import BlockingStore
 from tower_memory._calls import call_service, check_inner
 from tower_memory._portal import PortalCall, is_asyncio, open_portal, remote_task
 from tower_memory._service import Req, Res, Service, stack
 from tower_memory._stream_source import is_stream
+from tower_memory._threaded_store import ThreadedStore
 
-__all__ = ("AsyncioLayer",)
+__all__ = ("AsyncioLayer", "BlockingStore", "ThreadedStore")
 
 
 @final

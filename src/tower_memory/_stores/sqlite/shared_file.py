@@ -86,7 +86,8 @@ class SharedFile:
 
         if self.loop != current_token():
             self._refuse(
-                "was left open when its event loop ended; close it with aclose(), then use it again"
+                "was left open when its event loop ended; close it with aclose(), or wrap it in a "
+                "tower_memory.bridges.ThreadedStore, which serves every event loop"
                 if has_ended(self.loop)
                 else "is open in another event loop; close it there, or make a store of your own "
                 "here"

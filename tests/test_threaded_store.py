@@ -1,0 +1,139 @@
+"""A store in an event loop of its own, for every event loop, thread, and code without a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import anyio
+import pytest
+
+from helpers.messages import ITEM
+from helpers.processes import environment, run_python
+from helpers.recording_store import FullRecordingStore
+from helpers.waiting import until
+from tower_memory import (
+    InMemorySessionStore,
+    MemoryLayer,
+    SessionConflict,
+    SqliteSessionStore,
+    Turn,
+)
+from tower_memory.bridges import ThreadedStore
+from tower_memory.testing import check_session_store
+
+KINDS = {
+    "in memory": lambda path: InMemorySessionStore(),
+    "sqlite file": SqliteSessionStore,
+}
+
+
+@pytest.fixture(params=KINDS)
+def make_store(request, path):
+    return lambda: ThreadedStore(KINDS[request.param](path))
+
+
+async def test_it_keeps_the_contract_of_its_store(make_store):
+    base = await check_session_store(InMemorySessionStore)
+    report = await check_session_store(make_store)
+    assert report.groups == base.groups
+
+
+def test_one_store_serves_event_loops_one_after_another_and_blocking_code(make_store):
+    store = make_store()
+    for backend in ("asyncio", "trio"):
+        anyio.run(store.append, Turn("s", [ITEM]), backend=backend)
+        assert len(store.blocking.load("s")) == len(anyio.run(store.load, "s", backend=backend))
+    store.close()
+    store.close()  # does nothing
+    with store.blocking as blocking:  # a closed store can be used again
+        blocking.append(Turn("t", [ITEM]))
+        assert blocking.pop("t") == ITEM
+    assert not [each for each in threading.enumerate() if each.name == "tower-memory store"]
+
+
+def test_errors_of_the_store_reach_the_caller(make_store):
+    with make_store().blocking as store, pytest.raises(SessionConflict, match="session 's'"):
+        store.append(Turn("s", [ITEM], expected_revision=7))
+
+
+def test_a_blocking_call_on_the_own_thread_is_refused_and_an_awaited_call_is_not(make_store):
+    store = make_store()
+
+    async def ask(messages):
+        with pytest.raises(RuntimeError, match="would wait for itself"):
+            store.blocking.load("s")
+        with pytest.raises(RuntimeError, match="would wait for itself"):
+            await store.aclose()
+        return f"{len(messages)}"
+
+    chat = MemoryLayer.over(store, session_id="s")(ask)
+    assert [store.run(chat, [ITEM]), store.run(chat, [ITEM])] == ["1", "3"]
+    store.close()
+
+
+async def test_a_store_that_is_garbage_collected_open_warns_and_ends_its_thread(make_store):
+    store = make_store()
+    async with store:
+        pass
+    await store.append(Turn("s", [ITEM]))
+    thread = store._thread
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del store
+    await until(thread.ended.done)
+
+
+async def test_every_blocking_method_passes_all_arguments_on():
+    base = FullRecordingStore()
+    with ThreadedStore(base).blocking as store:
+        store.sessions(prefix="p", limit=7, after="c")
+        store.search("rome", prefix="p", limit=7, after="c")
+        store.fork("s", "new", before="t")
+    page = {"prefix": "p", "limit": 7, "after": "c"}
+    assert base.calls == [
+        ("sessions", (), page),
+        ("search", ("rome",), page),
+        ("fork", ("s", "new"), {"before": "t"}),
+    ]
+
+
+OPEN_AT_EXIT = """
+import asyncio, os, sys
+from tower_memory import SqliteSessionStore, Turn
+from tower_memory.bridges import ThreadedStore
+
+store = ThreadedStore(SqliteSessionStore(sys.argv[1]))
+if os.fork() == 0:
+    asyncio.run(store.append(Turn("s", ["child"])))
+    os._exit(0)
+os.wait()
+print(list(store.blocking.load("s")), flush=True)
+if os.fork() == 0:
+    try:
+        store.blocking.load("s")
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+print(asyncio.run(store.append(Turn("s", ["parent"]))) > 0)
+"""
+
+
+def test_an_open_store_keeps_no_process_alive_and_hangs_in_no_forked_child(path):
+    variables = environment(PYTHONWARNINGS="ignore")
+    done = run_python(OPEN_AT_EXIT, path, check=True, timeout=60, env=variables)
+    first, child, parent = done.stdout.splitlines()
+    assert first == "['child']"
+    assert "was opened in the parent process; fork before it is opened" in child
+    assert parent == "True"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_caller_that_is_cancelled_natively_stays_cancelled(make_store):
+    async with make_store() as store:
+        task = asyncio.create_task(store.append(Turn("s", [ITEM])))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(await store.load("s")) in (0, 1)
