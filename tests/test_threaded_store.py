@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from helpers.messages import ITEM
@@ -137,3 +138,42 @@ async def test_a_caller_that_is_cancelled_natively_stays_cancelled(make_store):
         with pytest.raises(asyncio.CancelledError):
             await task
         assert len(await store.load("s")) in (0, 1)
+
+
+def test_a_sqlite_store_left_open_when_its_event_loop_ended_names_the_remedies(path):
+    store = SqliteSessionStore(path)
+    asyncio.run(store.append(Turn("s", [ITEM])))
+    with pytest.raises(RuntimeError, match=r"aclose\(\), or wrap it in a .*ThreadedStore"):
+        asyncio.run(store.load("s"))
+
+    async def close_and_load():
+        await store.aclose()
+        async with store:
+            return list(await store.load("s"))
+
+    assert asyncio.run(close_and_load()) == [ITEM]
+
+
+async def test_callers_of_many_threads_and_loops_share_one_thread(make_store):
+    store = make_store()
+
+    def call(n):
+        if n % 3:
+            anyio.run(store.append, Turn("s", [n]), backend=["asyncio", "trio"][n % 3 - 1])
+        else:
+            store.blocking.append(Turn("s", [n]))
+
+    async with store, anyio.create_task_group() as tasks:
+        for n in range(12):
+            tasks.start_soon(anyio.to_thread.run_sync, call, n)
+    async with store:
+        assert sorted(await store.load("s")) == list(range(12))
+
+
+async def test_a_call_cancelled_by_its_scope_before_it_began_changes_nothing(make_store):
+    async with make_store() as store:
+        await store.append(Turn("s", [ITEM]))
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await store.pop("s")
+        assert list(await store.load("s")) == [ITEM]

@@ -49,8 +49,8 @@ class Call(Generic[T]):
     def start_soon(self, loop: EventLoopToken, tasks: TaskGroup) -> None:
         """Start the call in *tasks*, a task group of *loop*; called from any thread."""
         self._loop = loop
-        # Unlike `call_soon`, this names asyncio in the context variables of the call, where a caller
-        # on trio may have named trio.
+        # Unlike `call_soon`, this names asyncio in the context variables of the call; a caller on
+        # trio may have named trio there.
         loop.backend_class.run_sync_soon(tasks.start_soon, (self._run,), loop.native_token)
 
     async def wait(self) -> T:
