@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -17,6 +19,7 @@ from tower_memory import (
     InMemorySessionStore,
     MemoryLayer,
     SessionConflict,
+    SessionError,
     SqliteSessionStore,
     Turn,
 )
@@ -84,18 +87,134 @@ async def test_a_store_that_is_garbage_collected_open_warns_and_ends_its_thread(
     await until(thread.ended.done)
 
 
-async def test_every_blocking_method_passes_all_arguments_on():
-    base = FullRecordingStore()
-    with ThreadedStore(base).blocking as store:
-        store.sessions(prefix="p", limit=7, after="c")
-        store.search("rome", prefix="p", limit=7, after="c")
-        store.fork("s", "new", before="t")
-    page = {"prefix": "p", "limit": 7, "after": "c"}
-    assert base.calls == [
-        ("sessions", (), page),
-        ("search", ("rome",), page),
-        ("fork", ("s", "new"), {"before": "t"}),
-    ]
+TURN = Turn("s", [ITEM])
+PAGE = {"prefix": "p", "limit": 7, "after": "c"}
+CALLS = [
+    ("load", ("s",), {"limit": 3, "before": "t"}),
+    ("append", (TURN,), {}),
+    ("pop", ("s",), {}),
+    ("clear", ("s",), {}),
+    ("sessions", (), PAGE),
+    ("describe", ("s",), {}),
+    ("annotate", ("s", {"title": "Rome"}), {"create": True, "overwrite": False}),
+    ("fork", ("s", "new"), {"before": "t"}),
+    ("search", ("rome",), PAGE),
+    ("erase", (), {"session_id": None, "prefix": "p", "inactive_since": None}),
+    ("scrub", (), {}),
+    ("begin", (TURN,), {"lease": 3.0, "owner": "me"}),
+    ("fail", ("s", "t"), {"owner": "me"}),
+    ("pending", ("s",), {}),
+    ("forget", ("s", "t"), {}),
+]
+
+
+async def test_every_method_passes_all_arguments_and_its_result_on():
+    for name, args, kwargs in CALLS:
+        base = FullRecordingStore(**{name: "result"})
+        async with ThreadedStore(base) as store:
+            awaited = await getattr(store, name)(*args, **kwargs)
+            returned = await anyio.to_thread.run_sync(
+                partial(getattr(store.blocking, name), *args, **kwargs)
+            )
+        assert base.calls == [(name, args, kwargs)] * 2
+        gives_nothing = name in ("clear", "scrub", "begin", "fail", "forget")
+        assert awaited == returned == (None if gives_nothing else "result")
+    assert repr(store.blocking).endswith(".blocking")
+
+
+class Slow(FullRecordingStore):
+    """A store whose loads wait until *is_free* is set."""
+
+    def __init__(self, *, shield=False):
+        super().__init__()
+        self.begun, self.free = threading.Event(), threading.Event()
+        self.outcomes, self.shield = [], shield
+
+    async def load(self, session_id, *, limit=None, before=None):
+        self.begun.set()
+        try:
+            with anyio.CancelScope(shield=self.shield):
+                await anyio.to_thread.run_sync(self.free.wait, abandon_on_cancel=True)
+        except BaseException as error:
+            self.outcomes.append(type(error).__name__)
+            raise
+        return "loaded"
+
+
+async def test_cancelling_a_caller_cancels_its_call():
+    base = Slow()
+    async with ThreadedStore(base) as store, anyio.create_task_group() as tasks:
+        tasks.start_soon(store.load, "s")
+        await anyio.to_thread.run_sync(base.begun.wait)
+        tasks.cancel_scope.cancel()
+    base.free.set()
+    assert base.outcomes == ["CancelledError"]
+
+
+async def test_a_shielded_call_gives_its_result_to_a_caller_whose_scope_was_cancelled():
+    base = Slow(shield=True)
+    results = []
+
+    async def load():
+        results.append(await store.load("s"))
+
+    async with ThreadedStore(base) as store, anyio.create_task_group() as tasks:
+        tasks.start_soon(load)
+        await anyio.to_thread.run_sync(base.begun.wait)
+        tasks.cancel_scope.cancel()
+        base.free.set()
+    assert results == ["loaded"]
+
+
+async def test_a_call_during_the_closing_waits_for_it_and_opens_the_store_again():
+    base = Slow()
+    store = ThreadedStore(base)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store.load, "s")
+        await anyio.to_thread.run_sync(base.begun.wait)
+        first = store._thread
+        tasks.start_soon(store.aclose)
+        await until(lambda: first.is_stopping)
+        tasks.start_soon(store.pop, "s")
+        tasks.start_soon(anyio.to_thread.run_sync, store.blocking.clear, "s")
+        base.free.set()
+    assert [name for name, *_ in base.calls].count("pop") == 1
+    assert store._thread is not first
+    await store.aclose()
+
+
+class FailsToOpenAndClose(FullRecordingStore):
+    at_open, at_close = "cannot open", "cannot close"
+
+    async def __aenter__(self):
+        raise SessionError(self.at_open)
+
+    async def aclose(self):
+        raise SessionError(self.at_close)
+
+
+async def test_errors_of_opening_and_closing_reach_the_caller_and_no_thread_stays():
+    store = ThreadedStore(FailsToOpenAndClose())
+    with pytest.raises(SessionError, match="cannot close") as caught:
+        await store.__aenter__()
+    assert str(caught.value.__context__) == "cannot open"
+    assert store._thread.ended.done()
+    await store.aclose()  # does nothing
+
+
+async def test_a_thread_that_cannot_be_started_is_an_error_of_the_session(monkeypatch):
+    def refuse(_self):
+        raise RuntimeError(message)
+
+    message = "can't start new thread"
+
+    store = ThreadedStore(InMemorySessionStore())
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(SessionError, match="can't start new thread"):
+            await store.load("s")
+    async with store:
+        assert await store.load("s") == []
 
 
 OPEN_AT_EXIT = """
@@ -177,3 +296,54 @@ async def test_a_call_cancelled_by_its_scope_before_it_began_changes_nothing(mak
             scope.cancel()
             await store.pop("s")
         assert list(await store.load("s")) == [ITEM]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_native_cancellation_ends_even_a_shielded_call():
+    base = Slow(shield=True)
+    async with ThreadedStore(base) as store:
+        task = asyncio.create_task(store.load("s"))
+        await anyio.to_thread.run_sync(base.begun.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert base.outcomes == ["CancelledError"]
+    base.free.set()
+
+
+def test_a_blocking_caller_can_be_interrupted():
+    base, main = Slow(), threading.get_ident()
+
+    def interrupt():
+        base.begun.wait()
+        signal.pthread_kill(main, signal.SIGINT)
+
+    store = ThreadedStore(base)
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        store.blocking.load("s")
+    store.close()
+    base.free.set()
+    assert base.outcomes == ["CancelledError"]
+
+
+def test_a_caller_whose_event_loop_ended_cancels_its_call():
+    base = Slow()
+    store = ThreadedStore(base)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(store.load("s"))
+    while not base.begun.is_set():
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    task.get_coro().close()
+    task._log_destroy_pending = False  # the loop was closed on purpose
+    store.close()
+    base.free.set()
+    assert base.outcomes == ["CancelledError"]
+
+
+async def test_a_store_that_cannot_be_opened_leaves_no_thread(tmp_path):
+    store = ThreadedStore(SqliteSessionStore(tmp_path))
+    with pytest.raises(SessionError, match="cannot open"):
+        await store.__aenter__()
+    assert store._thread.ended.done()

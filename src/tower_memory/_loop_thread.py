@@ -38,10 +38,11 @@ class Call(Generic[T]):
         function: Function without parameters; its result is awaited in the loop.
     """
 
+    _loop: EventLoopToken
+
     def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
         self._function = function
         self._outcome: Future[T] = Future()
-        self._loop: EventLoopToken | None = None
         self._scope: CancelScope | None = None
         self._task: asyncio.Task[Any] | None = None
         self._is_cancelled = False
@@ -105,8 +106,7 @@ class Call(Generic[T]):
             else:
                 self._scope.cancel()
 
-        if self._loop is not None:
-            call_soon(self._loop, cancel)
+        call_soon(self._loop, cancel)
 
 
 class _Running(NamedTuple):

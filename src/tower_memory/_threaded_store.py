@@ -272,12 +272,13 @@ class ThreadedStore(StoreWrapper[Item]):
     def __del__(self) -> None:
         # Without the lock: the garbage collector may run while this thread holds it.
         thread: LoopThread | None = vars(self).get("_thread")
-        if thread is None or thread.is_stopping or thread.process != os.getpid():
+        is_at_exit = sys.is_finalizing()  # a store of a module may stay open until then
+        if thread is None or thread.is_stopping or thread.process != os.getpid() or is_at_exit:
             return
-        if not sys.is_finalizing():  # a store of a module stays open until the end
-            thread.stop()
-            msg = f"{self!r} was not closed: use `async with`, `aclose` or `close`"
-            warnings.warn(msg, ResourceWarning, stacklevel=1, source=self)
+
+        thread.stop()
+        msg = f"{self!r} was not closed: use `async with`, `aclose` or `close`"
+        warnings.warn(msg, ResourceWarning, stacklevel=1, source=self)
 
 
 def _refuse_on(thread: LoopThread) -> None:
