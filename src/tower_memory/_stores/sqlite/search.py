@@ -2,7 +2,8 @@
 
 1. A search walks over the ids of turns, from the highest: all turns, or those that the index
    proposes. It keeps the newest turns that contain the words, which it has read itself.
-2. It pauses after each slice of about a millisecond. A turn that was removed meanwhile is no hit.
+2. It pauses after each slice of about a millisecond. A turn that was removed or added meanwhile is
+   no hit. The time of the oldest kept turn bounds the next slice, so a common word is cheap.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import closing
 from heapq import heappush, heapreplace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from tower_memory._capabilities.search import SearchHit
 from tower_memory._excerpts import excerpt
@@ -22,22 +23,30 @@ from tower_memory._stores.search_text import TextReader, join_texts, message_tex
 from tower_memory._stores.sqlite.id_range import id_range
 from tower_memory._stores.sqlite.search_index import SearchIndex, added_text_of, find_index
 
-_FIELDS: Final = "SELECT t.created_at, t.id, t.turn_id, h.session_id FROM "
+_FIELDS: Final = "SELECT t.created_at, t.id, t.turn_id, h.session_id FROM"
 _WHERE: Final = (
-    " CROSS JOIN memory_head AS h ON h.id = t.session"
-    " WHERE h.session_id >= :start AND h.session_id < :end"
+    "CROSS JOIN memory_head AS h ON h.id = t.session"
+    " WHERE t.id >= :low AND t.id < :below AND t.created_at >= :oldest"
+    " AND (t.created_at, t.id) < (:after_time, :after_row)"
+    " AND h.session_id >= :start AND h.session_id < :end"
 )
-_ALL: Final = f"{_FIELDS} memory_turn AS t {_WHERE} AND t.id < :below ORDER BY t.id DESC"
+_ALL: Final = f"{_FIELDS} memory_turn AS t {_WHERE} ORDER BY t.id DESC"
 _PROPOSED: Final = (
     f"{_FIELDS} memory_words AS w CROSS JOIN memory_turn AS t ON t.id = w.rowid {_WHERE}"
-    " AND memory_words MATCH :words AND w.rowid < :below ORDER BY w.rowid DESC"
+    " AND memory_words MATCH :words AND w.rowid >= :low AND w.rowid < :below"
+    " ORDER BY w.rowid DESC"
 )
 _ITEMS: Final = "SELECT CAST(items AS BLOB) FROM memory_turn WHERE id = ?"
 
 _SLICE: Final = 0.001
-_AFTER_ALL: Final = 2**63 - 1
+"""Seconds after which a slice ends with the turn that is being read."""
 
-Place = tuple[int, int]
+_FIRST_RANGE: Final = 1000
+"""Number of ids that the first slice walks over; faster slices walk over more."""
+
+_MOST: Final = 2**63 - 1
+
+Place: TypeAlias = tuple[int, int]
 """The time and the row of a turn, which order the hits."""
 
 
@@ -82,32 +91,48 @@ def search(
     connection: sqlite3.Connection, wanted: Wanted
 ) -> Generator[None, None, tuple[list[SearchHit], Place | None]]:
     """Return the hits, the newest first, and the place of the next page, or None."""
-    start, end = id_range(wanted.prefix)
-    parameters: dict[str, Any] = {"start": start, "end": end, "below": _AFTER_ALL}
     index = find_index(connection)
-    statement = _ALL
-    if index is not None and index.is_complete:
-        statement = _PROPOSED
-        parameters["words"] = " AND ".join(f'"{word}"' for word in sorted(wanted.words))
+    uses_index = index is not None and index.is_complete
+    statement = _PROPOSED if uses_index else _ALL
+    parameters = _parameters(wanted)
 
     newest: list[_Found] = []  # a heap, with one turn more than the page
-    is_complete = False
-    while not is_complete:
-        until = now() + _SLICE
+    (below,) = connection.execute("SELECT ifnull(max(id), 0) + 1 FROM memory_turn").fetchone()
+    size = _FIRST_RANGE
+    while below > 1:
+        began = now()
+        parameters.update(low=max(1, below - size), below=below)
+        if len(newest) > wanted.limit:
+            parameters["oldest"] = newest[0].created_at
+
+        below = parameters["low"]
         with closing(connection.execute(statement, parameters)) as rows:
-            is_complete = True
             for row in rows:
                 _add(connection, newest, row, wanted, index)
-                if now() > until:
-                    parameters["below"] = row[1]
-                    is_complete = False
+                if now() > began + _SLICE:
+                    below = row[1]
                     break
+        size = size * 2 if now() < began + _SLICE / 2 else max(_FIRST_RANGE, size // 2)
         yield
 
     newest.sort(reverse=True)
     page, more = newest[: wanted.limit], newest[wanted.limit :]
     hits = [found.hit(wanted.words) for found in page]
     return hits, (page[-1].created_at, page[-1].row) if more else None
+
+
+def _parameters(wanted: Wanted) -> dict[str, Any]:
+    """Return the parameters of the statement that stay the same in all slices."""
+    start, end = id_range(wanted.prefix)
+    after_time, after_row = wanted.after or (_MOST, _MOST)
+    return {
+        "start": start,
+        "end": end,
+        "after_time": after_time,
+        "after_row": after_row,
+        "oldest": -_MOST,
+        "words": " AND ".join(f'"{word}"' for word in sorted(wanted.words)),
+    }
 
 
 def _add(
@@ -118,11 +143,8 @@ def _add(
     index: SearchIndex | None,
 ) -> None:
     """Add the turn of *row* to the *newest* turns, if it is one of them and has the words."""
-    place = row[:2]
-    if wanted.after is not None and place >= wanted.after:
-        return
     is_full = len(newest) > wanted.limit
-    if is_full and place < newest[0][:2]:
+    if is_full and row[:2] < newest[0][:2]:
         return
 
     reader = wanted.reader
