@@ -26,6 +26,7 @@ _ROOM_BEFORE: Final = 60
 """Maximum characters of an excerpt without the signs of its ends, and of those before a word."""
 
 _PAIR: Final = 2
+_ASCII_WORD: Final = re.compile("[a-z0-9]+")
 _SPACE: Final = re.compile(r"\s+")
 _TO_LAST_SPACE: Final = re.compile(r".*\s", re.DOTALL)
 
@@ -117,6 +118,10 @@ def _blocks(text: str) -> Iterator[tuple[int, str]]:
 
 def _place(block: str, wanted: AbstractSet[str]) -> int:
     """Return the index in *block* of the first word in *wanted*, which *block* contains."""
+    if block.isascii():
+        words = _ASCII_WORD.finditer(block.lower())
+        return next(word.start() for word in words if word[0][:LONGEST] in wanted)
+
     read = patterns()
     folded: list[str] = []
     indexes: list[int] = []  # for each folded character, that of its cluster in the block
@@ -145,4 +150,4 @@ def _places_in(found: str, wanted: AbstractSet[str]) -> list[int]:
 
 
 def _is_run(word: str) -> bool:
-    return patterns().run.match(word) is not None
+    return not word.isascii() and patterns().run.match(word) is not None
