@@ -11,6 +11,7 @@ from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
 from tower_memory._capabilities.erasure import check_erase
+from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._excerpts import excerpt
 from tower_memory._history import checked_length
@@ -37,8 +38,11 @@ __all__ = [
     "StreamProxy",
     "SyncServiceError",
     "WorkerThread",
+    "check_begin",
     "check_erase",
     "check_load",
+    "check_owner",
+    "check_pending",
     "check_text",
     "check_window",
     "checked_length",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -13,13 +13,24 @@ from msgspec import json
 
 from helpers.internals import (
     ItemCodec,
+    check_begin,
     check_erase,
     check_load,
+    check_owner,
+    check_pending,
     decode_metadata,
     encode_metadata,
     turns_between,
 )
-from tower_memory import Erasure, History, SessionCleared, SessionConflict, TurnInfo, TurnMissing
+from tower_memory import (
+    Erasure,
+    History,
+    PendingTurn,
+    SessionCleared,
+    SessionConflict,
+    TurnInfo,
+    TurnMissing,
+)
 
 
 @dataclass
@@ -219,3 +230,125 @@ class Erasing(Plain):
 
     async def scrub(self):
         await checkpoint()
+
+
+@dataclass
+class Begun:
+    """A pending turn, encoded."""
+
+    turn_id: str
+    items: list[bytes]
+    created_at: datetime
+    metadata: bytes | None
+    replaces: str | None
+    owner: str | None
+    until: datetime | None
+    failed: bool = False
+
+
+class Journalling(Erasing):
+    """A store that also keeps the contract of TurnJournal."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = {}
+
+    def begun_in(self, session_id):
+        return self.begun.setdefault(session_id, {})
+
+    def check_begin(self, turn, lease, owner):
+        check_begin(turn, lease, owner)
+
+    def check_pending(self, session_id, turn_id):
+        check_pending(session_id, turn_id)
+
+    def check_owner(self, owner):
+        check_owner(owner)
+
+    def end_of(self, lease):
+        now = datetime.now(UTC)
+        return None if lease is None else now + timedelta(seconds=min(lease, 10**9))
+
+    def is_left(self, begun):
+        return begun.until is not None and begun.until <= datetime.now(UTC)
+
+    def state(self, begun):
+        return "failed" if begun.failed else "left" if self.is_left(begun) else "running"
+
+    def may_begin(self, present, owner):
+        has_lease = present.until is not None and self.state(present) == "running"
+        return present.owner == owner or not has_lease
+
+    async def put(self, session_id, present, new):
+        if present is not None:
+            new.created_at = present.created_at
+        self.begun_in(session_id)[new.turn_id] = new
+
+    async def begin(self, turn, *, lease=None, owner=None):
+        self.check_begin(turn, lease, owner)
+        encoded = self.encode(turn)
+        metadata = self.encode_metadata(turn)
+        await checkpoint()
+        chat = self.chat(turn.session_id)
+        if self.held(chat, turn):
+            return
+        self.check_turn(chat, turn)
+        present = self.begun_in(turn.session_id).get(turn.turn_id)
+        if present is not None and not self.may_begin(present, owner):
+            raise SessionConflict(turn.session_id, reason="it runs elsewhere")
+        now, until = datetime.now(UTC), self.end_of(lease)
+        new = Begun(turn.turn_id, encoded, now, metadata, turn.replaces, owner, until)
+        await self.put(turn.session_id, present, new)
+
+    async def fail(self, session_id, turn_id, *, owner=None):
+        self.check_pending(session_id, turn_id)
+        self.check_owner(owner)
+        await checkpoint()
+        present = self.begun_in(session_id).get(turn_id)
+        if present is not None and self.may_fail(present, owner):
+            present.failed = True
+
+    def may_fail(self, present, owner):
+        return present.owner == owner
+
+    def in_order(self, pending):
+        return pending
+
+    async def pending(self, session_id):
+        self.check(session_id)
+        await checkpoint()
+        return [
+            PendingTurn(
+                each.turn_id,
+                [self.decode(raw) for raw in each.items],
+                each.created_at,
+                self.decode_metadata(each.metadata),
+                each.replaces,
+                self.state(each),
+                each.until,
+            )
+            for each in self.in_order(list(self.begun_in(session_id).values()))
+        ]
+
+    async def forget(self, session_id, turn_id):
+        self.check_pending(session_id, turn_id)
+        await checkpoint()
+        self.begun_in(session_id).pop(turn_id, None)
+
+    async def append(self, turn):
+        revision = await super().append(turn)
+        self.end(turn)
+        return revision
+
+    def end(self, turn):
+        self.begun_in(turn.session_id).pop(turn.turn_id, None)
+
+    async def clear(self, session_id):
+        await super().clear(session_id)
+        self.begun_in(session_id).clear()
+
+    def remove(self, chat):
+        super().remove(chat)
+        for session_id, each in self.chats.items():
+            if each is chat:
+                self.begun_in(session_id).clear()

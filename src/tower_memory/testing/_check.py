@@ -13,12 +13,15 @@ from anyio import move_on_after
 
 from tower_memory._arguments import check_seconds
 from tower_memory._capabilities.erasure import SessionErasure
+from tower_memory._capabilities.journal import TurnJournal
 from tower_memory._store import SessionStore, check_store
 from tower_memory._turn import check_items
 from tower_memory.testing._case import ITEMS, VALUES, Case, Rule
 from tower_memory.testing._rules import RULES
 from tower_memory.testing._rules_concurrent import CONCURRENT_RULES
 from tower_memory.testing._rules_erasure import ERASURE_RULES
+from tower_memory.testing._rules_journal import JOURNAL_RULES
+from tower_memory.testing._rules_leases import LEASE_RULES
 from tower_memory.testing._rules_loads import LOAD_RULES
 from tower_memory.testing._rules_metadata import METADATA_RULES
 from tower_memory.testing._rules_turns import TURN_RULES
@@ -29,6 +32,7 @@ _GROUPS: tuple[tuple[type, tuple[Rule, ...]], ...] = (
         (*RULES, *LOAD_RULES, *TURN_RULES, *METADATA_RULES, *CONCURRENT_RULES),
     ),
     (SessionErasure, ERASURE_RULES),
+    (TurnJournal, (*JOURNAL_RULES, *LEASE_RULES)),
 )
 """The protocols, each with its rules. All but the first are optional capabilities."""
 
@@ -87,7 +91,7 @@ async def check_session_store(
     >>> from tower_memory.testing import check_session_store
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
     >>> print(str(report).splitlines()[0])
-    46 of 46 rules held: SessionStore, SessionErasure.
+    58 of 58 rules held: SessionStore, SessionErasure, TurnJournal.
 
     Args:
         make_store: Function that returns a store, or an async context manager of a store. It is

@@ -1,6 +1,6 @@
 """For each rule of the store check, stores that break that rule and no other."""
 
-from helpers.broken_stores import concurrent, erasure, items, loads, metadata, turns
+from helpers.broken_stores import concurrent, erasure, items, journal, loads, metadata, turns
 from helpers.broken_stores.items import PopsTheOldest
 from helpers.broken_stores.registry import BROKEN
 
@@ -10,6 +10,7 @@ __all__ = [
     "concurrent",
     "erasure",
     "items",
+    "journal",
     "loads",
     "metadata",
     "turns",
