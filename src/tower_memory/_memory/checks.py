@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from inspect import iscoroutinefunction
+from typing import Any
 
 from tower_memory._arguments import shown
 from tower_memory._calls import check_async
+from tower_memory._capabilities.journal import TurnJournal
 from tower_memory._service import attribute, service_chain
 from tower_memory._session_services import LoadSession, SaveSession
 from tower_memory.dialects import WholeRequests
@@ -40,6 +42,26 @@ def check_function(name: str, value: object, arguments: str = "the request") -> 
     if not callable(value) or any(map(iscoroutinefunction, (value, type(value).__call__))):
         msg = f"{name} must be a plain function of {arguments}, got {shown(value)}"
         raise TypeError(msg)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse an object that is neither True nor False."""
+    if not isinstance(value, bool):
+        msg = f"{name} must be True or False, got {shown(value)}"
+        raise TypeError(msg)
+
+
+def checked_journal(store: object) -> TurnJournal[Any]:
+    """Return *store*, which must keep pending turns."""
+    if not isinstance(store, TurnJournal):
+        found = "none is visible behind save" if store is None else f"got {shown(store)}"
+        msg = (
+            f"journal=True needs a store that is a TurnJournal, {found}; pass such a store, or "
+            "journal=False"
+        )
+        raise TypeError(msg)
+    journal: TurnJournal[Any] = store
+    return journal
 
 
 def check_whole_requests(dialect: object, load: object) -> None:

@@ -48,6 +48,7 @@ class MemoryOptions(TypedDict, total=False):
     grace: float | None
     metadata: Callable[[Any, Any], Mapping[str, Any] | None] | None
     replaces: Callable[[Any], Replaced] | None
+    journal: bool
 
 
 @final
@@ -142,6 +143,14 @@ class MemoryLayer:
             An interrupted reply replaces the turn only with *keep_interrupted*, and only if its
             reader closed the stream, or left its ``async with`` without an error.
             The docstring of `tower_memory` has a guide. None never replaces a turn.
+        journal: Whether the turn begins in the store before the inner service is called, with the
+            new items of the request (see `TurnJournal`). The save ends the pending turn. A call
+            that raises, is cancelled, or saves no stream leaves it pending, as ``"failed"``. If the
+            process dies, or drops a stream that it has not closed, it is ``"left"`` when its lease
+            ends, 600 seconds after it began. With *turn_id*, the same request may be made again:
+            at once in the same process; in another process it raises `SessionConflict` until the
+            turn has failed or its lease has ended. All errors of `TurnJournal.begin` are raised
+            before the inner service is called. The docstring of `tower_memory` has a guide.
 
     Raises:
         TypeError: A parameter is of the wrong type, *load* and *save* are swapped, or *overlap*
@@ -186,6 +195,7 @@ class MemoryLayer:
     store: SessionStore[Any] | None = None
     metadata: Callable[[Any, Any], Mapping[str, Any] | None] | None = None
     replaces: Callable[[Any], Replaced] | None = None
+    journal: bool = False
     _parts: LayerParts = field(init=False, repr=False, compare=False)
 
     @classmethod
@@ -228,6 +238,7 @@ class MemoryLayer:
             codec=None if item_type is None else ItemCodec(item_type),
             bounded_window=window if isinstance(window, BoundedWindow) else None,
             save=TurnSaver(self.save, self.load, self.store, grace, self.turn_id is not None),
+            journal=checks.checked_journal(store) if self.journal else None,
         )
 
     def _check_parameters(self) -> None:
@@ -248,6 +259,7 @@ class MemoryLayer:
         if self.metadata is not None:
             checks.check_function("metadata", self.metadata, "the request and the response")
 
+        checks.check_flag("journal", self.journal)
         check_choice("overlap", self.overlap, get_args(Overlap))
         checks.check_dialect(self.dialect)
         if self.window is not None:

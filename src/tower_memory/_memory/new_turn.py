@@ -70,6 +70,20 @@ def new_turn(
         SaveError: The metadata of the turn cannot be made or stored. The error has the turn without
             metadata.
     """
+    turn = turn_with(layer, opened, items)
+    if layer.metadata is None:
+        return turn
+
+    call = opened.call
+    try:
+        metadata = _encode_result(layer.metadata(call.request, response), call.session_id)
+    except Exception as error:
+        raise save_error(call.session_id, error, response, turn) from error
+    return turn if metadata is None else replace(turn, metadata=decode_metadata(metadata))
+
+
+def turn_with(layer: MemoryLayer, opened: OpenTurn, items: Sequence[Any]) -> Turn[Any]:
+    """Return the turn of a call with *items*, without metadata."""
     call = opened.call
     options: dict[str, Any] = {}
     if call.turn_id is not None:
@@ -79,15 +93,7 @@ def new_turn(
     if call.replaces is not None or layer.overlap == "reject":
         options["expected_revision"] = opened.revision
 
-    turn = Turn(call.session_id, items, since=opened.revision, **options)
-    if layer.metadata is None:
-        return turn
-
-    try:
-        metadata = _encode_result(layer.metadata(call.request, response), call.session_id)
-    except Exception as error:
-        raise save_error(call.session_id, error, response, turn) from error
-    return turn if metadata is None else replace(turn, metadata=decode_metadata(metadata))
+    return Turn(call.session_id, items, since=opened.revision, **options)
 
 
 def _encode_result(metadata: object, session_id: str) -> bytes | None:

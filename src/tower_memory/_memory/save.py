@@ -117,7 +117,7 @@ class TurnSaver:
 
 def save_error(session_id: str, error: Exception, response: object, turn: object) -> SaveError:
     """Return the `SaveError` that carries *response* and *turn*, with *error* as its reason."""
-    return SaveError(session_id, _reason(error), response=response, turn=turn)
+    return SaveError(session_id, reason_of(error), response=response, turn=turn)
 
 
 def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
@@ -130,7 +130,7 @@ def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
     return bool(start == all_held)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return the text of an error of this library or the system, or the name of another error.
 
     The text of another error may show content, as pydantic's errors do. The error is chained.

@@ -9,9 +9,9 @@ The steps of a call, numbered as in the map of the code (src/tower_memory/README
 5. Refuse a turn that the session already holds. For a whole request, find the new items. For any
    other request, find a last reply that it repeats at its start.
 6. Leave out the rest of an exchange that a limit cut. Apply the window.
-7. Hydrate the request.
+7. Hydrate the request. With a journal, begin the turn.
 8. Call the inner service.
-9. Read the reply's items and save the turn.
+9. Read the reply's items and save the turn. With a journal, a turn that is not saved has failed.
 10. Release the lock.
 
 If the reply is a stream, its recorder does steps 9 and 10 when the stream ends.
@@ -20,18 +20,21 @@ If the reply is a stream, its recorder does steps 9 and 10 when the stream ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast, final
 
 from tower_memory._calls import call_service
+from tower_memory._capabilities.journal import TurnJournal
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._errors import TurnExists
 from tower_memory._history import History
 from tower_memory._large_turns import encode_turn
 from tower_memory._memory.call import Call, read_call
+from tower_memory._memory.journal import JournalledTurn
 from tower_memory._memory.lock_state import LockHolder
-from tower_memory._memory.new_turn import OpenTurn, new_turn, read_items
+from tower_memory._memory.new_turn import OpenTurn, new_turn, read_items, turn_with
 from tower_memory._memory.reentrancy import Inside
 from tower_memory._memory.replacing import held_items, load_before
 from tower_memory._memory.save import TurnSaver
@@ -64,12 +67,14 @@ class LayerParts(NamedTuple):
         codec: Codec of the store's items, or None if the store has no ``item_type``.
         bounded_window: The window, if it bounds the number of items to load; otherwise None.
         save: Saves turns.
+        journal: The store if turns begin before the model call, otherwise None.
     """
 
     links: GetLinks
     codec: ItemCodec[Any] | None
     bounded_window: BoundedWindow | None
     save: TurnSaver
+    journal: TurnJournal[Any] | None
 
 
 @final
@@ -126,23 +131,39 @@ class Memory(Generic[Req, Res]):
             given = await apply_window(layer.window, history, new, parts.links)
 
         opened = OpenTurn(call, request, new, history.revision)
-        response = await call_service(self.inner, layer.dialect.with_history(request, given))
-        if not is_stream(response):
-            items = read_items(layer, opened, given, response)
-            del history, given  # they may be long: free them before the save
-            await parts.save(new_turn(layer, opened, items, response), response)
-            return response
+        hydrated = layer.dialect.with_history(request, given)
+        pending = None
+        if parts.journal is not None:
+            opened, pending = await self._begin(opened, parts.journal)
 
-        recorder = StreamRecorder(
-            response,
-            call.session_id,
-            partial(self._save_streamed, opened),
-            holder,
-            keep_interrupted=layer.keep_interrupted,
-            keep_failed=layer.keep_interrupted and call.replaces is None,
-        )
-        proxy: Any = StreamProxy(recorder)
-        return cast("Res", proxy)
+        async with pending or nullcontext():
+            response = await call_service(self.inner, hydrated)
+            if not is_stream(response):
+                items = read_items(layer, opened, given, response)
+                del history, given, hydrated  # they may be long: free them before the save
+                await parts.save(new_turn(layer, opened, items, response), response)
+                return response
+
+            recorder = StreamRecorder(
+                response,
+                call.session_id,
+                partial(self._save_streamed, opened, pending),
+                holder,
+                drop=pending and pending.fail,
+                keep_interrupted=layer.keep_interrupted,
+                keep_failed=layer.keep_interrupted and call.replaces is None,
+            )
+            proxy: Any = StreamProxy(recorder)
+            return cast("Res", proxy)
+
+    async def _begin(
+        self, opened: OpenTurn, journal: TurnJournal[Any]
+    ) -> tuple[OpenTurn, JournalledTurn]:
+        """Make the turn a pending turn; return it with the id under which it is saved."""
+        turn = turn_with(self.layer, opened, opened.new)
+        pending = JournalledTurn(journal, self.parts.save.grace, turn)
+        await pending.begin()
+        return opened._replace(call=opened.call._replace(turn_id=turn.turn_id)), pending
 
     async def _load(self, call: Call) -> History[Any]:
         """Load the history of *call*.
@@ -168,13 +189,18 @@ class Memory(Generic[Req, Res]):
             _refuse_held(session_id, turn_id, history.turn(turn_id))
         return history
 
-    async def _save_streamed(self, opened: OpenTurn, response: Streamed) -> None:
+    async def _save_streamed(
+        self, opened: OpenTurn, pending: JournalledTurn | None, response: Streamed
+    ) -> None:
         """Save the turn of a stream; an interrupted stream without reply items saves nothing."""
-        # No dialect reads a whole conversation from a stream.
-        items = read_items(self.layer, opened, (), response)
-        has_reply = len(items) > len(opened.new)
-        if has_reply or not response.interrupted:
-            await self.parts.save(new_turn(self.layer, opened, items, response), response)
+        async with pending or nullcontext():
+            # No dialect reads a whole conversation from a stream.
+            items = read_items(self.layer, opened, (), response)
+            has_reply = len(items) > len(opened.new)
+            if has_reply or not response.interrupted:
+                await self.parts.save(new_turn(self.layer, opened, items, response), response)
+            elif pending is not None:
+                await pending.fail()
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)

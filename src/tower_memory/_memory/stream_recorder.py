@@ -53,6 +53,7 @@ class StreamRecorder:
         session_id: The session of the turn.
         save: Saves the recorded reply.
         holder: The holder of the session lock that the stream owns; None if there is no lock.
+        drop: Called at the end of a stream that is not saved; None calls nothing.
         keep_interrupted: Whether to save a stream that its reader closed before its end.
         keep_failed: Whether to save a stream that failed, or that its reader left with an error.
     """
@@ -64,6 +65,7 @@ class StreamRecorder:
         save: Callable[[Streamed], Awaitable[None]],
         holder: LockHolder | None,
         *,
+        drop: Callable[[], Awaitable[None]] | None = None,
         keep_interrupted: bool,
         keep_failed: bool,
     ) -> None:
@@ -71,6 +73,7 @@ class StreamRecorder:
         self._session_id = session_id
         self._save = save
         self._holder = holder
+        self._drop = drop
         self._keep_interrupted = keep_interrupted
         self._keep_failed = keep_failed
 
@@ -223,6 +226,8 @@ class StreamRecorder:
             keep = self._keep_interrupted if is_closed else self._keep_failed
             if not interrupted or (keep and self._chunks):
                 await self._save(Streamed(tuple(self._chunks), interrupted, self.stream))
+            elif self._drop is not None:
+                await self._drop()
         except BaseException:
             self._has_failed = True
             raise
