@@ -8,6 +8,9 @@ store needs only public names:
   `decode_metadata` do the same for the metadata of a turn.
 - `must_write` makes the checks of `SessionStore.append`, in order, on a `SessionState`.
 - `turns_between` selects the turns of a history.
+- `check_sessions`, `check_annotate`, `check_fork` and `check_begin` check the arguments of the
+  other capabilities. `merge_metadata` merges the metadata of a session. `to_cursor` and
+  `from_cursor` make and read the cursors of pages.
 
 This store keeps sessions in a dict. `check_session_store` checks that it keeps its promises:
 

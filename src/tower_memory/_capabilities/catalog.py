@@ -47,6 +47,21 @@ class SessionCatalog(Protocol):
     """A store that can list and describe its sessions. Every store of this library can.
 
     Bad arguments raise `TypeError` or `ValueError` before anything else happens.
+
+    >>> import anyio
+    >>> from tower_memory import InMemorySessionStore, Turn
+    >>> async def main() -> None:
+    ...     store = InMemorySessionStore()
+    ...     for turn_id, text in ("t1", "Hi"), ("t2", "A joke?"):
+    ...         question = {"role": "user", "content": text}
+    ...         await store.append(Turn("chat-1", [question], turn_id=turn_id))
+    ...     await store.annotate("chat-1", {"title": "Jokes"})
+    ...     await store.fork("chat-1", "chat-2", before="t2")  # to edit the question t2
+    ...     for info in await store.sessions():
+    ...         print(info.session_id, info.metadata["title"], info.turns, info.forked_from)
+    >>> anyio.run(main)
+    chat-2 Jokes 1 chat-1
+    chat-1 Jokes 2 None
     """
 
     async def sessions(

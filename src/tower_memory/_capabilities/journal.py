@@ -50,6 +50,20 @@ class TurnJournal(Protocol[Item]):
     it, too.
 
     Bad arguments raise `TypeError` or `ValueError` before anything else happens.
+
+    >>> import anyio
+    >>> from tower_memory import InMemorySessionStore, Turn
+    >>> async def main() -> None:
+    ...     store = InMemorySessionStore()
+    ...     question = {"role": "user", "content": "Hi"}
+    ...     await store.begin(Turn("chat-1", [question], turn_id="t1"), lease=60, owner="worker-1")
+    ...     print([(turn.turn_id, turn.state) for turn in await store.pending("chat-1")])
+    ...     answer = {"role": "assistant", "content": "Hello!"}
+    ...     await store.append(Turn("chat-1", [question, answer], turn_id="t1"))
+    ...     print(await store.pending("chat-1"), len(await store.load("chat-1")))
+    >>> anyio.run(main)
+    [('t1', 'running')]
+    [] 2
     """
 
     async def begin(

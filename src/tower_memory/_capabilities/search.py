@@ -29,7 +29,20 @@ class SearchHit:
 
 @runtime_checkable
 class SessionSearch(Protocol):
-    """A store that can search its sessions. Every store of this library can."""
+    """A store that can search its sessions. Every store of this library can.
+
+    >>> import anyio
+    >>> from tower_memory import InMemorySessionStore, Turn
+    >>> async def main() -> None:
+    ...     store = InMemorySessionStore()
+    ...     for text in ("Where is Rome?", "東京はどこですか"):
+    ...         await store.append(Turn("chat-1", [{"role": "user", "content": text}]))
+    ...     print([hit.excerpt for hit in await store.search("ROME where")])
+    ...     print([hit.excerpt for hit in await store.search("東京")])
+    >>> anyio.run(main)
+    ['Where is Rome?']
+    ['東京はどこですか']
+    """
 
     async def search(
         self, text: str, *, prefix: str = "", limit: int = 20, after: str | None = None
