@@ -5,13 +5,14 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Final, TypeVar, final, overload
+from typing import Annotated, Final, TypeAlias, TypeVar, final, overload
 
-from msgspec import json
+from msgspec import Meta, json
 
 Entry_co = TypeVar("Entry_co", covariant=True)
 
-_PLACE: Final = json.Decoder(tuple[str, tuple[int, ...]])
+_Number: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_PLACE: Final = json.Decoder(tuple[str, tuple[_Number, ...]])
 
 
 @final
@@ -83,10 +84,10 @@ def from_cursor(cursor: object, query: Sequence[str], *, length: int) -> tuple[i
 
     msg = f"{name}, got another text of {len(cursor)} characters"
     try:
-        hashed, place = _PLACE.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        _, place = _PLACE.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError as error:
         raise ValueError(msg) from error
-    if hashed != _hash(query) or len(place) != length:
+    if len(place) != length or to_cursor(query, place) != cursor:
         raise ValueError(msg)
     return place
 
