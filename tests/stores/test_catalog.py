@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.messages import user
+from tower_memory import Turn
 from tower_memory.store_toolkit import from_cursor, to_cursor
+
+A = user("a")
+
+
+async def walk(store, *, prefix="", limit=1):
+    """Return the pages of a walk."""
+    pages = [await store.sessions(prefix=prefix, limit=limit)]
+    while pages[-1].next is not None:
+        pages.append(await store.sessions(prefix=prefix, limit=limit, after=pages[-1].next))
+    return pages
+
+
+def ids_of(*pages):
+    return [info.session_id for page in pages for info in page]
+
 
 # Cursors
 
@@ -40,3 +57,19 @@ async def test_a_cursor_of_another_query_or_length_is_refused_by_name(store):
             await store.sessions(after=cursor)
     with pytest.raises(ValueError, match="got another text of"):
         await store.sessions(after=to_cursor(("sessions", ""), (1, 2, 3)))
+
+
+# Walks
+
+
+async def test_a_session_that_is_erased_and_written_again_is_not_listed_twice(store):
+    for session in "abcd":
+        await store.append(Turn(session, [A]))
+    first = await store.sessions(limit=1)
+    for session in "bcd":
+        await store.erase(session_id=session)
+    await store.append(Turn("d", [A]))  # its place may be below that of the first page
+    await store.append(Turn("new", [A]))
+    second = await store.sessions(limit=1, after=first.next)
+    assert (ids_of(first, second), second.next) == (["d", "a"], None)
+    assert ids_of(*await walk(store)) == ["new", "d", "a"]

@@ -1,10 +1,16 @@
-"""The statements of `SessionCatalog`, as functions that run in one read or one transaction."""
+"""The statements of `SessionCatalog`, as functions that run in one read or one transaction.
+
+The place of a session in a walk is its ``active``, which only rises while the session is there. But
+a session that is erased and written again may get a lower one than before, since numbers above all
+others are given again once their sessions are erased. Therefore a walk lists no session that was
+created after its first page: ids of heads are never reused, so it has a higher id.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from tower_memory._capabilities.catalog import SessionInfo, merge_metadata
 from tower_memory._errors import SessionConflict, SessionError, TurnMissing
@@ -19,7 +25,7 @@ from tower_memory._stores.sqlite.turn_rows import copy_turns
 
 _INFO: Final = (
     "SELECT h.session_id, h.created_at, h.updated_at, h.revision, h.items, h.turns,"
-    " CAST(h.metadata AS BLOB), origin.session_id, h.active"
+    " CAST(h.metadata AS BLOB), origin.session_id, h.active, (SELECT max(id) FROM memory_head)"
     " FROM memory_head AS h {} LEFT JOIN memory_head AS origin ON origin.id = h.origin WHERE "
 )
 _DESCRIBE: Final = _INFO.format("") + "h.session_id = ?"
@@ -32,37 +38,60 @@ _MOST_SORTED: Final = 2000
 
 # A unary + keeps SQLite from using the index of the other order.
 _SORTED: Final = _INFO.format("") + (
-    "h.session_id >= :start AND h.session_id < :end AND +h.active < :after"
+    "h.session_id >= :start AND h.session_id < :end AND +h.active < :after AND +h.id <= :newest"
     " ORDER BY +h.active DESC LIMIT :limit"
 )
 _WALK: Final = _INFO.format("INDEXED BY memory_head_active") + (
-    "h.active < :after AND +h.session_id >= :start AND +h.session_id < :end"
+    "h.active < :after AND +h.session_id >= :start AND +h.session_id < :end AND +h.id <= :newest"
     " ORDER BY h.active DESC LIMIT :limit"
 )
 
-_FIRST_PAGE: Final = 2**63 - 1
+_LARGEST: Final = 2**63 - 1
+"""The largest number that SQLite knows."""
+
+
+class WalkPlace(NamedTuple):
+    """A place in a walk over the sessions.
+
+    Attributes:
+        active: The ``active`` of the last session that was listed.
+        newest: The highest id of all heads when the walk began.
+    """
+
+    active: int
+    newest: int
+
+
+_START: Final = WalkPlace(_LARGEST, _LARGEST)
 
 
 def page(
-    connection: sqlite3.Connection, prefix: str, limit: int, after: int | None
-) -> tuple[list[SessionInfo], int | None]:
+    connection: sqlite3.Connection, prefix: str, limit: int, after: WalkPlace | None
+) -> tuple[list[SessionInfo], WalkPlace | None]:
     """Return at most *limit* sessions, the last active first, and the place of the next page.
 
     *after* is the place of the page; None for the first. The place of the next page is None if
     there is none.
     """
     start, end = id_range(prefix)
+    active, newest = after or _START
     (matches,) = connection.execute(_COUNT, (start, end, _MOST_SORTED + 1)).fetchone()
     rows = connection.execute(
         _SORTED if matches <= _MOST_SORTED else _WALK,
         {
             "start": start,
             "end": end,
-            "after": _FIRST_PAGE if after is None else after,
+            "after": active,
+            "newest": newest,
             "limit": limit + 1,
         },
     ).fetchall()
-    return [_info(row) for row in rows[:limit]], rows[limit - 1][-1] if rows[limit:] else None
+
+    infos = [_info(row) for row in rows[:limit]]
+    if not rows[limit:]:
+        return infos, None
+    *_, last_active, present = rows[limit - 1]
+    return infos, WalkPlace(last_active, after.newest if after else present)
 
 
 def describe(connection: sqlite3.Connection, session_id: str) -> SessionInfo | None:
@@ -136,7 +165,7 @@ def fork(
 
 
 def _info(row: Any) -> SessionInfo:
-    session_id, created_at, updated_at, revision, items, turns, metadata, forked_from, _ = row
+    session_id, created_at, updated_at, revision, items, turns, metadata, forked_from, *_ = row
     return SessionInfo(
         session_id,
         to_datetime(created_at),

@@ -29,12 +29,14 @@ class Cataloguing(FileStore[Item]):
         """Return a page of the sessions, the last active first (`SessionCatalog.sessions`)."""
         check_sessions(prefix, limit)
         query = ("sessions", prefix)
-        place = None if after is None else from_cursor(after, query, length=1)[0]
+        place = None
+        if after is not None:
+            place = catalog.WalkPlace(*from_cursor(after, query, length=2))
 
         page = partial(catalog.page, prefix=prefix, limit=limit, after=place)
         file = await self._open_file()
         infos, following = await file.read(page, self.busy_timeout)
-        return Page(infos, next=None if following is None else to_cursor(query, (following,)))
+        return Page(infos, next=None if following is None else to_cursor(query, following))
 
     async def describe(self, session_id: str) -> SessionInfo | None:
         """Return the description of a session, or None (`SessionCatalog.describe`)."""
