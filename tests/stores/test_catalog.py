@@ -73,3 +73,11 @@ async def test_a_session_that_is_erased_and_written_again_is_not_listed_twice(st
     second = await store.sessions(limit=1, after=first.next)
     assert (ids_of(first, second), second.next) == (["d", "a"], None)
     assert ids_of(*await walk(store)) == ["new", "d", "a"]
+
+
+@pytest.mark.parametrize("limit", [2**63 - 2, 2**63 - 1, 2**63, 10**100])
+async def test_a_limit_beyond_64_bits_lists_all_sessions(store, limit):
+    for session in "ab":
+        await store.append(Turn(session, [A]))
+    page = await store.sessions(limit=limit)
+    assert (ids_of(page), page.next) == (["b", "a"], None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -114,7 +115,7 @@ class Cataloguing(MemoryStore[Item]):
             for session in found
             if (after is None or session.active < after) and session.session_id.startswith(prefix)
         )
-        return [*islice(wanted, most)]
+        return [*islice(wanted, min(most, sys.maxsize))]
 
     def _info(self, session: StoredSession) -> SessionInfo:
         origin = session.origin and self._sessions.get(session.origin[0])

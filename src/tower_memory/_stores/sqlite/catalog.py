@@ -83,7 +83,7 @@ def page(
             "end": end,
             "after": active,
             "newest": newest,
-            "limit": limit + 1,
+            "limit": min(limit + 1, _LARGEST),
         },
     ).fetchall()
 
