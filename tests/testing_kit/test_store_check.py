@@ -11,6 +11,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from helpers.broken_stores import BROKEN, PopsTheOldest
+from helpers.plain_catalog import Catalogued, OnlyCatalogued
 from helpers.plain_store import Erasing, Journalling, Plain
 from tower_memory import (
     InMemorySessionStore,
@@ -24,7 +25,8 @@ from tower_memory import (
 from tower_memory.testing import StoreBroken, StoreReport, check_session_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STORE_RULES, ERASURE_RULES, JOURNAL_RULES = 39, 7, 12
+STORE_RULES, CATALOG_RULES, ERASURE_RULES, JOURNAL_RULES = 39, 25, 7, 12
+ALL_RULES = STORE_RULES + CATALOG_RULES + ERASURE_RULES + JOURNAL_RULES
 RUN_ITEMS = [
     MessageItem("1", Role.USER, "What is 2 + 2?", NOW),
     ToolCallItem("2", "add", {"a": 2, "b": 2}, NOW),
@@ -42,8 +44,8 @@ async def test_our_stores_keep_the_contract(tmp_path, kind, items):
         "sqlite in memory": lambda: SqliteSessionStore.in_memory(item_type=item_type),
     }[kind]
     report = await check_session_store(make_store, items=items)
-    assert report.groups == ["SessionStore", "SessionErasure", "TurnJournal"]
-    assert len(report.held) == STORE_RULES + ERASURE_RULES + JOURNAL_RULES
+    assert report.groups == ["SessionStore", "SessionCatalog", "SessionErasure", "TurnJournal"]
+    assert len(report.held) == ALL_RULES
     assert report.broken == {}
 
 
@@ -52,13 +54,27 @@ async def test_a_store_without_a_capability_is_not_checked_for_it():
     assert (report.groups, len(report.held), report.broken) == (["SessionStore"], STORE_RULES, {})
 
 
-async def test_a_store_with_a_capability_is_checked_for_it():
-    report = await check_session_store(Erasing)
-    assert report.groups == ["SessionStore", "SessionErasure"]
-    assert (len(report.held), report.broken) == (STORE_RULES + ERASURE_RULES, {})
-    report = await check_session_store(Journalling)
-    assert report.groups == ["SessionStore", "SessionErasure", "TurnJournal"]
-    assert len(report.held) == STORE_RULES + ERASURE_RULES + JOURNAL_RULES
+@pytest.mark.parametrize(
+    ("store", "groups", "rules"),
+    [
+        (Erasing, ["SessionErasure"], STORE_RULES + ERASURE_RULES),
+        (OnlyCatalogued, ["SessionCatalog"], STORE_RULES + CATALOG_RULES),
+        (
+            Catalogued,
+            ["SessionCatalog", "SessionErasure"],
+            STORE_RULES + CATALOG_RULES + ERASURE_RULES,
+        ),
+        (
+            Journalling,
+            ["SessionErasure", "TurnJournal"],
+            STORE_RULES + ERASURE_RULES + JOURNAL_RULES,
+        ),
+    ],
+)
+async def test_a_store_with_a_capability_is_checked_for_it(store, groups, rules):
+    report = await check_session_store(store)
+    assert report.groups == ["SessionStore", *groups]
+    assert (len(report.held), report.broken) == (rules, {})
 
 
 @pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
@@ -69,7 +85,7 @@ async def test_a_store_that_breaks_a_rule_fails_that_rule_and_no_other(store):
 
 
 def test_each_rule_is_broken_by_a_store():
-    assert len(set(BROKEN.values())) == STORE_RULES + ERASURE_RULES + JOURNAL_RULES
+    assert len(set(BROKEN.values())) == ALL_RULES
 
 
 async def test_the_report_names_what_broke_and_how_and_what_held():
@@ -130,8 +146,8 @@ async def test_a_store_may_be_made_by_a_context_manager():
         opened.append("closed")
 
     await check_session_store(make_store)
-    two_to_learn_that_it_has_no_capability = 2
-    assert opened == ["opened", "closed"] * (STORE_RULES + two_to_learn_that_it_has_no_capability)
+    to_learn_which_capabilities_it_lacks = 3
+    assert opened == ["opened", "closed"] * (STORE_RULES + to_learn_which_capabilities_it_lacks)
 
 
 async def test_a_make_store_that_makes_no_store_breaks_every_rule():

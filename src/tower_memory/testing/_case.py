@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from math import inf, nan
 from secrets import token_hex
@@ -46,6 +47,15 @@ IDS = (
 )
 """Valid ids, some of which are similar."""
 
+ID_ENDS = (
+    *("", "a", "A", "aa", "b", "%", "_", "\0", "a%", "a_"),
+    *("a\ud7ff", "a\ud7ffz", "a\ue000", "a\uffff", "a\U00010000", "a\U0010ffff", "a\U0010ffff" * 2),
+)
+"""Ends of session ids: case, wildcards, and the code points at the edges of ranges."""
+
+PREFIXES = ("", "a", "A", "%", "_", "\0", "a\ud7ff", "a\ue000", "a\uffff", "a\U0010ffff", "c")
+"""Ends of prefixes that select some of the sessions whose ids end with `ID_ENDS`."""
+
 BAD_IDS: tuple[Any, ...] = ("", "\ud800", None, 3)
 """Values that are not valid ids."""
 
@@ -57,6 +67,10 @@ BAD_PLACES: tuple[Any, ...] = (-1, 1.0, True, "", "\ud800", b"turn")
 
 METADATA: dict[str, Any] = {"model": "any-1", "usage": {"input": [3, 4], "cost": 0.5}, "a": None}
 """Metadata that every store accepts."""
+
+
+CLOCK_DIFFERENCE = timedelta(minutes=5)
+"""Difference that the clocks of two computers may have."""
 
 
 def unencodable_values() -> Iterator[Any]:

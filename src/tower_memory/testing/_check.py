@@ -12,14 +12,18 @@ from typing import Any, cast, final
 from anyio import move_on_after
 
 from tower_memory._arguments import check_seconds
+from tower_memory._capabilities.catalog import SessionCatalog
 from tower_memory._capabilities.erasure import SessionErasure
 from tower_memory._capabilities.journal import TurnJournal
 from tower_memory._store import SessionStore, check_store
 from tower_memory._turn import check_items
 from tower_memory.testing._case import ITEMS, VALUES, Case, Rule
 from tower_memory.testing._rules import RULES
+from tower_memory.testing._rules_annotate import ANNOTATE_RULES
+from tower_memory.testing._rules_catalog import CATALOG_RULES
 from tower_memory.testing._rules_concurrent import CONCURRENT_RULES
 from tower_memory.testing._rules_erasure import ERASURE_RULES
+from tower_memory.testing._rules_fork import FORK_RULES
 from tower_memory.testing._rules_journal import JOURNAL_RULES
 from tower_memory.testing._rules_leases import LEASE_RULES
 from tower_memory.testing._rules_loads import LOAD_RULES
@@ -31,6 +35,7 @@ _GROUPS: tuple[tuple[type, tuple[Rule, ...]], ...] = (
         SessionStore,
         (*RULES, *LOAD_RULES, *TURN_RULES, *METADATA_RULES, *CONCURRENT_RULES),
     ),
+    (SessionCatalog, (*CATALOG_RULES, *ANNOTATE_RULES, *FORK_RULES)),
     (SessionErasure, ERASURE_RULES),
     (TurnJournal, (*JOURNAL_RULES, *LEASE_RULES)),
 )
@@ -91,7 +96,7 @@ async def check_session_store(
     >>> from tower_memory.testing import check_session_store
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
     >>> print(str(report).splitlines()[0])
-    58 of 58 rules held: SessionStore, SessionErasure, TurnJournal.
+    83 of 83 rules held: SessionStore, SessionCatalog, SessionErasure, TurnJournal.
 
     Args:
         make_store: Function that returns a store, or an async context manager of a store. It is

@@ -11,6 +11,8 @@ from tower_memory._errors import SessionCleared
 from tower_memory._turn import Turn
 from tower_memory.testing._case import (
     BAD_IDS,
+    ID_ENDS,
+    PREFIXES,
     Case,
     Rule,
     expect,
@@ -20,14 +22,6 @@ from tower_memory.testing._case import (
 )
 
 _NOTHING = Erasure(0, 0, 0)
-
-_SUFFIXES = (
-    *("", "a", "A", "aa", "b", "%", "_", "\0", "a%", "a_"),
-    *("a\ud7ff", "a\ud7ffz", "a\ue000", "a\uffff", "a\U00010000", "a\U0010ffff", "a\U0010ffff" * 2),
-)
-"""Ends of session ids: case, wildcards, and the code points at the edges of ranges."""
-
-_PREFIXES = ("", "a", "A", "%", "_", "\0", "a\ud7ff", "a\ue000", "a\uffff", "a\U0010ffff", "c")
 
 
 async def erase_session(case: Case) -> None:
@@ -52,10 +46,10 @@ async def erase_session(case: Case) -> None:
 
 async def erase_prefix(case: Case) -> None:
     """erase removes all sessions whose ids start with the prefix, by code points, and no other."""
-    for end in _PREFIXES:
+    for end in PREFIXES:
         base = case.new_session()
         prefix = base + end
-        sessions = [start + each for start in (base, base.upper()) for each in _SUFFIXES]
+        sessions = [start + each for start in (base, base.upper()) for each in ID_ENDS]
         for session in sessions:
             await case.store.append(Turn(session, case.items))
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from tower_memory._errors import UnencodableItemError
 from tower_memory._turn import Turn
 from tower_memory.testing._case import (
+    CLOCK_DIFFERENCE,
     METADATA,
     OPTIONAL_VALUES,
     VALUES,
@@ -16,9 +17,6 @@ from tower_memory.testing._case import (
     expect_identical,
     unencodable_values,
 )
-
-_CLOCK_DIFFERENCE = timedelta(minutes=5)
-"""Difference that the clocks of two computers may have."""
 
 
 async def metadata_returned(case: Case) -> None:
@@ -58,9 +56,9 @@ async def metadata_refused(case: Case) -> None:
 async def times(case: Case) -> None:
     """The time of a turn is the time of its append, in UTC, and never changes."""
     session = case.new_session()
-    earliest = datetime.now(UTC) - _CLOCK_DIFFERENCE
+    earliest = datetime.now(UTC) - CLOCK_DIFFERENCE
     await case.store.append(Turn(session, case.items[:1]))
-    latest = datetime.now(UTC) + _CLOCK_DIFFERENCE
+    latest = datetime.now(UTC) + CLOCK_DIFFERENCE
 
     (turn,) = (await case.store.load(session)).turns
     expect("the offset of the time from UTC", turn.created_at.utcoffset(), timedelta(0))
