@@ -1,0 +1,151 @@
+"""Pending turns of several processes on one file, and of processes that are killed.
+
+A turn that has begun is pending or whole, never both and never neither.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from helpers.messages import user
+from helpers.processes import run_python, start_python
+from tower_memory import SqliteSessionStore, Turn
+
+# One process forks and kills the others, because starting each of them would take most of the time.
+KILLER = """
+import itertools, json, os, random, signal, sys
+import anyio
+from helpers.layers import memory_over
+from tower_memory import SqliteSessionStore
+
+async def turns(path, name, report):
+    async with SqliteSessionStore(path) as store:
+        async def run(session):
+            async def model(messages):
+                await anyio.lowlevel.checkpoint()
+                report(f"begun {messages[-1]['content']}")
+                if messages[-1]["content"].endswith("1"):
+                    raise ConnectionError
+                return "reply"
+
+            memory = memory_over(
+                store, session, journal=True, turn_id=lambda messages: messages[0]["content"]
+            )
+            for n in itertools.count():
+                said = f"{name} {session} {n}"
+                try:
+                    await memory(model)([{"role": "user", "content": said}])
+                except ConnectionError:
+                    report(f"failed {said}")
+                else:
+                    report(f"saved {said}")
+
+        async with anyio.create_task_group() as tasks:
+            for session in "ab":
+                tasks.start_soon(run, session)
+
+path, backend, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+chance = random.Random(seed)
+reports = []
+for number in range(kills):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        report = lambda said: os.write(writing, (said + "\\n").encode())
+        anyio.run(turns, path, str(number), report, backend=backend)
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        reports += [lines.readline() for _ in range(chance.randrange(12))]
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        reports += lines.readlines()
+print(json.dumps([said.strip() for said in reports if said.endswith("\\n")]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kills", "seed"), [(20, 1), pytest.param(1500, 3, marks=pytest.mark.long)]
+)
+async def test_a_turn_of_a_killed_process_is_pending_or_whole(path, anyio_backend, kills, seed):
+    done = run_python(KILLER, path, anyio_backend, kills, seed)
+    assert done.returncode == 0, done.stderr
+    reported = {kind: set() for kind in ("begun", "failed", "saved")}
+    for line in json.loads(done.stdout):
+        kind, said = line.split(maxsplit=1)
+        reported[kind].add(said)
+
+    whole, pending = set(), {}
+    async with SqliteSessionStore(path) as store:
+        for session in "ab":
+            history = await store.load(session)
+            whole |= {turn.turn_id for turn in history.turns}
+            for turn in history.turns:
+                assert history.turn(turn.turn_id)[0] == user(turn.turn_id)
+            for each in await store.pending(session):
+                pending[each.turn_id] = each.state
+                assert each.items == [user(each.turn_id)]
+
+    assert not whole & pending.keys()
+    assert reported["begun"] <= whole | pending.keys()
+    assert reported["saved"] <= whole
+    assert {pending.get(said) for said in reported["failed"]} <= {"failed"}
+    assert "running" in pending.values()
+    assert whole
+    assert reported["failed"]
+
+
+TAKER = """
+import json, sys
+import anyio
+from tower_memory import SessionConflict, SqliteSessionStore, Turn
+
+async def main():
+    path, _, name, count = sys.argv[1:]
+    async with SqliteSessionStore(path) as store:
+        print("ready", flush=True)
+        input()
+        won = []
+        for n in range(int(count)):
+            turn = Turn("s", [{"role": "user", "content": name}], turn_id=f"t{n}")
+            try:
+                await store.begin(turn, lease=3600, owner=name)
+                won.append(turn.turn_id)
+            except SessionConflict:
+                pass
+    print(json.dumps(won), flush=True)
+
+anyio.run(main, backend=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_of_two_processes_one_takes_over_a_turn_whose_lease_has_expired(path, count):
+    async with SqliteSessionStore(path) as store:
+        for n in range(count):
+            await store.begin(Turn("s", [user("?")], turn_id=f"t{n}"), lease=1e-6, owner="dead")
+        assert {each.state for each in await store.pending("s")} == {"left"}
+
+        takers = {
+            name: start_python(TAKER, path, name, name, count) for name in ("asyncio", "trio")
+        }
+        for taker in takers.values():
+            assert taker.stdout.readline() == "ready\n"
+        for taker in takers.values():
+            taker.stdin.write("\n")
+            taker.stdin.close()
+
+        won = []
+        for name, taker in takers.items():
+            with taker:
+                won += [(turn_id, name) for turn_id in json.loads(taker.stdout.read())]
+            assert taker.returncode == 0
+
+        pending = await store.pending("s")
+        found = [(each.turn_id, each.items[0]["content"]) for each in pending]
+        assert sorted(found) == sorted(won)
+        assert len(won) == count
+        assert {each.state for each in pending} == {"running"}
