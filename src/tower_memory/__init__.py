@@ -134,96 +134,6 @@ keeps turns that the user has not seen:
 >>> anyio.run(rewind)
 2
 
-Several workers
-===============
-
-Turns wait for each other within one event loop only. Between event loops, and so between the worker
-processes of a server, the store makes each commit a whole turn, and nothing is overwritten. What
-else holds between workers depends on ``overlap=``:
-
-- ``"serialize"``, the default: both turns call the model at the same time, and both are saved, in
-  the order of their commits. The second answer has not seen the first.
-- ``"append"``: the same, also within one worker.
-- ``"reject"``: the turn that is saved last raises `SessionConflict`, with its paid reply in
-  ``response``. Within one worker it is refused before the model is called.
-
-**For a product with several workers, use** ``overlap="reject"`` **and** ``turn_id=``. Then each
-answer has seen all turns before it, however requests are routed. A request that the browser repeats
-has the same turn id, and makes no second turn. Answer a `SessionConflict` with HTTP 409, so that
-the page shows the conversation anew and the user decides. If users should be able to send a message
-during an answer, route all requests of a session to the same worker, and use ``"serialize"``. If
-the routing ever fails, for example during a deployment, both turns are still saved.
-
-Two event loops on one file behave like two workers:
-
->>> import threading
->>> from pathlib import Path
->>> from tempfile import TemporaryDirectory
->>> from tower_memory import SqliteSessionStore
->>> def overlapping(overlap: Any) -> None:
-...     both_called = threading.Barrier(2)
-...     async def model(messages: list[Any]) -> str:  # both workers call it at the same time
-...         await anyio.to_thread.run_sync(both_called.wait)
-...         return f"{len(messages)} message"
-...     with TemporaryDirectory() as folder:
-...         async def worker(text: str) -> None:
-...             async with SqliteSessionStore(Path(folder) / "chat.db") as store:
-...                 memory = MemoryLayer.over(store, session_id="user_123", overlap=overlap)
-...                 try:
-...                     await memory(model)([{"role": "user", "content": text}])
-...                 except SessionConflict as error:
-...                     print("refused, with the reply:", error.response)
-...         async def count() -> None:
-...             async with SqliteSessionStore(Path(folder) / "chat.db") as store:
-...                 print("saved turns:", len((await store.load("user_123")).turns))
-...         other = threading.Thread(target=anyio.run, args=(worker, "Hi"))
-...         other.start()
-...         anyio.run(worker, "Hello")
-...         other.join()
-...         anyio.run(count)
->>> overlapping("serialize")
-saved turns: 2
->>> overlapping("reject")
-refused, with the reply: 1 message
-saved turns: 1
-
-Logging
-=======
-
-The library reports to the logger ``tower_memory``: ids, types and numbers, never content. Unless
-the program configures logging, Python prints the warnings to stderr. The records of turns have
-these attributes:
-
-===============  =====================================  ========================================
-``event``        level                                  other attributes
-===============  =====================================  ========================================
-``load``         DEBUG                                  ``session_id``, ``items``, ``revision``,
-                                                        ``seconds``
-``save``         DEBUG; from 1 second on WARNING        ``session_id``, ``turn_id``, ``items``,
-                                                        ``revision``, ``seconds``
-``wait``         WARNING: a turn has waited 10 seconds  ``session_id``, ``seconds``
-                 or more for other turns
-``lost_stream``  WARNING: an interrupted stream was to  ``session_id``, ``stream`` (its type),
-                 be saved, but no task closed it        ``chunks``
-===============  =====================================  ========================================
-
-``items`` are those that were loaded or saved. A save that fails raises an error and is not logged.
-
->>> import logging
->>> import sys
->>> async def log_a_turn() -> None:
-...     chat = MemoryLayer.over(InMemorySessionStore(), session_id="user_123")(ask)
-...     await chat([{"role": "user", "content": "I like teal."}])
->>> logger, handler = logging.getLogger("tower_memory"), logging.StreamHandler(sys.stdout)
->>> handler.setFormatter(logging.Formatter("%(levelname)s %(event)s %(session_id)s %(items)d"))
->>> logger.addHandler(handler)
->>> logger.setLevel(logging.DEBUG)
->>> anyio.run(log_a_turn)
-DEBUG load user_123 0
-DEBUG save user_123 2
->>> logger.removeHandler(handler)
->>> logger.setLevel(logging.NOTSET)
-
 Guides
 ======
 
@@ -234,7 +144,8 @@ Guides
 - Streamed replies: `tower_memory.streams`.
 - Windows, the part of the history that a model gets: `tower_memory.windows`.
 - The order of layers: `ServiceBuilder`.
-- Clients that need asyncio, in programs on trio: `tower_memory.bridges`.
+- A store for every event loop and for none; asyncio clients on trio: `tower_memory.bridges`.
+- Products: users, several workers, questions that survive, the log: `tower_memory.products`.
 - Errors: `SessionError` and its subclasses.
 - Tests of stores and layers: `tower_memory.testing`.
 """

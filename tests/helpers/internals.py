@@ -18,6 +18,7 @@ from tower_memory._history import checked_length
 from tower_memory._items import to_messages
 from tower_memory._large_turns import encode_turn, is_large
 from tower_memory._memory import window_loading
+from tower_memory._memory.journal import process_owner
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._message_text import message_text, turn_text
 from tower_memory._metadata import decode_metadata, encode_metadata
@@ -60,6 +61,7 @@ __all__ = [
     "new_in_response",
     "open_portal",
     "patterns",
+    "process_owner",
     "query_words",
     "report_every_save_as_slow",
     "report_every_wait_as_long",

@@ -107,7 +107,7 @@ class MemoryLayer:
             unread. ``"append"``: side by side; both are kept, in the order of their commits.
             ``"reject"``: in this event loop, a turn that starts while another is in progress
             raises `SessionConflict`; between processes, the turn that is saved last raises it.
-            The docstring of `tower_memory` recommends one for products with several workers.
+            `tower_memory.products` recommends one for several workers.
         turn_id: Function of the request that returns the turn's id. A turn whose id the session
             already holds is not saved again. None makes a new id for each call.
         window: The part of the history that the model gets: a service from `History` to items,
@@ -150,7 +150,7 @@ class MemoryLayer:
             ends, 600 seconds after it began. With *turn_id*, the same request may be made again:
             at once in the same process; in another process it raises `SessionConflict` until the
             turn has failed or its lease has ended. All errors of `TurnJournal.begin` are raised
-            before the inner service is called. The docstring of `tower_memory` has a guide.
+            before the inner service is called. `tower_memory.products` has a guide.
 
     Raises:
         TypeError: A parameter is of the wrong type, *load* and *save* are swapped, or *overlap*
