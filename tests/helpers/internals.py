@@ -26,7 +26,9 @@ from tower_memory._portal import open_portal
 from tower_memory._search_words import fold, patterns, query_words, search_words
 from tower_memory._store import check_load
 from tower_memory._stores.cached_session import to_kept, turns_between
+from tower_memory._stores.in_memory import cataloguing
 from tower_memory._stores.jobs import RetryLater
+from tower_memory._stores.sqlite import catalog
 from tower_memory._stores.worker_thread import WorkerThread
 from tower_memory.dialects._known_links import known_links, links_of
 from tower_memory.testing._case import mutate
@@ -68,6 +70,7 @@ __all__ = [
     "search_words",
     "show_progress",
     "snapshot",
+    "sort_at_most",
     "to_kept",
     "to_messages",
     "turn_text",
@@ -103,3 +106,9 @@ def report_every_save_as_slow(monkeypatch):
 def report_every_wait_as_long(monkeypatch):
     """Let every wait for a session lock count as long."""
     monkeypatch.setattr(_log, "_LONG_WAIT_SECONDS", 0.0)
+
+
+def sort_at_most(monkeypatch, matches):
+    """Let catalogues walk over all sessions if more than *matches* of them have the prefix."""
+    for module in (catalog, cataloguing):
+        monkeypatch.setattr(module, "_MOST_SORTED", matches)

@@ -15,6 +15,7 @@ from tower_memory._stores.records import EncodedTurn, to_datetime, turn_text
 from tower_memory._stores.session_cache import CommittedTurn, Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite import (
     backup,
+    catalog,
     erasure,
     new_file,
     progress,
@@ -22,6 +23,7 @@ from tower_memory._stores.sqlite import (
     rows,
     schema,
     tombstones,
+    turn_rows,
     writes,
 )
 from tower_memory._stores.sqlite import connections as keeper
@@ -332,3 +334,38 @@ def erase_in_transaction(connection, session_ids, updated_before):
     erased = erasure.erase(connection, session_ids, updated_before)
     connection.execute("COMMIT")
     return erased
+
+
+# The catalogue
+
+
+async def plans_of_catalog(store):
+    """Return the plan of each statement that reads the catalogue of *store*, by its name."""
+    place = {"start": "a", "end": "b", "after": 9, "newest": 9, "limit": 9}
+    statements = {
+        "sorted": (catalog._SORTED, place),
+        "walk": (catalog._WALK, place),
+        "count": (catalog._COUNT, ("a", "b", 9)),
+        "describe": (catalog._DESCRIBE, ("a",)),
+    }
+    plans = {}
+    for name, (statement, parameters) in statements.items():
+        rows = await run_on_writer(
+            store,
+            lambda connection, sql, values: connection.execute(sql, values).fetchall(),
+            f"EXPLAIN QUERY PLAN {statement}",
+            parameters,
+        )
+        plans[name] = [detail for *_, detail in rows]
+    return plans
+
+
+async def plan_of_fork(store):
+    """Return the plan of the statement that copies turns."""
+    rows = await run_on_writer(
+        store,
+        lambda connection: connection.execute(
+            f"EXPLAIN QUERY PLAN {turn_rows._COPY}", (2, 9, 1, 9, 9)
+        ).fetchall(),
+    )
+    return [detail for *_, detail in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from helpers.internals import mutate
@@ -47,6 +47,11 @@ async def make_call(store, name, **arguments):
                 result = json.loads(json.dumps(popped))
                 mutate(popped)
                 return result
+            case "describe" | "annotate" | "fork":
+                return described_info(await getattr(store, name)(**arguments))
+            case "sessions":
+                page = await store.sessions(**arguments)
+                return {"infos": [described_info(info) for info in page], "next": page.next}
             case _:
                 return await getattr(store, name)(**arguments)
     except SessionError as error:
@@ -62,6 +67,14 @@ def described(history):
         "is_cut": history.is_cut,
         "revision": history.revision,
     }
+
+
+def described_info(info):
+    """Return the description of a session as JSON values; None if there is none."""
+    if info is None:
+        return None
+    times = {"created_at": str(info.created_at), "updated_at": str(info.updated_at)}
+    return {**asdict(replace(info, metadata={})), **times, "metadata": {**info.metadata}}
 
 
 @dataclass

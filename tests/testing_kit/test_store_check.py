@@ -25,7 +25,7 @@ from tower_memory import (
 from tower_memory.testing import StoreBroken, StoreReport, check_session_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STORE_RULES, CATALOG_RULES, ERASURE_RULES, JOURNAL_RULES = 39, 25, 7, 12
+STORE_RULES, CATALOG_RULES, ERASURE_RULES, JOURNAL_RULES = 39, 26, 7, 12
 ALL_RULES = STORE_RULES + CATALOG_RULES + ERASURE_RULES + JOURNAL_RULES
 RUN_ITEMS = [
     MessageItem("1", Role.USER, "What is 2 + 2?", NOW),

@@ -96,7 +96,7 @@ async def check_session_store(
     >>> from tower_memory.testing import check_session_store
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
     >>> print(str(report).splitlines()[0])
-    83 of 83 rules held: SessionStore, SessionCatalog, SessionErasure, TurnJournal.
+    84 of 84 rules held: SessionStore, SessionCatalog, SessionErasure, TurnJournal.
 
     Args:
         make_store: Function that returns a store, or an async context manager of a store. It is

@@ -103,6 +103,21 @@ async def only_metadata_changed(case: Case) -> None:
     await case.store.append(late)
 
 
+async def metadata_stays(case: Case) -> None:
+    """The metadata of a session stays when its turns are added, popped, replaced or cleared."""
+    session = await _new_session(case)
+    await catalog(case).annotate(session, METADATA | {"a": 1})
+    turn = Turn(session, case.items)
+    revision = await case.store.append(turn)
+    await _expect_metadata(case, session, METADATA | {"a": 1})
+    new = Turn(session, case.items, replaces=turn.turn_id, expected_revision=revision)
+    await case.store.append(new)
+    await _expect_metadata(case, session, METADATA | {"a": 1})
+    for change in (case.store.pop, case.store.clear):
+        await change(session)
+        await _expect_metadata(case, session, METADATA | {"a": 1})
+
+
 async def metadata_refused(case: Case) -> None:
     """Metadata of a session that cannot be stored unchanged is refused, and nothing changes."""
     session, absent = await _new_session(case), case.new_session()
@@ -182,6 +197,7 @@ ANNOTATE_RULES: tuple[Rule, ...] = (
     keys_kept,
     absent_annotated,
     only_metadata_changed,
+    metadata_stays,
     metadata_refused,
     simultaneous_merges,
     not_revived,

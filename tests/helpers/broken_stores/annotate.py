@@ -78,6 +78,13 @@ class AnnotatingIsAChange(Catalogued):
             chat.revision = next(self.numbers)
 
 
+@breaks("The metadata of a session stays when its turns are added, popped, replaced or cleared.")
+class ClearsMetadata(Catalogued):
+    async def clear(self, session_id):
+        await super().clear(session_id)
+        self.chat(session_id).metadata = None
+
+
 @breaks("Metadata of a session that cannot be stored unchanged is refused, and nothing changes.")
 class MakesNanOfAnnotationsNull(Catalogued):
     def encode_added(self, metadata, session_id):
