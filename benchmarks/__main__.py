@@ -25,6 +25,7 @@ PARTS = (
     "stall",
     "disk",
     "large_file",
+    "many_sessions",
     "cache",
     "runtimes",
     "resources",
