@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -103,19 +103,18 @@ class Cataloguing(MemoryStore[Item]):
 
     def _page(self, prefix: str, most: int, after: int | None) -> Sequence[StoredSession]:
         """Return at most *most* sessions that were active before the place *after*."""
-        ids = self._sessions.ids_with(prefix)
-        if len(ids) <= _MOST_SORTED:
-            named = (session for each in ids if (session := self._sessions.get(each)))
-            found = iter(sorted(named, key=lambda session: -session.active))
+        if self._sessions.count_with(prefix) <= _MOST_SORTED:
+            found = self._named(prefix, after)
         else:
-            found = self._sessions.last_active_first()
+            walked = self._sessions.last_active_first(after)
+            found = (session for session in walked if session.session_id.startswith(prefix))
+        return [*islice(found, min(most, sys.maxsize))]
 
-        wanted = (
-            session
-            for session in found
-            if (after is None or session.active < after) and session.session_id.startswith(prefix)
-        )
-        return [*islice(wanted, min(most, sys.maxsize))]
+    def _named(self, prefix: str, after: int | None) -> Iterator[StoredSession]:
+        """Return the sessions with *prefix* after a place, sorted by their activity."""
+        named = (self._sessions.get(each) for each in self._sessions.ids_with(prefix))
+        found = [each for each in named if each and (after is None or each.active < after)]
+        return iter(sorted(found, key=lambda session: -session.active))
 
     def _info(self, session: StoredSession) -> SessionInfo:
         origin = session.origin and self._sessions.get(session.origin[0])

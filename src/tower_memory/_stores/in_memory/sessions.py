@@ -3,8 +3,8 @@
 1. One counter numbers the changes of all sessions, so no number of a session is used again.
 2. No function here awaits, so each change is whole or absent.
 3. A session that was erased, or cleared before its first write, leaves a tombstone for one day.
-4. Ids are kept sorted for prefixes, and sessions in the order of their activity. So a page costs
-   little more in a store with many sessions.
+4. Ids are kept sorted for prefixes, and the places of sessions in the order of their activity. So a
+   page of any place costs little more in a store with many sessions.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class Sessions:
     def __init__(self) -> None:
         self._by_id: dict[str, StoredSession] = {}
         self._ids: list[str] = []  # sorted
-        self._by_activity: dict[int, StoredSession] = {}  # by `active`, the last active at the end
+        self._by_activity: dict[int, StoredSession] = {}  # by `active`
+        self._activity: list[int] = []  # the keys of _by_activity, sorted
         self._tombstones: dict[str, _Tombstone] = {}  # the oldest first
         self._numbers = count(1)
 
@@ -97,15 +98,26 @@ class Sessions:
         """Return a session; None if it does not exist."""
         return self._by_id.get(session_id)
 
-    def last_active_first(self) -> Iterator[StoredSession]:
-        """Yield all sessions, the last active first."""
-        return reversed(self._by_activity.values())
+    def last_active_first(self, before: int | None) -> Iterator[StoredSession]:
+        """Yield the sessions whose `active` is below *before*, the last active first; None: all."""
+        end = len(self._activity) if before is None else bisect_left(self._activity, before)
+        for index in range(end - 1, -1, -1):
+            yield self._by_activity[self._activity[index]]
+
+    def count_with(self, prefix: str) -> int:
+        """Return the number of ids that start with *prefix*."""
+        start, end = self._range_with(prefix)
+        return end - start
 
     def ids_with(self, prefix: str) -> Sequence[str]:
         """Return the ids that start with *prefix*, sorted by code points."""
-        start = bisect_left(self._ids, prefix)
-        end = bisect_right(self._ids, prefix, start, key=lambda each: each[: len(prefix)])
+        start, end = self._range_with(prefix)
         return self._ids[start:end]
+
+    def _range_with(self, prefix: str) -> tuple[int, int]:
+        """Return the start and the end of the ids with *prefix* in `_ids`."""
+        start = bisect_left(self._ids, prefix)
+        return start, bisect_right(self._ids, prefix, start, key=lambda each: each[: len(prefix)])
 
     def state_before(self, turn: Turn[Any]) -> SessionState:
         """Return the state that decides whether *turn* may be appended."""
@@ -129,8 +141,9 @@ class Sessions:
         self._tombstones.pop(session_id, None)
 
         session = StoredSession(session_id, number, tombstone, tombstone, number, now, now)
-        self._by_id[session_id] = self._by_activity[number] = session
+        self._by_id[session_id] = session
         insort(self._ids, session_id)
+        self._add_activity(session)
         return session
 
     def change(self, session_id: str) -> StoredSession:
@@ -143,9 +156,9 @@ class Sessions:
 
         session.revision = next(self._numbers)
         session.updated_at = time_ns()
-        del self._by_activity[session.active]
+        self._remove_activity(session)
         session.active = session.revision
-        self._by_activity[session.active] = session
+        self._add_activity(session)
         return session
 
     def end_pending(self, session_id: str, turn_id: str) -> None:
@@ -158,7 +171,7 @@ class Sessions:
         """Remove a session, if it exists, and leave a tombstone."""
         session = self._by_id.pop(session_id, None)
         if session is not None:
-            del self._by_activity[session.active]
+            self._remove_activity(session)
             del self._ids[bisect_left(self._ids, session_id)]
         self.add_tombstone(session_id)
 
@@ -179,3 +192,12 @@ class Sessions:
             if self._tombstones[oldest].time >= now - TOMBSTONE_LIFETIME:
                 break
             del self._tombstones[oldest]
+
+    def _add_activity(self, session: StoredSession) -> None:
+        """Put a session at the end of the order of activity: its `active` is the newest number."""
+        self._by_activity[session.active] = session
+        self._activity.append(session.active)
+
+    def _remove_activity(self, session: StoredSession) -> None:
+        del self._by_activity[session.active]
+        del self._activity[bisect_left(self._activity, session.active)]
