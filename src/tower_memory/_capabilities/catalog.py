@@ -24,10 +24,11 @@ class SessionInfo:
         created_at: Time at which the session was created, with the time zone UTC.
         updated_at: Time of the last change of its turns, with the time zone UTC; the time of its
             creation if there was none.
-        revision: Its revision, as `SessionStore` defines it.
+        revision: Its revision, as `SessionStore` defines it; perhaps above 2**53.
         items: Number of its items.
         turns: Number of its turns.
-        metadata: Metadata of the session, such as a title; an empty mapping if there is none.
+        metadata: Metadata of the session, such as a title, as a dict of the caller's own; empty if
+            there is none.
         forked_from: Id of the session of which it is a fork. None for a session that is no fork,
             and after that session is erased.
     """
@@ -38,7 +39,7 @@ class SessionInfo:
     revision: int
     items: int
     turns: int
-    metadata: Mapping[str, Any]
+    metadata: dict[str, Any]
     forked_from: str | None
 
 

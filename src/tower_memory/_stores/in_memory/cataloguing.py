@@ -126,6 +126,6 @@ class Cataloguing(MemoryStore[Item]):
             session.revision,
             session.content.end,
             len(session.content.turns),
-            decode_metadata(session.metadata),
+            dict(decode_metadata(session.metadata)),
             origin.session_id if origin and is_there else None,
         )

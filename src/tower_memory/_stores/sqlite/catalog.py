@@ -173,6 +173,6 @@ def _info(row: Any) -> SessionInfo:
         revision,
         items,
         turns,
-        decode_metadata(metadata),
+        dict(decode_metadata(metadata)),
         forked_from,
     )
