@@ -36,10 +36,12 @@ _COUNT: Final = (
 _MOST_SORTED: Final = 2000
 """Up to this number of matches, reading them all and sorting them is faster than a walk."""
 
-# A unary + keeps SQLite from using the index of the other order.
-_SORTED: Final = _INFO.format("") + (
-    "h.session_id >= :start AND h.session_id < :end AND +h.active < :after AND +h.id <= :newest"
-    " ORDER BY +h.active DESC LIMIT :limit"
+# A unary + keeps SQLite from using the index of the other order. Only ids and places are sorted,
+# and only the rows of the page are then read whole, which takes half the time.
+_SORTED: Final = _INFO.format("") + (  # noqa: S608 - all parts are constants
+    "h.id IN (SELECT id FROM memory_head WHERE session_id >= :start AND session_id < :end"
+    " AND +active < :after AND +id <= :newest ORDER BY +active DESC LIMIT :limit)"
+    " ORDER BY +h.active DESC"
 )
 _WALK: Final = _INFO.format("INDEXED BY memory_head_active") + (
     "h.active < :after AND +h.session_id >= :start AND +h.session_id < :end AND +h.id <= :newest"
