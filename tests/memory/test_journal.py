@@ -370,9 +370,11 @@ async def test_marking_a_failed_turn_takes_at_most_the_grace(caplog):
             await anyio.sleep_forever()
 
     store = Hanging(load=await InMemorySessionStore().load("s"))
+    started = anyio.current_time()
     with pytest.raises(Boom), caplog.at_level(logging.WARNING, "tower_memory"):
         await journalled(store, grace=0)(fail)([A])
     assert caplog.records[0].getMessage().endswith("could not be marked as failed: TimeoutError")
+    assert anyio.current_time() < started + 5
 
 
 async def test_an_error_of_begin_is_raised_before_the_model_call():

@@ -77,6 +77,16 @@ async def test_a_store_with_a_capability_is_checked_for_it(store, groups, rules)
     assert (len(report.held), report.broken) == (rules, {})
 
 
+class WithoutErasure(Journalling):
+    erase = None
+
+
+async def test_a_capability_is_checked_without_the_others():
+    report = await check_session_store(WithoutErasure)
+    assert report.groups == ["SessionStore", "TurnJournal"]
+    assert len(report.held) == STORE_RULES + JOURNAL_RULES
+
+
 @pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
 async def test_a_store_that_breaks_a_rule_fails_that_rule_and_no_other(store):
     with pytest.raises(StoreBroken) as caught:

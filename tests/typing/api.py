@@ -241,6 +241,7 @@ def described(request: Mapping[str, str], response: object) -> dict[str, str]:
 
 MemoryLayer(LoadSession(store), SaveSession(store), session_id=users, replaces=replaced)
 MemoryLayer.over(store, session_id=users, replaces=seen, metadata=described)
+MemoryLayer.over(store, session_id=users, journal=True)
 MemoryLayer.over(store, session_id=users, replaces=lambda request: request["replaces"])
 MemoryLayer.over(store, session_id=users, replaces=described)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 MemoryLayer.over(store, session_id=users, metadata=replaced)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

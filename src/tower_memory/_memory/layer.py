@@ -58,7 +58,7 @@ class MemoryLayer:
 
     1. **A turn is whole or absent.** The request's new items and the reply's items are saved
        together, after the inner service has succeeded. A call that fails or is cancelled before
-       that leaves its session unchanged.
+       that leaves its session unchanged; with *journal*, its new items stay as a pending turn.
     2. **Saved means returned.** After the inner service has answered, the save runs to its end
        even if the caller's scope is cancelled, and the reply is returned. The save has *grace*
        seconds from the caller's deadline, or from its own start if the caller was cancelled or

@@ -9,8 +9,8 @@ The steps of a call, numbered as in the map of the code (src/tower_memory/README
 5. Refuse a turn that the session already holds. For a whole request, find the new items. For any
    other request, find a last reply that it repeats at its start.
 6. Leave out the rest of an exchange that a limit cut. Apply the window.
-7. Hydrate the request. With a journal, begin the turn.
-8. Call the inner service.
+7. Hydrate the request.
+8. With a journal, begin the turn. Call the inner service.
 9. Read the reply's items and save the turn. With a journal, a turn that is not saved has failed.
 10. Release the lock.
 

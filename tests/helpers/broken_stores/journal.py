@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from anyio.lowlevel import checkpoint
 
@@ -28,6 +29,14 @@ class GivesTimesWithoutZone(Journalling):
     async def pending(self, session_id):
         pending = await super().pending(session_id)
         return [replace(each, created_at=each.created_at.replace(tzinfo=None)) for each in pending]
+
+
+@breaks("pending returns the turns that have begun and are not saved, the oldest first.")
+class GivesTimesOfAnotherTimeZone(Journalling):
+    async def pending(self, session_id):
+        pending = await super().pending(session_id)
+        hour = timedelta(hours=1)
+        return [replace(each, created_at=each.created_at + hour) for each in pending]
 
 
 @breaks("The items of a pending turn come back in value and in type, as copies, or are refused.")

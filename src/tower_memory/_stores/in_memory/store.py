@@ -105,9 +105,9 @@ class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Jo
         await checkpoint_if_cancelled()  # later, the turn is saved
 
         state = self._sessions.state_before(turn)
-        writes = must_write(state, turn)
+        to_write = must_write(state, turn)
         self._sessions.end_pending(turn.session_id, turn.turn_id)
-        if not writes:
+        if not to_write:
             return state.revision
 
         session = self._sessions.change(turn.session_id)

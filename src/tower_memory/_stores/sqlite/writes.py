@@ -55,10 +55,10 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
         TurnMissing: See `SessionStore.append`.
     """
     head, replaced, state = find_for(connection, turn)
-    writes, key = must_write(state, turn), turn_key(turn.turn_id)
+    to_write, key = must_write(state, turn), turn_key(turn.turn_id)
     if head is not None:
         connection.execute(_END_PENDING, (head.id, key))
-    if not writes:
+    if not to_write:
         return Appended(state.revision, None)
 
     now = time.time_ns()
