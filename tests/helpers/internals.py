@@ -10,8 +10,10 @@ from tower_memory.__main__ import ProgressLine, show_progress
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
+from tower_memory._capabilities.catalog import check_sessions
 from tower_memory._capabilities.erasure import check_erase
 from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
+from tower_memory._capabilities.pages import from_cursor, to_cursor
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._excerpts import excerpt
 from tower_memory._history import checked_length
@@ -46,6 +48,7 @@ __all__ = [
     "check_load",
     "check_owner",
     "check_pending",
+    "check_sessions",
     "check_text",
     "check_window",
     "checked_length",
@@ -54,6 +57,7 @@ __all__ = [
     "encode_turn",
     "excerpt",
     "fold",
+    "from_cursor",
     "grace_of",
     "is_large",
     "links_of",
@@ -71,6 +75,7 @@ __all__ = [
     "show_progress",
     "snapshot",
     "sort_at_most",
+    "to_cursor",
     "to_kept",
     "to_messages",
     "turn_text",

@@ -18,14 +18,23 @@ from helpers.internals import (
     check_load,
     check_owner,
     check_pending,
+    check_sessions,
     decode_metadata,
     encode_metadata,
+    excerpt,
+    from_cursor,
+    query_words,
+    search_words,
+    to_cursor,
+    turn_text,
     turns_between,
 )
 from tower_memory import (
     Erasure,
     History,
+    Page,
     PendingTurn,
+    SearchHit,
     SessionCleared,
     SessionConflict,
     TurnInfo,
@@ -352,3 +361,73 @@ class Journalling(Erasing):
         for session_id, each in self.chats.items():
             if each is chat:
                 self.begun_in(session_id).clear()
+
+
+class Searching(Erasing):
+    """A store that also keeps the contract of SessionSearch."""
+
+    def check_search(self, text, prefix, limit):
+        query_words(text)
+        check_sessions(prefix, limit)
+
+    def query(self, text):
+        return query_words(text)
+
+    def words(self, text):
+        return search_words(text)
+
+    def text(self, session_id, turn, items):
+        return turn_text(items)
+
+    def contains(self, words, query):
+        return query <= words
+
+    def has_prefix(self, session_id, prefix):
+        return session_id.startswith(prefix)
+
+    def sessions(self):
+        return [*self.chats.items()]
+
+    def turns(self, prefix):
+        """Return the sessions, the turns and their texts, the newest first."""
+        found = []
+        for session_id, chat in self.sessions():
+            if self.has_prefix(session_id, prefix):
+                ends = [*(turn.position for turn in chat.turns[1:]), len(chat.items)]
+                for index, (turn, end) in enumerate(zip(chat.turns, ends, strict=False)):
+                    items = [self.decode(raw) for raw in chat.items[turn.position : end]]
+                    text = self.text(session_id, turn, items)
+                    found.append((turn.created_at, index, session_id, turn, text))
+        return self.sort(found)
+
+    def sort(self, found):
+        return sorted(found, key=lambda each: each[:2], reverse=True)
+
+    def cursor(self, query, place):
+        return to_cursor(query, (place,))
+
+    def start(self, after, query):
+        return from_cursor(after, query, length=1)[0]
+
+    async def search(self, text, *, prefix="", limit=20, after=None):
+        self.check_search(text, prefix, limit)
+        words = self.query(text)
+        name = ("search", prefix, *sorted(words))
+        start = None if after is None else self.start(after, name)
+        await checkpoint()
+        return self.page([*self.matches(words, prefix)], words, name, limit, start)
+
+    def matches(self, words, prefix):
+        for _, _, session_id, turn, text in self.turns(prefix):
+            if self.contains(self.words(text), words):
+                yield session_id, turn, text
+
+    def page(self, found, words, name, limit, start):
+        """Return a page; a cursor is the number of hits that are left."""
+        first = 0 if start is None else max(0, len(found) - start)
+        hits = [self.hit(*each, words) for each in found[first : first + limit]]
+        left = len(found) - first - limit
+        return Page(hits, next=self.cursor(name, left) if left > 0 else None)
+
+    def hit(self, session_id, turn, text, words):
+        return SearchHit(session_id, turn.turn_id, turn.created_at, excerpt(text, words))

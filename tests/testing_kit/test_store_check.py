@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from helpers.broken_stores import BROKEN, PopsTheOldest
 from helpers.plain_catalog import Catalogued, OnlyCatalogued
-from helpers.plain_store import Erasing, Journalling, Plain
+from helpers.plain_store import Erasing, Journalling, Plain, Searching
 from tower_memory import (
     InMemorySessionStore,
     MessageItem,
@@ -25,13 +26,21 @@ from tower_memory import (
 from tower_memory.testing import StoreBroken, StoreReport, check_session_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STORE_RULES, CATALOG_RULES, ERASURE_RULES, JOURNAL_RULES = 39, 26, 7, 12
-ALL_RULES = STORE_RULES + CATALOG_RULES + ERASURE_RULES + JOURNAL_RULES
+STORE_RULES, CATALOG_RULES, SEARCH_RULES, ERASURE_RULES, JOURNAL_RULES = 39, 26, 12, 7, 12
+ALL_RULES = STORE_RULES + CATALOG_RULES + SEARCH_RULES + ERASURE_RULES + JOURNAL_RULES
+ALL_GROUPS = [
+    *("SessionStore", "SessionCatalog", "SessionSearch", "SessionErasure", "TurnJournal"),
+]
 RUN_ITEMS = [
     MessageItem("1", Role.USER, "What is 2 + 2?", NOW),
     ToolCallItem("2", "add", {"a": 2, "b": 2}, NOW),
     ToolOutputItem("3", "2", 4, None, NOW),
 ]
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
 
 
 @pytest.mark.parametrize("items", [None, RUN_ITEMS], ids=["JSON values", "run items"])
@@ -44,7 +53,7 @@ async def test_our_stores_keep_the_contract(tmp_path, kind, items):
         "sqlite in memory": lambda: SqliteSessionStore.in_memory(item_type=item_type),
     }[kind]
     report = await check_session_store(make_store, items=items)
-    assert report.groups == ["SessionStore", "SessionCatalog", "SessionErasure", "TurnJournal"]
+    assert report.groups == ALL_GROUPS
     assert len(report.held) == ALL_RULES
     assert report.broken == {}
 
@@ -85,6 +94,21 @@ async def test_a_capability_is_checked_without_the_others():
     report = await check_session_store(WithoutErasure)
     assert report.groups == ["SessionStore", "TurnJournal"]
     assert len(report.held) == STORE_RULES + JOURNAL_RULES
+
+
+async def test_a_store_that_searches_is_checked_for_it():
+    report = await check_session_store(Searching)
+    assert report.groups == ["SessionStore", "SessionSearch", "SessionErasure"]
+    assert report.broken == {}
+
+
+@pytest.mark.parametrize("items", [[1, 2, 3], [Point(1), Point(2), Point(3)]])
+async def test_a_store_of_items_without_text_is_not_checked_for_search(items):
+    report = await check_session_store(
+        lambda: InMemorySessionStore(item_type=type(items[0])), items=items
+    )
+    assert report.groups == [group for group in ALL_GROUPS if group != "SessionSearch"]
+    assert report.broken == {}
 
 
 @pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
@@ -156,7 +180,7 @@ async def test_a_store_may_be_made_by_a_context_manager():
         opened.append("closed")
 
     await check_session_store(make_store)
-    to_learn_which_capabilities_it_lacks = 3
+    to_learn_which_capabilities_it_lacks = 4
     assert opened == ["opened", "closed"] * (STORE_RULES + to_learn_which_capabilities_it_lacks)
 
 

@@ -49,14 +49,15 @@ class SessionSearch(Protocol):
     ) -> Page[SearchHit]:
         """Return a page of the turns that contain every word of *text*, the newest first.
 
-        The text of a turn is the text of its messages, of every dialect. Ids, keys, tool names and
-        the arguments of tool calls are not searched.
+        The text of a turn is the text of its messages, of every dialect, and of its tool results.
+        Ids, keys, tool names and the arguments of tool calls are not searched. A turn that cannot
+        be decoded has no text.
 
         Words are compared without case, and without the differences that Unicode calls
-        compatibility (NFKC). A word of the query must be a whole word of the turn. In Chinese,
-        Japanese, Thai and other scripts without spaces, the words are all single characters and all
-        pairs of neighbouring characters. Signs such as ``"``, ``*`` and ``-`` separate words and
-        have no other meaning.
+        compatibility (NFKC). A word of the query must be a whole word of the turn; only the first
+        255 characters of a word count. In Chinese, Japanese, Thai and other scripts without spaces,
+        the words are all single characters and all pairs of neighbouring characters. Signs such as
+        ``"``, ``*`` and ``-`` separate words and have no other meaning.
 
         Args:
             text: The words to find, in any order.

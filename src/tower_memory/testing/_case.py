@@ -11,7 +11,10 @@ from math import inf, nan
 from secrets import token_hex
 from typing import Any, TypeAlias, TypeVar, final
 
+from msgspec import convert, to_builtins
+
 from tower_memory._history import History
+from tower_memory._message_text import message_text
 from tower_memory._store import SessionStore
 
 Error = TypeVar("Error", bound=Exception)
@@ -104,6 +107,21 @@ class Case:
     async def load(self, session: str) -> list[Any]:
         """Return all items of *session*."""
         return list(await self.store.load(session))
+
+    def message(self, text: str) -> Any:
+        """Return an item whose text is *text*; None if items like the first one have no text.
+
+        The message is a mapping if the items are, and else like the first item.
+        """
+        first = self.items[0]
+        if isinstance(first, dict):
+            return {"role": "user", "content": text}
+        try:
+            values = {**to_builtins(first), "content": text}
+            item = convert(values, type(first))
+        except (TypeError, ValueError):
+            return None
+        return item if message_text(values) == text else None
 
 
 Rule: TypeAlias = Callable[[Case], Awaitable[None]]

@@ -15,6 +15,7 @@ from tower_memory._arguments import check_seconds
 from tower_memory._capabilities.catalog import SessionCatalog
 from tower_memory._capabilities.erasure import SessionErasure
 from tower_memory._capabilities.journal import TurnJournal
+from tower_memory._capabilities.search import SessionSearch
 from tower_memory._store import SessionStore, check_store
 from tower_memory._turn import check_items
 from tower_memory.testing._case import ITEMS, VALUES, Case, Rule
@@ -28,6 +29,7 @@ from tower_memory.testing._rules_journal import JOURNAL_RULES
 from tower_memory.testing._rules_leases import LEASE_RULES
 from tower_memory.testing._rules_loads import LOAD_RULES
 from tower_memory.testing._rules_metadata import METADATA_RULES
+from tower_memory.testing._rules_search import SEARCH_RULES
 from tower_memory.testing._rules_turns import TURN_RULES
 
 _GROUPS: tuple[tuple[type, tuple[Rule, ...]], ...] = (
@@ -36,6 +38,7 @@ _GROUPS: tuple[tuple[type, tuple[Rule, ...]], ...] = (
         (*RULES, *LOAD_RULES, *TURN_RULES, *METADATA_RULES, *CONCURRENT_RULES),
     ),
     (SessionCatalog, (*CATALOG_RULES, *ANNOTATE_RULES, *FORK_RULES)),
+    (SessionSearch, SEARCH_RULES),
     (SessionErasure, ERASURE_RULES),
     (TurnJournal, (*JOURNAL_RULES, *LEASE_RULES)),
 )
@@ -96,14 +99,15 @@ async def check_session_store(
     >>> from tower_memory.testing import check_session_store
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
     >>> print(str(report).splitlines()[0])
-    84 of 84 rules held: SessionStore, SessionCatalog, SessionErasure, TurnJournal.
+    96 of 96 rules held: SessionStore, SessionCatalog, SessionSearch, SessionErasure, TurnJournal.
 
     Args:
         make_store: Function that returns a store, or an async context manager of a store. It is
             called for each rule. The stores may share their content, because each rule uses
             session ids that were never used before.
         items: Three different items, if the store holds items of another type than JSON values;
-            None for JSON values.
+            None for JSON values. `SessionSearch` is checked if the items are mappings, or if the
+            first item is a message with the field ``content``.
         patience: Maximum number of seconds per rule. A rule that takes longer counts as broken.
 
     Raises:
@@ -123,7 +127,7 @@ async def check_session_store(
             try:
                 with move_on_after(patience) as scope:
                     if not await _check_rule(rule, protocol, make_store, items):
-                        break  # the store lacks the capability
+                        break  # the store lacks the capability, or the items have no text
             except Exception as error:  # noqa: BLE001 - the report shows the error
                 broken[sentence] = error
             else:
@@ -157,7 +161,10 @@ def _check_arguments(make_store: object, items: Sequence[Any] | None, patience: 
 async def _check_rule(
     rule: Rule, protocol: type, make_store: Callable[[], Any], items: Sequence[Any] | None
 ) -> bool:
-    """Make a store and check *rule* on it; return False if the store lacks *protocol*."""
+    """Make a store and check *rule* on it.
+
+    Return False if the store lacks *protocol*, or if no item can have the text of a search.
+    """
     async with AsyncExitStack() as opened:
         store = make_store()
         if isinstance(store, AbstractAsyncContextManager):
@@ -166,7 +173,10 @@ async def _check_rule(
         if not isinstance(store, protocol):
             return False
         values = VALUES if items is None else items
-        await rule(Case(cast("Any", store), ITEMS if items is None else items, values))
+        case = Case(cast("Any", store), ITEMS if items is None else items, values)
+        if protocol is SessionSearch and case.message("text") is None:
+            return False
+        await rule(case)
     return True
 
 

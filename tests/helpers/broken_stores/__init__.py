@@ -10,6 +10,7 @@ from helpers.broken_stores import (
     journal,
     loads,
     metadata,
+    search,
     turns,
 )
 from helpers.broken_stores.items import PopsTheOldest
@@ -27,5 +28,6 @@ __all__ = [
     "journal",
     "loads",
     "metadata",
+    "search",
     "turns",
 ]
