@@ -12,6 +12,7 @@ from tower_memory._history import TurnInfo
 from tower_memory._stores.cached_session import CachedSession
 from tower_memory._stores.jobs import Job
 from tower_memory._stores.records import EncodedTurn, to_datetime, turn_text
+from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.session_cache import CommittedTurn, Entry, LastTurn, SessionCache, Version
 from tower_memory._stores.sqlite import (
     backup,
@@ -165,13 +166,13 @@ def retry_while_locked(connection, step):
 def queued_append(turn, *, patience=60, after_commit=None):
     """Return a job that appends *turn*."""
     checked = JSON_CODEC.encode_checked(turn.items, turn.session_id)
-    encoded = EncodedTurn([raw for raw, _ in checked], [item for _, item in checked], None)
+    encoded = EncodedTurn([raw for raw, _ in checked], [item for _, item in checked], None, "")
     return queued(partial(writes.append, turn=turn, encoded=encoded), patience, after_commit)
 
 
 def queued_pop(codec=JSON_CODEC):
     """Return a job that pops an item of the session s."""
-    return queued(partial(writes.pop, session_id="s", codec=codec))
+    return queued(partial(writes.pop, session_id="s", reader=TextReader(codec, None)))
 
 
 def queued_clear():

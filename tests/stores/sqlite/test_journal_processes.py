@@ -66,9 +66,7 @@ print(json.dumps([said.strip() for said in reports if said.endswith("\\n")]))
 """
 
 
-@pytest.mark.parametrize(
-    ("kills", "seed"), [(20, 1), pytest.param(600, 3, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(("kills", "seed"), [(20, 1), pytest.param(600, 3, marks=pytest.mark.long)])
 async def test_a_turn_of_a_killed_process_is_pending_or_whole(path, anyio_backend, kills, seed):
     done = run_python(KILLER, path, anyio_backend, kills, seed)
     assert done.returncode == 0, done.stderr
