@@ -1,0 +1,184 @@
+"""Writing sessions of another file, with their ids and times, in an open transaction.
+
+1. A turn whose id the session holds is skipped. Further turns follow the turns that are there.
+   Therefore importing the same turns twice adds nothing.
+2. A new session gets its times, metadata and origin from the other file. A session that exists
+   keeps its time of creation and its metadata, and gets the metadata keys that it lacks.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Final, NamedTuple, TypeAlias, final
+
+from tower_memory._capabilities.catalog import merge_metadata
+from tower_memory._metadata import decode_metadata, encode_metadata
+from tower_memory._stores.records import EncodedTurn, turn_key
+from tower_memory._stores.sqlite.heads import create_head, find_head
+from tower_memory._stores.sqlite.tombstones import tombstone_number
+from tower_memory._stores.sqlite.turn_rows import add_turn
+
+_SET_ORIGIN: Final = (
+    "UPDATE memory_head SET origin = (SELECT id FROM memory_head WHERE session_id = ?)"
+    " WHERE session_id = ?"
+)
+
+
+class ImportedSession(NamedTuple):
+    """A session of another file; its turns follow.
+
+    Attributes:
+        session_id: The session's id.
+        created_at: Nanoseconds since 1970, UTC.
+        updated_at: Nanoseconds since 1970, UTC.
+        metadata: JSON object of the metadata; None for an empty mapping.
+        forked_from: Id of the session of which it is a fork, or None.
+    """
+
+    session_id: str
+    created_at: int
+    updated_at: int
+    metadata: bytes | None = None
+    forked_from: str | None = None
+
+
+class ImportedTurn(NamedTuple):
+    """A turn of the session before it.
+
+    Attributes:
+        turn_id: The turn's id.
+        created_at: Nanoseconds since 1970, UTC.
+        encoded: Its items and metadata.
+    """
+
+    turn_id: str
+    created_at: int
+    encoded: EncodedTurn
+
+
+Entry: TypeAlias = ImportedSession | ImportedTurn
+
+
+class Imported(NamedTuple):
+    """The numbers of an import.
+
+    Attributes:
+        sessions: Number of new sessions.
+        turns: Number of turns that were added.
+        items: Number of items of these turns.
+        skipped: Number of turns that their sessions held already.
+    """
+
+    sessions: int
+    turns: int
+    items: int
+    skipped: int
+
+
+def import_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> Imported:
+    """Write *entries*, sessions and their turns, in the open transaction.
+
+    Raises:
+        Exception: An error of the iterable *entries*; the transaction must be rolled back.
+    """
+    origins: list[tuple[str, str]] = []
+    numbers = Imported(0, 0, 0, 0)
+    target: _Target | None = None
+
+    for entry in entries:
+        if isinstance(entry, ImportedTurn):
+            assert target is not None, "a session comes before its turns"  # noqa: S101
+            target.add(entry)
+            continue
+
+        if target is not None:
+            numbers = _sum(numbers, target.finish())
+        target = _Target(connection, entry)
+        if target.is_new and entry.forked_from is not None:
+            origins.append((entry.forked_from, entry.session_id))
+
+    if target is not None:
+        numbers = _sum(numbers, target.finish())
+    connection.executemany(_SET_ORIGIN, origins)
+    return numbers
+
+
+def _sum(first: Imported, second: Imported) -> Imported:
+    return Imported(*map(sum, zip(first, second, strict=True)))
+
+
+@final
+class _Target:
+    """The session of the store that gets the turns of an imported session."""
+
+    def __init__(self, connection: sqlite3.Connection, session: ImportedSession) -> None:
+        self._connection = connection
+        self._session = session
+        self._turns = self._items = self._skipped = 0
+
+        session_id = session.session_id
+        head = find_head(connection, session_id)
+        self.is_new = head is None
+        self._head = head or create_head(
+            connection, session_id, tombstone_number(connection, session_id), session.created_at
+        )
+
+    def add(self, turn: ImportedTurn) -> None:
+        """Add *turn*, unless the session holds it (rule 1)."""
+        key, head = turn_key(turn.turn_id), self._head
+        held = self._connection.execute(
+            "SELECT 1 FROM memory_turn WHERE session = ? AND turn_id = ?", (head.id, key)
+        ).fetchone()
+        if held:
+            self._skipped += 1
+            return
+
+        # As for an append, the stored turn ends a pending turn of the same id.
+        self._connection.execute(
+            "DELETE FROM memory_pending WHERE session = ? AND turn_id = ?", (head.id, key)
+        )
+        number, size = head.high + 1, len(turn.encoded.items)
+        add_turn(
+            self._connection,
+            head.id,
+            (head.items, number),
+            turn.encoded,
+            turn_key=key,
+            created_at=turn.created_at,
+        )
+        self._head = head._replace(high=number, turns=head.turns + 1, items=head.items + size)
+        self._turns += 1
+        self._items += size
+
+    def finish(self) -> Imported:
+        """Write the head and the metadata of the session, and return the numbers."""
+        updated_at = self._session.updated_at
+        if not self.is_new:
+            updated_at = max(updated_at, self._head.updated_at)
+
+        head = self._head._replace(updated_at=updated_at)
+        if self._turns:
+            head.save(self._connection)
+        elif self.is_new:
+            head.save_unchanged(self._connection)
+
+        self._add_metadata()
+        return Imported(int(self.is_new), self._turns, self._items, self._skipped)
+
+    def _add_metadata(self) -> None:
+        """Add the metadata keys that the session lacks (rule 2)."""
+        if self._session.metadata is None:
+            return
+
+        select = "SELECT CAST(metadata AS BLOB) FROM memory_head WHERE id = ?"
+        (present,) = self._connection.execute(select, (self._head.id,)).fetchone()
+        added = self._session.metadata
+        if present is not None:
+            merged = merge_metadata(
+                decode_metadata(present), decode_metadata(added), overwrite=False
+            )
+            added = encode_metadata(merged, self._session.session_id) or b"{}"
+        self._connection.execute(
+            "UPDATE memory_head SET metadata = ? WHERE id = ?", (added.decode(), self._head.id)
+        )
