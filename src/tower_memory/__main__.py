@@ -1,268 +1,59 @@
-"""A chat that remembers: ``tower-memory``, or ``python -m tower_memory``.
+"""The command ``tower-memory``, also as ``python -m tower_memory``.
 
-1. The command reads lines and prints one reply per line until the end of input. The next run
-   continues the conversation.
-2. Every error is one line on standard error, with a non-zero exit status.
-3. On a terminal, one line on standard error shows the progress of a long migration.
-4. Reading a line blocks the main thread, so Ctrl-C ends the command at once. All other work runs
-   in an event loop on another thread.
+Without a subcommand it is a chat: it prints one reply per line of input, and the next run continues
+the conversation. The subcommands list, show, search, change, copy, erase, move and check the
+conversations of a file. ``tower-memory --help`` names them, and ``tower-memory export --help``
+explains one of them.
+
+1. Every error is one line on standard error. The exit status is then 1, or 2 for a wrong option. It
+   is 130 after Ctrl-C.
+2. Only the chat and ``import`` create a missing file.
+3. On a terminal, lists are tables that fit its width. In a pipe, rows are whole. Stored text cannot
+   control the terminal.
+
+**JSON lines.** With ``--json`` a command prints one JSON object a line; more keys may be added.
+
+- ``sessions`` and ``fork``: ``session_id``, ``created_at``, ``updated_at``, ``revision``,
+  ``items``, ``turns``, ``metadata`` and ``forked_from``, as `tower_memory.SessionInfo` has them.
+- ``show``: for each turn ``session_id``, ``turn_id``, ``created_at``, ``metadata`` and ``items``.
+- ``search``: ``session_id``, ``turn_id``, ``created_at`` and ``excerpt``.
+- ``import``: ``sessions`` (new ones), ``turns`` and ``items`` (added), and ``skipped`` (turns).
+- ``erase``: ``sessions``, ``turns`` and ``items``.
+- ``check``: for each damage ``kind`` (``"damage"``), ``session_id``, ``row`` and ``reason``. The
+  last line has ``kind`` (``"summary"``), ``sessions``, ``turns`` and ``damages``.
+
+**The export format.** An export is UTF-8 text, and each line is one JSON object. A line ends with a
+line feed; a string may contain other separators, such as U+2028.
+
+1. The first line is the header, ``{"format": "tower-memory", "version": 1}``.
+2. A session is a line with ``"kind": "session"`` and the keys ``session_id``, ``created_at``,
+   ``updated_at``, ``turns`` and ``items`` (numbers), ``metadata`` (an object) and ``forked_from``
+   (a session id or null). The lines of its turns follow, oldest first.
+3. A turn is a line with ``"kind": "turn"`` and the keys ``session_id``, ``turn_id``,
+   ``created_at``, ``metadata`` (an object) and ``items`` (an array). The items are the stored JSON,
+   unchanged.
+4. The last line is ``{"kind": "end", "sessions": N}``. So an export that was cut is noticed.
+5. A time is ISO 8601 in UTC with microseconds, such as ``2025-01-02T03:04:05.000006Z``.
+6. Sessions come in the order of their activity, the last active one at the end. Importing an export
+   into a new file restores this order.
+7. An export shows the file as it was at one moment, so all of its sessions are consistent. Pending
+   turns and summaries are not exported.
+8. A reader ignores keys that it does not know. A change that a reader cannot ignore gets a new
+   version.
+
+**Imports.** ``import`` reads this format, SQLite files of openai-agents (``SQLiteSession``) and of
+LangChain (``SQLChatMessageHistory``), with their default tables. Each row of the latter becomes one
+turn. LangChain's messages become chat messages; an assistant's reasoning is left out. A turn that
+its session holds already is skipped, so a file can be imported again after it has grown. A session
+that exists keeps its metadata, and gets the keys that it lacks. One transaction writes all: a
+damaged file changes nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import io
-import logging
-import os
-import reprlib
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, NoReturn, TextIO, cast
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
-from tower_memory import (
-    LoadSession,
-    MemoryLayer,
-    SaveError,
-    SaveSession,
-    Service,
-    SessionError,
-    SqliteSessionStore,
-)
-from tower_memory._arguments import check_text
-from tower_memory._items import to_messages
-
-INTERRUPTED = 130  # the exit status that shells use for Ctrl-C
-
-
-class CommandError(Exception):
-    """Raised for a problem that the user can fix; its message becomes the line that is printed."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that reports an error on one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print *message* and exit."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
-class ProgressLine(logging.Handler):
-    """Shows the progress of a migration as one line, which is rewritten, and each other record."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-        self._is_open = False  # True if the last line is not ended
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write the record to the stream."""
-        if hasattr(record, "progress"):
-            print("", record.getMessage(), sep="\r", end="", file=self._stream, flush=True)
-            self._is_open = True
-        else:
-            self.end_line()
-            print("tower_memory:", record.getMessage(), file=self._stream)
-
-    def end_line(self) -> None:
-        """End the line that shows the progress."""
-        if self._is_open:
-            print(file=self._stream)
-            self._is_open = False
-
-
-@contextmanager
-def show_progress(stream: TextIO | None) -> Generator[None]:
-    """Show the progress of a migration on *stream*, if it is a terminal."""
-    if stream is None or not stream.isatty():
-        yield
-        return
-
-    logger = logging.getLogger("tower_memory")
-    line, level = ProgressLine(stream), logger.level
-    logger.addHandler(line)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(line)
-        line.end_line()
-
-
-def main() -> int:
-    """Run the chat and return the exit status."""
-    options = _parse_options()
-
-    try:
-        with ExitStack() as resources:
-            _chat(options, resources)
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return INTERRUPTED
-    except UnicodeDecodeError as error:
-        return _fail(f"standard input is not {error.encoding}: {error.reason}")
-    except SaveError as error:
-        _print_reply(error.response)  # the reply was paid for
-        return _fail(f"this turn is not saved: {error.__cause__}")
-    except (CommandError, SessionError) as error:
-        return _fail(str(error))
-    except TypeError as error:  # the session holds items of another dialect
-        return _fail(f"session {options.session} is not a chat: {error}")
-    except OSError as error:  # from standard input or output; the store raises SessionErrors
-        # Python flushes standard output at exit, which would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # the reader of the replies has stopped
-            return 1
-        return _fail(f"cannot continue: {error.strerror}")
-
-    return 0
-
-
-def _parse_options() -> argparse.Namespace:
-    parser = Parser(prog="tower-memory", description="A chat that remembers.")
-    parser.add_argument(
-        "--db",
-        type=_text,
-        default="sessions.db",
-        help="the file that stores the conversations [%(default)s]",
-    )
-    parser.add_argument(
-        "--session", type=_text, default="default", help="the id of the conversation [%(default)s]"
-    )
-    parser.add_argument(
-        "--model", type=_text, help="the model to ask; by default a built-in one, offline"
-    )
-    parser.add_argument(
-        "--base-url",
-        type=_text,
-        help="the OpenAI-compatible endpoint of the model, if it is not OpenAI's own;"
-        " the key is read from OPENAI_API_KEY",
-    )
-
-    options = parser.parse_args()
-    if options.base_url and not options.model:
-        parser.error("--base-url needs --model")
-    return options
-
-
-def _text(value: str) -> str:
-    try:
-        check_text("it", value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return value
-
-
-def _chat(options: argparse.Namespace, resources: ExitStack) -> None:
-    """Answer the lines of standard input; *resources* closes the store and the client later."""
-    for name in ("stdin", "stdout"):
-        if getattr(sys, name) is None:
-            msg = f"{name} is closed; the chat needs it"
-            raise CommandError(msg)
-    cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
-
-    portal = resources.enter_context(start_blocking_portal())
-    opening = portal.wrap_async_context_manager(SqliteSessionStore(options.db))
-    with show_progress(sys.stderr):
-        store = resources.enter_context(opening)
-    memory = MemoryLayer(LoadSession(store), SaveSession(store), session_id=options.session)
-    service = memory(_model(options, portal, resources))
-
-    if sys.stdin.isatty():
-        where = f"{options.db}, session {options.session}"
-        print(f"I remember in {where}. Press Ctrl-D to end.", file=sys.stderr)
-    for line in _read_lines():
-        if text := line.strip():
-            _print_reply(portal.call(service, {"messages": [{"role": "user", "content": text}]}))
-
-
-def _read_lines() -> Iterator[str]:
-    if not sys.stdin.isatty():
-        yield from sys.stdin
-        return
-
-    with suppress(ImportError):  # some platforms have no readline
-        importlib.import_module("readline")  # gives input() line editing and a history of lines
-    while True:
-        try:
-            yield input("> ")
-        except EOFError:
-            print()
-            return
-
-
-def _print_reply(response: Any) -> None:
-    """Print a reply; on one line, unless standard output is a terminal."""
-    text = response if isinstance(response, str) else response.choices[0].message.content
-    lines = str(text or "").splitlines()
-    # A reply may contain control characters, which a terminal would obey.
-    printable = ["".join(c if c.isprintable() else " " for c in line) for line in lines]
-    print(("\n" if sys.stdout.isatty() else " ").join(printable), flush=True)
-
-
-def _fail(reason: str) -> int:
-    """Print *reason* on one line of standard error, and return the exit status."""
-    print("tower_memory:", " ".join(reason.split()), file=sys.stderr)
-    return 1
-
-
-def _model(
-    options: argparse.Namespace, portal: BlockingPortal, resources: ExitStack
-) -> Service[dict[str, Any], Any]:
-    """Return the service that answers requests: the offline model, or a call of the endpoint."""
-    if options.model is None:
-        return offline_model
-
-    try:
-        import openai  # noqa: PLC0415 - an optional extra
-    except ImportError as error:
-        msg = "--model needs the openai client: pip install 'tower-memory[openai]'"
-        raise CommandError(msg) from error
-
-    key = os.environ.get("OPENAI_API_KEY")
-    base_url = options.base_url or os.environ.get("OPENAI_BASE_URL")
-    if not key and not base_url:
-        msg = "--model needs a key in OPENAI_API_KEY, or a --base-url that needs none"
-        raise CommandError(msg)
-
-    try:
-        client = openai.AsyncOpenAI(
-            base_url=base_url,
-            api_key=key or "none",
-            timeout=openai.Timeout(120, connect=5),
-            max_retries=1,
-        )
-    except Exception as error:
-        msg = f"{base_url} cannot be used: {error}"
-        raise CommandError(msg) from error
-    resources.enter_context(portal.wrap_async_context_manager(client))
-
-    async def ask(request: dict[str, Any]) -> Any:
-        try:
-            completion = await client.chat.completions.create(model=options.model, **request)
-        except Exception as error:
-            msg = f"{client.base_url} gave no reply: {error} {error.__cause__ or ''}"
-            raise CommandError(msg) from error
-        if not (getattr(completion, "choices", None) and completion.choices[0].message):
-            msg = f"{client.base_url} gave no chat completion but {reprlib.repr(completion)}"
-            raise CommandError(msg)
-        return completion
-
-    return ask
-
-
-async def offline_model(request: dict[str, Any]) -> str:
-    """Describe the earlier messages of *request* instead of asking a model."""
-    *earlier, _ = request["messages"]
-    if not earlier:
-        return "I was given no earlier messages."
-    messages = "1 earlier message" if len(earlier) == 1 else f"{len(earlier)} earlier messages"
-    return f'I was given {messages}, the first: "{to_messages(earlier)[0].content}"'
-
+from tower_memory._command.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,6 @@ The private names of session locks are in `locks`, those of the SQLite store in 
 from __future__ import annotations
 
 from tower_memory import _log, _reconcile
-from tower_memory.__main__ import ProgressLine, show_progress
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
@@ -15,6 +14,10 @@ from tower_memory._capabilities.erasure import check_erase
 from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
 from tower_memory._capabilities.pages import from_cursor, to_cursor
 from tower_memory._codec import ItemCodec, snapshot
+from tower_memory._command import chat as chat_module
+from tower_memory._command.main import main
+from tower_memory._command.output import cut, width
+from tower_memory._command.progress import ProgressLine, progress, show_progress
 from tower_memory._excerpts import excerpt
 from tower_memory._history import checked_length
 from tower_memory._items import to_messages
@@ -43,6 +46,7 @@ __all__ = [
     "StreamProxy",
     "SyncServiceError",
     "WorkerThread",
+    "chat_module",
     "check_begin",
     "check_erase",
     "check_load",
@@ -52,6 +56,7 @@ __all__ = [
     "check_text",
     "check_window",
     "checked_length",
+    "cut",
     "decode_metadata",
     "encode_metadata",
     "encode_turn",
@@ -61,6 +66,7 @@ __all__ = [
     "grace_of",
     "is_large",
     "links_of",
+    "main",
     "message_text",
     "mutate",
     "new_in_request",
@@ -68,6 +74,7 @@ __all__ = [
     "open_portal",
     "patterns",
     "process_owner",
+    "progress",
     "query_words",
     "report_every_save_as_slow",
     "report_every_wait_as_long",
@@ -80,6 +87,7 @@ __all__ = [
     "to_messages",
     "turn_text",
     "turns_between",
+    "width",
 ]
 
 

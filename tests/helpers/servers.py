@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -141,6 +142,21 @@ class ScriptedServer(Server):
         self.go_on = Event()
 
 
+def streamed(message, pieces=None):
+    """Return the chunks of a chat completion with *message*, whose content comes in *pieces*.
+
+    None splits the content before each space.
+    """
+    if pieces is None:
+        pieces = re.findall(r"^\S+|\s\S*", message["content"])
+    deltas = [{**message, "content": ""}, *({"content": piece} for piece in pieces)]
+    chunks = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas] + [
+        {"index": 0, "delta": {}, "finish_reason": "stop"}
+    ]
+    about = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return [{**about, "choices": [choice]} for choice in chunks]
+
+
 class EchoHandler(Handler):
     def do_POST(self):
         body = self.receive()
@@ -159,8 +175,20 @@ class EchoHandler(Handler):
         }
         if self.server.status != 200:
             reply = {"error": {"message": "No such model.", "type": "invalid_request_error"}}
+        elif body.get("stream") and self.server.reply is None:
+            self.send_events(streamed(message))
+            return
         raw = json.dumps(reply).encode() if self.server.reply is None else self.server.reply
         self.send_json(raw, self.server.status)
+
+    def send_events(self, events):
+        """Send a stream of *events*; it ends with the connection."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for event in events:
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
 
 
 class EchoServer(Server):

@@ -33,19 +33,25 @@ from tower_memory._stores.sqlite import open_file as database
 from tower_memory._stores.sqlite.copy_turns import DAMAGED, WATCH_INTERVAL, Stopped
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write, run_batch
+from tower_memory._stores.sqlite.importing import ImportedSession, import_entries
 from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.schema import Refused
+from tower_memory._stores.sqlite.whole_file import read_whole, write_whole
 
 __all__ = [
     "DAMAGED",
     "WATCH_INTERVAL",
     "CachedSession",
     "Connection",
+    "ImportedSession",
     "Refused",
     "SessionCache",
     "Stopped",
+    "import_entries",
     "log_progress",
+    "read_whole",
     "run_batch",
+    "write_whole",
 ]
 
 JSON_CODEC = ItemCodec(Any)

@@ -80,7 +80,7 @@ def test_the_command_rewrites_one_line_and_ends_it(clock):
         for clock.now, done in ((1.0, 41), (2.0, 83)):
             report(done, 200)
     assert screen.getvalue() == (
-        "\rsessions.db: migrating to schema 2: 20 %\rsessions.db: migrating to schema 2: 41 %\n"
+        "\r[####................] sessions.db: migrating to schema 2: 20 %\r[########............] sessions.db: migrating to schema 2: 41 %\n"
     )
 
 
@@ -93,7 +93,7 @@ def test_the_command_shows_other_records_on_lines_of_their_own(clock):
         logging.getLogger("tower_memory").warning("a stream was not closed")
         logging.getLogger("tower_memory").warning("another")
     assert screen.getvalue() == (
-        "\rsessions.db: migrating to schema 2: 20 %\n"
+        "\r[####................] sessions.db: migrating to schema 2: 20 %\n"
         "tower_memory: a stream was not closed\ntower_memory: another\n"
     )
 

@@ -1,55 +1,39 @@
-"""The command ``tower-memory`` in a pipe and in a terminal."""
+"""The chat, one reply per line of input."""
 
 from __future__ import annotations
 
-import os
-import pty
-import re
-import signal
 import socket
 import sqlite3
-import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
-from helpers.processes import environment, python, python_path
-from helpers.schema1 import copy_file
-from helpers.servers import echo_server
+from helpers.commands import failed
+from helpers.internals import chat_module
+from helpers.servers import echo_server, scripted_server, streamed
 
-COMMAND = [sys.executable, "-m", "tower_memory"]
 COLOUR = "my favourite colour is teal\nwhat is my favourite colour?\n"
+
+DATA = b"data: %s\n\ndata: [DONE]\n\n"
 
 
 @pytest.fixture
-def run(tmp_path):
-    def run(*arguments, said=COLOUR, **variables):
-        environment = {**os.environ, **variables}
-        return subprocess.run(
-            [*COMMAND, *arguments],
-            input=said,
-            cwd=tmp_path,
-            env={key: value for key, value in environment.items() if value is not None},
-            capture_output=True,
-            text=isinstance(said, str),
-            timeout=60,
-        )
-
-    return run
+def run(run):
+    """Return a function that runs the chat, by default with one line of input."""
+    return partial(run, said="Hi")
 
 
-def failed(done, *words, status=1):
-    """Fail unless the command ended with *status* and one line with *words* on standard error."""
-    assert done.returncode == status, done.stderr
-    (line,) = done.stderr.splitlines()
-    for word in words:
-        assert word in line
+@pytest.fixture
+def impatient(monkeypatch):
+    """Let the command wait only a moment for a locked file."""
+    monkeypatch.setattr("tower_memory._command.stores.PATIENCE", 0.01)
 
 
 def test_a_second_run_remembers_the_first(run, tmp_path):
-    first, second = run("--db", "chat.db"), run("--db", "chat.db")
+    first, second = (run("--db", "chat.db", said=COLOUR) for _ in range(2))
     assert first.stdout.splitlines() == [
         "I was given no earlier messages.",
         'I was given 2 earlier messages, the first: "my favourite colour is teal"',
@@ -78,7 +62,7 @@ def test_empty_lines_and_no_lines_are_no_turns(run):
 def test_an_endpoint_is_asked_through_the_openai_client(run):
     with echo_server() as server:
         options = ("--base-url", server.url, "--model", "m")
-        assert run(*options).stdout.splitlines() == [
+        assert run(*options, said=COLOUR).stdout.splitlines() == [
             "1 messages, the last: my favourite colour is teal",
             "3 messages, the last: what is my favourite colour?",
         ]
@@ -96,7 +80,7 @@ def test_a_reply_of_several_lines_is_one_line_in_a_pipe(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--dbb", "chat.db"], ["unrecognized arguments", "--help"]),
+        (["--dbb=chat.db"], ["unrecognized arguments", "--help"]),
         (["--db"], ["--db", "expected one argument"]),
         (["--db", ""], ["--db", "must not be empty"]),
         (["--session", ""], ["--session", "must not be empty"]),
@@ -149,7 +133,9 @@ def test_an_endpoint_that_answers_with_an_error_is_one_line(run):
         b"<html></html>",
         b'{"choices": []}',
         b'{"choices": null}',
-        b'{"choices": [{"message": null}]}',
+        DATA % b'{"choices": []}',
+        DATA % b'{"choices": null}',
+        DATA % b"[]",
     ],
 )
 def test_an_endpoint_that_answers_with_something_else_is_one_line(run, reply):
@@ -162,9 +148,8 @@ def test_an_endpoint_that_answers_with_something_else_is_one_line(run, reply):
 @pytest.mark.parametrize("content", ["[1, 2]", "7", '"\\ud800 and \\u001b[31m"', "null"])
 def test_a_reply_that_cannot_be_stored_or_shown_causes_no_traceback(run, content):
     with echo_server() as server:
-        server.reply = b'{"choices": [{"message": {"role": "assistant", "content": %s}}]}' % (
-            content.encode()
-        )
+        delta = b'{"choices": [{"index": 0, "delta": {"role": "assistant", "content": %s}}]}'
+        server.reply = DATA % (delta % content.encode())
         done = run("--base-url", server.url, "--model", "m", said="Hi")
     assert "Traceback" not in done.stderr
     assert "\x1b" not in done.stdout
@@ -183,21 +168,9 @@ def test_options_that_the_client_cannot_use_are_one_line(run, options, variables
     failed(run("--model", "m", *options, **variables))
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-"])
-def test_a_closed_standard_input_or_output_is_one_line(tmp_path, closed):
-    done = subprocess.run(
-        f"{sys.executable} -m tower_memory {closed}",
-        shell=True,
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    failed(done, "is closed")
-
-
 def test_characters_that_the_output_cannot_encode_are_escaped(run):
     run(said="\u20ac")
-    assert "\\u20ac" in run(said="Hi", PYTHONIOENCODING="latin1").stdout
+    assert "\\u20ac" in run(said="Hi", encoding="latin1").stdout
 
 
 @pytest.mark.parametrize("key", [None, ""])
@@ -210,19 +183,18 @@ def test_an_invalid_address_is_one_line_that_names_the_reason(run):
     failed(run("--model", "m", "--base-url", "127.0.0.1:1/v1"), "http://")
 
 
-def test_a_missing_extra_is_one_line_that_names_the_remedy(run, tmp_path):
-    (tmp_path / "openai.py").write_text("raise ImportError")
-    done = run("--model", "m", PYTHONPATH=python_path(tmp_path))
+def test_a_missing_extra_is_one_line_that_names_the_remedy(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    done = run("--model", "m")
     failed(done, "pip install 'tower-memory[openai]'")
 
 
 def test_input_that_is_no_text_is_one_line(run, tmp_path):
-    done = run(said=b"caf\xe9\n", PYTHONIOENCODING="utf-8:strict")
-    done.stderr = done.stderr.decode()
+    done = run(said=b"caf\xe9\n")
     failed(done, "standard input is not utf-8: invalid continuation byte")
 
 
-def test_a_reply_that_cannot_be_saved_is_still_printed(run, tmp_path):
+def test_a_reply_that_cannot_be_saved_is_still_printed(run, tmp_path, impatient):
     run(said="Hi")
     holder = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -263,135 +235,98 @@ def test_a_conversation_taken_over_from_tower_llm_can_be_continued_if_it_is_a_ch
     failed(done, "session odd is not a chat: history[0] must be a message with a role")
 
 
-def test_a_full_disk_at_standard_output_is_one_line(tmp_path):
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            COMMAND, cwd=tmp_path, input="Hi", text=True, stdout=full, stderr=subprocess.PIPE
-        )
-    failed(done, "No space left on device")
+def test_a_reply_is_printed_as_it_arrives_and_saved_at_its_end(run):
+    with scripted_server() as server:
+        message = {"role": "assistant", "content": None}
+        server.replies += [streamed(message, ["Once\r", "\nupon", "\n\na\x07 time\n"])] * 2
+        options = ("--base-url", server.url, "--model", "m")
+        assert run(*options).stdout == "Once upon  a  time\n"
+        assert run(*options, is_terminal=True).stdout == "> Once\nupon\n\na  time\n> \n"
+        assert server.requests[0]["stream"] is True
+    (first, _) = run("show", "default", "--json").objects()
+    assert first["items"][1]["content"] == "Once\r\nupon\n\na\x07 time\n"
 
 
-def test_a_closed_pipe_causes_no_traceback(tmp_path):
-    child = subprocess.Popen(
-        COMMAND,
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    child.stdin.write("Hi\n")
-    child.stdin.flush()
-    child.stdout.readline()
-    child.stdout.close()
-    child.stdin.write("Hi\n")
-    child.stdin.close()
-
-    assert child.wait(60) == 1
-    assert child.stderr.read() == ""
-
-    child.stderr.close()
+def test_a_refusal_is_printed(run):
+    with scripted_server() as server:
+        refusal = {"role": "assistant", "content": None, "refusal": "I cannot."}
+        server.replies.append(streamed(refusal, []))
+        assert run("--base-url", server.url, "--model", "m").stdout == "I cannot.\n"
 
 
-class Terminal:
-    """The command in a pseudo-terminal."""
-
-    def __init__(self, folder, *arguments, command=COMMAND):
-        self.screen, inside = pty.openpty()
-        self.child = subprocess.Popen(
-            [*command, *arguments],
-            cwd=folder,
-            env=environment(),
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            start_new_session=True,
-        )
-        os.close(inside)
-        self.shown = ""
-
-    def until(self, text):
-        """Read the screen until *text* is shown again."""
-        while text not in self.shown:
-            self.shown += os.read(self.screen, 4096).decode()
-        _, _, self.shown = self.shown.partition(text)
-
-    def type(self, text):
-        os.write(self.screen, text.encode())
-
-    def end(self):
-        status = self.child.wait(60)
-        try:
-            while rest := os.read(self.screen, 4096):
-                self.shown += rest.decode()
-        except OSError:  # the terminal was closed
-            pass
-        os.close(self.screen)
-        return status, self.shown
+def test_an_endpoint_that_fails_costs_one_line_and_the_chat_goes_on(run):
+    with scripted_server() as server:
+        reply = {"role": "assistant", "content": "Hello."}
+        server.replies += [streamed(reply), [*streamed(reply)[:2], None], streamed(reply)]
+        done = run("--base-url", server.url, "--model", "m", said="a\nb\nc\n")
+        assert done.stdout == "Hello.\nHello.\nHello.\n"
+        failed(done, server.url, "broke off its reply")
+        asked = [message["content"] for message in server.requests[-1]["messages"]]
+        assert asked[:3] == ["a", "Hello.", "b"]
+        assert asked[3].startswith("Hello.\n")  # marked as interrupted
+        assert asked[4] == "c"
 
 
-def test_in_a_terminal_it_prompts_and_ends_at_the_end_of_input(tmp_path):
-    terminal = Terminal(tmp_path)
-    terminal.until("I remember in sessions.db, session default.")
-    terminal.until("> ")
-    terminal.type("Hi\n")
-    terminal.until("I was given no earlier messages.")
-    terminal.until("> ")
-    terminal.type("\x04")
-    status, rest = terminal.end()
-    assert status == 0
-    assert rest.strip() == ""
+def test_an_endpoint_that_fails_on_a_terminal_leaves_the_status_0(run):
+    with echo_server() as server:
+        server.status = 404
+        done = run("--base-url", server.url, "--model", "m", said="a\nb\n", is_terminal=True)
+    assert done.returncode == 0
+    assert done.stderr.count("No such model.") == 2
 
 
-LOG_EACH_REPORT = """
-import sys
-from pytest import MonkeyPatch
-from helpers.sqlite_internals import log_each_report
-from tower_memory.__main__ import main
-
-log_each_report(MonkeyPatch())
-sys.exit(main())
-"""
-
-
-def test_in_a_terminal_the_progress_of_a_long_migration_is_shown(tmp_path):
-    copy_file("conversations", tmp_path / "old.db")
-    terminal = Terminal(tmp_path, "--db", "old.db", command=python(LOG_EACH_REPORT))
-    terminal.until("\rold.db: migrating to schema 2: 0 %\r\n")
-    terminal.until("I remember in old.db, session default.")
-    terminal.until("> ")
-    terminal.type("\x04")
-    status, _ = terminal.end()
-    assert status == 0
+def test_the_commands_of_the_chat_are_not_sent(run):
+    with echo_server() as server:
+        options = ("--base-url", server.url, "--model", "m")
+        said = "/help\nHi\n/new trip\n /Rome\n/sessions\n/quit\nnever sent\n"
+        lines = run(*options, said=said).lines()
+        assert len(server.requests) == 2
+    *help_lines, first, second, third, trip, default = lines
+    assert "/new [ID]" in "\n".join(help_lines)
+    assert first == "1 messages, the last: Hi"
+    assert second == "session trip"
+    assert third == "1 messages, the last: /Rome"
+    assert (trip.split()[0], default.split()[0]) == ("trip", "default")
 
 
-def test_ctrl_c_at_the_prompt_ends_it_cleanly(tmp_path):
-    terminal = Terminal(tmp_path)
-    terminal.until("> ")
-    # Python may miss a signal that arrives just before it waits for a line.
-    while terminal.child.poll() is None:
-        os.kill(terminal.child.pid, signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            terminal.child.wait(5)
-    status, rest = terminal.end()
-    assert status == 130
-    assert re.sub(r"\s|\^C", "", rest) == ""
+def test_an_unknown_command_is_one_line_and_is_not_sent(run):
+    done = run(said="/etc/hosts is a file\nHi\n")
+    failed(done, "unknown command /etc/hosts", "not sent", "/help")
+    assert done.stdout == "I was given no earlier messages.\n"
+    assert run(said="/foo\n", is_terminal=True).returncode == 0
 
 
-def test_ctrl_c_while_the_model_is_asked_ends_it_cleanly_and_saves_nothing(run, tmp_path):
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        terminal = Terminal(tmp_path, "--base-url", url, "--model", "m")
-        terminal.until("> ")
-        terminal.type("Hi\n")
-        connection, _ = silent.accept()
+def test_new_sessions_have_names_of_their_own(run):
+    said = "/new\nHi\n/new\nHi\n"
+    first, _, second, _ = run(said=said).lines()
+    assert first.startswith("session chat-2")
+    assert first != second
+    assert len(run("sessions").lines()) == 2
+    failed(run("--session", "trip", said="Hi\n/new trip\n"), "session trip exists", "--session")
 
-        with connection:
-            os.kill(terminal.child.pid, signal.SIGINT)
-            status, rest = terminal.end()
 
-    assert status == 130
-    assert "Traceback" not in rest
-    assert "no earlier messages" in run(said="Hi").stdout
+def test_a_new_session_within_the_same_second_gets_a_number(run, monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    monkeypatch.setattr(chat_module, "datetime", Clock)
+    lines = run(said="/new\nHi\n/new\nHi\n/new\n", TZ="UTC").lines()
+    assert [line for line in lines if line.startswith("session")] == [
+        "session chat-20250102-030405",
+        "session chat-20250102-030405-2",
+        "session chat-20250102-030405-3",
+    ]
+
+
+def test_a_streamed_reply_that_cannot_be_saved_is_still_printed(run, tmp_path, impatient):
+    run(said="Hi")
+    with (
+        echo_server() as server,
+        closing(sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)) as holder,
+    ):
+        holder.execute("BEGIN IMMEDIATE")
+        done = run("--base-url", server.url, "--model", "m", said="Hi again")
+    assert done.stdout == "3 messages, the last: Hi again\n"
+    failed(done, "this turn is not saved", "database is locked")

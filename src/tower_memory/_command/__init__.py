@@ -1,0 +1,1 @@
+"""The command ``tower-memory``: a chat that remembers, and the tools for its file."""

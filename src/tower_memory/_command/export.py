@@ -1,0 +1,133 @@
+"""``tower-memory export``: sessions as JSON lines (`export_format`).
+
+1. All sessions are exported as they were at one moment, so each session is consistent.
+2. Memory holds one turn at a time.
+3. A turn that cannot be decoded ends the export with an error. A file at the path of ``--output``
+   is whole or absent: it is written under a temporary name beside its path, and then renamed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, BinaryIO
+
+from tower_memory._command.errors import CommandError
+from tower_memory._command.export_format import end_line, header_line, session_line, turn_line
+from tower_memory._command.output import number, print_note
+from tower_memory._command.progress import Show, progress
+from tower_memory._command.stores import check_exists
+from tower_memory._errors import CorruptSessionError
+from tower_memory._stores.sqlite.stored import (
+    StoredSession,
+    StoredTurn,
+    count_turns,
+    decode_stored,
+    find_session,
+    sessions,
+    turns,
+)
+from tower_memory._stores.sqlite.whole_file import read_whole
+
+
+def export(options: argparse.Namespace) -> int:
+    """Export the selected sessions, and return the exit status."""
+    check_exists(options.db)
+    prefix = options.prefix or ""
+    with (
+        read_whole(options.db) as connection,
+        _output(options.output) as output,
+        progress(sys.stderr, f"exporting {options.db}") as show,
+    ):
+        selected: Iterable[StoredSession] = (
+            find_sessions(connection, options.ids) if options.ids else sessions(connection, prefix)
+        )
+        total = count_turns(connection, prefix)
+        exported = write_export(connection, selected, output, lambda n: show(n / max(1, total)))
+    print_note(f"exported {number(exported, 'session')}")
+    return 0
+
+
+def find_sessions(connection: sqlite3.Connection, ids: Iterable[str]) -> list[StoredSession]:
+    """Return the sessions with these *ids*.
+
+    Raises:
+        CommandError: There is no such session.
+    """
+    found: dict[str, StoredSession] = {}
+    for session_id in ids:
+        session = find_session(connection, session_id)
+        if session is None:
+            msg = f"there is no session {session_id}; `tower-memory sessions` lists them"
+            raise CommandError(msg)
+        found[session_id] = session
+    return list(found.values())
+
+
+def write_export(
+    connection: sqlite3.Connection,
+    selected: Iterable[StoredSession],
+    output: BinaryIO,
+    show: Show,
+) -> int:
+    """Write the *selected* sessions to *output*, and return their number.
+
+    *show* is called with the number of turns that are written.
+    """
+    count = written = 0
+    output.write(header_line())
+    for session in selected:
+        count += 1
+        output.write(session_line(session))
+        for turn in turns(connection, session.head_id):
+            check_turn(session.session_id, turn)
+            output.write(turn_line(session.session_id, turn))
+            written += 1
+            show(written)
+    output.write(end_line(count))
+    output.flush()
+    return count
+
+
+def check_turn(session_id: str, turn: StoredTurn) -> list[Any]:
+    """Return the items of a stored turn.
+
+    Raises:
+        CorruptSessionError: It cannot be decoded.
+    """
+    try:
+        return decode_stored(turn.metadata, turn.items)
+    except ValueError as error:
+        raise CorruptSessionError(session_id, row=turn.row, reason=str(error)) from error
+
+
+@contextmanager
+def _output(path: str | None) -> Generator[BinaryIO]:
+    """Yield standard output, or a new file that is renamed to *path* at the end (rule 3)."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+
+    target = Path(path)
+    if os.path.lexists(target):
+        msg = f"{path} exists; choose the path of a new file"
+        raise CommandError(msg)
+    temporary = target.with_name(f".{token_hex(8)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        temporary.rename(target)
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise CommandError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
