@@ -55,7 +55,7 @@ def items_of(run, session_id):
 
 def test_sessions_of_openai_agents_are_imported_with_their_items_and_times(run, tmp_path):
     add_items(tmp_path / "agents.db", "s", ITEMS)
-    add_items(tmp_path / "agents.db", "other", ITEMS[:1])
+    add_items(tmp_path / "agents.db", "z", ITEMS[:1])
     add_items(tmp_path / "agents.db", "s", ITEMS[:1])
     past = "UPDATE agent_messages SET created_at = '2024-05-06 07:08:09'"
     execute(
@@ -68,7 +68,7 @@ def test_sessions_of_openai_agents_are_imported_with_their_items_and_times(run, 
     assert line == "imported 6 turns with 6 items into sessions.db, 2 new sessions"
 
     first, second = run("sessions", "--json").objects()
-    assert (first["session_id"], second["session_id"]) == ("s", "other")  # the last active first
+    assert (first["session_id"], second["session_id"]) == ("s", "z")  # the last active first
     assert first["created_at"] == "2024-01-01T00:00:00.000000Z"
     assert items_of(run, "s") == [*ITEMS, ITEMS[0]]
     turn, *_ = run("show", "s", "--json").objects()

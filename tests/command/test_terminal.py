@@ -9,7 +9,7 @@ import socket
 import subprocess
 from contextlib import suppress
 
-from helpers.commands import Terminal
+from helpers.commands import COMMAND, Terminal
 from helpers.processes import python
 from helpers.schema1 import copy_file
 from helpers.servers import scripted_server, streamed
@@ -107,3 +107,30 @@ def test_ctrl_c_during_an_answer_keeps_its_beginning_and_the_chat_goes_on(tmp_pa
     asked, kept, _ = server.requests[-1]["messages"]
     assert asked["content"] == "A story?"
     assert kept["content"].splitlines()[0] == "Once"
+
+
+def test_ctrl_c_during_an_answer_in_a_pipe_keeps_its_beginning_and_ends(tmp_path):
+    with scripted_server() as server:
+        server.replies.append(streamed({"role": "assistant", "content": "Once upon a time"}))
+        server.slow = True
+        server.go_on.set()
+        with subprocess.Popen(
+            [*COMMAND, "--base-url", server.url, "--model", "m"],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as child:
+            child.stdin.write("A story?\nAnother?\n")
+            child.stdin.flush()
+            assert child.stdout.read(4) == "Once"
+            os.kill(child.pid, signal.SIGINT)
+            assert child.wait(60) == 130
+            assert child.stderr.read().strip() == ""
+        server.slow = False
+        server.go_on.set()
+
+    assert len(server.requests) == 1
+    shown = subprocess.run([*COMMAND, "show", "default"], cwd=tmp_path, capture_output=True)
+    assert b"  assistant  Once\n" in shown.stdout
