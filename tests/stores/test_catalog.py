@@ -23,6 +23,7 @@ from helpers.store_calls import SERVE
 from tower_memory import (
     InMemorySessionStore,
     MessageItem,
+    Page,
     Role,
     RunItem,
     SessionConflict,
@@ -51,7 +52,21 @@ def ids_of(*pages):
     return [info.session_id for page in pages for info in page]
 
 
-# Cursors
+# Pages and cursors
+
+
+def test_a_page_is_an_immutable_sequence():
+    page = Page("ab", next="cursor")
+    assert (page[0], page[-1], page[1:], len(page), [*page]) == ("a", "b", ("b",), 2, ["a", "b"])
+    assert page == ["a", "b"] == Page("ab")
+    assert page != ["a"]
+    assert page != 3
+    assert page != "ab"
+    assert repr(page) == "Page(['a', 'b'], next='cursor')"
+    with pytest.raises(TypeError):
+        page[0] = "c"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(page)
 
 
 @pytest.mark.parametrize(
