@@ -17,7 +17,7 @@ from helpers.internals import sort_at_most
 from helpers.json_values import JSON
 from helpers.messages import user
 from helpers.processes import start_python
-from helpers.sqlite import check_integrity
+from helpers.sqlite import check_integrity, query
 from helpers.sqlite_internals import plan_of_fork, plans_of_catalog
 from helpers.store_calls import SERVE
 from tower_memory import (
@@ -105,17 +105,31 @@ async def test_a_cursor_of_another_query_or_length_is_refused_by_name(store):
 # Walks
 
 
-async def test_a_session_that_is_erased_and_written_again_is_not_listed_twice(store):
-    for session in "abcd":
+@pytest.mark.parametrize("most", [0, 2000], ids=["walked", "sorted"])
+async def test_a_session_that_is_erased_and_written_again_is_not_listed_twice(
+    monkeypatch, store, most
+):
+    sort_at_most(monkeypatch, most)
+    for session in "abcde":
         await store.append(Turn(session, [A]))
     first = await store.sessions(limit=1)
-    for session in "bcd":
+    for session in "cde":
         await store.erase(session_id=session)
-    await store.append(Turn("d", [A]))  # its place may be below that of the first page
-    await store.append(Turn("new", [A]))
     second = await store.sessions(limit=1, after=first.next)
-    assert (ids_of(first, second), second.next) == (["d", "a"], None)
-    assert ids_of(*await walk(store)) == ["new", "d", "a"]
+    for session in "be":
+        await store.erase(session_id=session)
+        await store.append(Turn(session, [A]))  # its place may be below that of its page
+    third = await store.sessions(limit=9, after=second.next)
+    assert (ids_of(first, second, third), third.next) == (["e", "b", "a"], None)
+    assert ids_of(*await walk(store)) == ["e", "b", "a"]
+
+
+async def test_the_id_after_all_ids_with_a_prefix_is_not_listed(monkeypatch, store):
+    for session in ("a", "ab", "b"):
+        await store.append(Turn(session, [A]))
+    for most in (0, 2000):
+        sort_at_most(monkeypatch, most)
+        assert ids_of(await store.sessions(prefix="a")) == ["ab", "a"]
 
 
 @pytest.mark.parametrize("limit", [2**63 - 2, 2**63 - 1, 2**63, 10**100])
@@ -345,6 +359,30 @@ async def test_a_fork_of_a_session_without_turns_is_one_without_turns(store):
     assert (info.items, info.turns, info.forked_from) == (0, 0, "t")
     await store.append(Turn("before all", [B], since=info.revision, turn_id="first"))
     assert list(await store.load("before all")) == [B]
+
+
+async def test_a_fork_has_a_last_turn_without_items(store):
+    turns = [Turn("s", [A]), Turn("s", [B])]
+    revisions = [await store.append(turn) for turn in turns]
+    empty = Turn("s", [], replaces=turns[1].turn_id, expected_revision=revisions[1])
+    await store.append(empty)
+    assert (await store.fork("s", "new")).turns == 2
+    assert shown(await store.load("new")) == shown(await store.load("s"))
+
+
+async def test_the_numbers_of_a_fork_go_on_after_those_of_its_turns(path, sqlite):
+    for _ in range(3):
+        await sqlite.append(Turn("s", [A]))
+    await sqlite.fork("s", "new")
+    await sqlite.append(Turn("new", [A]))
+    ((revision, high, *numbers),) = query(
+        path,
+        "SELECT revision, high, id << 32, (SELECT group_concat(number) FROM memory_turn"
+        " WHERE session = memory_head.id) FROM memory_head WHERE session_id = 'new'",
+    )
+    start, listed = numbers
+    assert [int(number) - start for number in listed.split(",")] == [1, 2, 3, 5]
+    assert revision == high == start + 5
 
 
 RUN_ITEMS = [
