@@ -110,18 +110,17 @@ async def test_a_session_that_is_erased_and_written_again_is_not_listed_twice(
     monkeypatch, store, most
 ):
     sort_at_most(monkeypatch, most)
-    for session in "abcde":
+    for session in "abcdef":
         await store.append(Turn(session, [A]))
     first = await store.sessions(limit=1)
-    for session in "cde":
+    for session in "def":
         await store.erase(session_id=session)
+    for session in "fc":  # the new place of f may be below that of the first page
+        await store.append(Turn(session, [A]))
     second = await store.sessions(limit=1, after=first.next)
-    for session in "be":
-        await store.erase(session_id=session)
-        await store.append(Turn(session, [A]))  # its place may be below that of its page
-    third = await store.sessions(limit=9, after=second.next)
-    assert (ids_of(first, second, third), third.next) == (["e", "b", "a"], None)
-    assert ids_of(*await walk(store)) == ["e", "b", "a"]
+    found = ids_of(first, second, await store.sessions(limit=9, after=second.next))
+    assert found in (["f", "c", "b", "a"], ["f", "b", "a"])  # c was active during the walk
+    assert ids_of(*await walk(store)) == ["c", "f", "b", "a"]
 
 
 async def test_the_id_after_all_ids_with_a_prefix_is_not_listed(monkeypatch, store):

@@ -66,7 +66,8 @@ async def absent_annotated(case: Case) -> None:
     expect("the description", await catalog(case).describe(session), None)
     expect("the sessions", await listed(case, session), [])
 
-    turn = Turn(session, case.items, since=(await case.store.load(session)).revision)
+    before = (await case.store.load(session)).revision
+    turn = Turn(session, case.items, since=before, expected_revision=before)
     await case.store.append(Turn(f"{session} other", case.items[:1]))
     info = await catalog(case).annotate(session, {"title": "Rome", "a": None}, create=True)
     expect("the result with create=True", info, await expect_there(case, session))
