@@ -25,10 +25,10 @@ loop: turns of one session wait for each other, and the connections of an async 
 
 >>> from typing import Any
 >>> from tower_memory import MemoryLayer, ScopedStore
->>> async def ask(messages: list[Any]) -> str:  # stands for the call of a model
+>>> async def answer(messages: list[Any]) -> str:  # stands for the call of a model
 ...     return f"Messages received: {len(messages)}"
 >>> def view(user: str, text: str) -> str:  # a view of Flask, or a callback of Streamlit
-...     chat = MemoryLayer.over(ScopedStore(store, user), session_id="chat")(ask)
+...     chat = MemoryLayer.over(ScopedStore(store, user), session_id="chat")(answer)
 ...     return store.run(chat, [{"role": "user", "content": text}])
 >>> view("anna", "I like teal."), view("anna", "What do I like?")
 ('Messages received: 1', 'Messages received: 3')

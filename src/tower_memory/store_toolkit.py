@@ -160,10 +160,9 @@ on, and no others: a store that encrypts its items can erase sessions, but canno
 ...     print(list(await store.load("s")), list(await Encrypted(store).load("s")))
 >>> anyio.run(main)
 ['Uryyb'] ['Hello']
->>> isinstance(Encrypted(InMemorySessionStore()), SessionErasure)
-True
->>> isinstance(Encrypted(DictStore()), SessionErasure)  # as the store itself
-False
+>>> wrappers: list[object] = [Encrypted(InMemorySessionStore()), Encrypted(DictStore())]
+>>> [isinstance(wrapper, SessionErasure) for wrapper in wrappers]  # as the wrapped stores
+[True, False]
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ in the same way for all providers (`Usage`). Store them with each turn: the laye
 >>> async def complete_chat(request: dict[str, Any]) -> dict[str, Any]:
 ...     # In a program: return await client.chat.completions.create(**request)
 ...     message = {"role": "assistant", "content": "Hello!"}
-...     usage = {"prompt_tokens": 1200, "completion_tokens": 300}
+...     usage: dict[str, Any] = {"prompt_tokens": 1200, "completion_tokens": 300}
 ...     usage["prompt_tokens_details"] = {"cached_tokens": 1000}
 ...     return {"model": request["model"], "choices": [{"message": message}], "usage": usage}
 >>>
