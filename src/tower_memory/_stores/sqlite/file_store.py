@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, Self
 
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -54,8 +55,12 @@ class FileStore(Generic[Item]):
             await file.close()
 
     async def __aenter__(self) -> Self:
-        file = await self._open_file()
-        await file.ready(self.busy_timeout)
+        try:
+            file = await self._open_file()
+            await file.ready(self.busy_timeout)
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -84,7 +89,7 @@ class FileStore(Generic[Item]):
 
     async def _build_index(self, file: OpenFile) -> None:
         """Build the search index of the file, unless it is complete; log the progress."""
-        report = log_progress(self._file.path, "building the search index")
+        report = log_progress(Path(self._file.path).name, "building the search index")
         step = partial(build_step, reader=self._reader)
 
         async def steps() -> None:
