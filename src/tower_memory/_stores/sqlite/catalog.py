@@ -16,12 +16,13 @@ from tower_memory._capabilities.catalog import SessionInfo, merge_metadata
 from tower_memory._errors import SessionConflict, SessionError, TurnMissing
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._stores.records import to_datetime
+from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.sqlite.heads import create_head, find_head
 from tower_memory._stores.sqlite.id_range import id_range
 from tower_memory._stores.sqlite.rows import place_of_turn
 from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
 from tower_memory._stores.sqlite.tombstones import tombstone_number
-from tower_memory._stores.sqlite.turn_rows import copy_turns
+from tower_memory._stores.sqlite.turn_rows import added_texts, copy_turns
 
 _INFO: Final = (
     "SELECT h.session_id, h.created_at, h.updated_at, h.revision, h.items, h.turns,"
@@ -127,7 +128,12 @@ def annotate(
 
 
 def fork(
-    connection: sqlite3.Connection, session_id: str, new_session_id: str, before: str | None
+    connection: sqlite3.Connection,
+    session_id: str,
+    new_session_id: str,
+    before: str | None,
+    *,
+    reader: TextReader[Any],
 ) -> SessionInfo:
     """Copy the turns before the turn *before*, or all turns, to a new session.
 
@@ -152,10 +158,11 @@ def fork(
             new_session_id, reason="it exists already", remedy="choose another new_session_id"
         )
 
+    added = added_texts(connection, source.id, end, reader)  # before anything is written
     tombstone = tombstone_number(connection, new_session_id)
     head = create_head(connection, new_session_id, tombstone, time.time_ns())
     shift = (head.id - source.id) << FIRST_NUMBER_SHIFT
-    turns = copy_turns(connection, source.id, head.id, shift, end)
+    turns = copy_turns(connection, source.id, head.id, shift, end, added=added)
 
     head._replace(high=source.high + shift + 1, turns=turns, items=end[0]).save(connection)
     connection.execute(

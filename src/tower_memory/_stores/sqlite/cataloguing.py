@@ -72,7 +72,11 @@ class Cataloguing(FileStore[Item]):
         """Copy a session to a new session, in one commit (`SessionCatalog.fork`)."""
         check_fork(session_id, new_session_id, before)
         fork = partial(
-            catalog.fork, session_id=session_id, new_session_id=new_session_id, before=before
+            catalog.fork,
+            session_id=session_id,
+            new_session_id=new_session_id,
+            before=before,
+            reader=self._reader,
         )
         file = await self._open_file()
         return await file.write(session_id, fork, self.busy_timeout)

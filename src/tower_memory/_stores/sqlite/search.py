@@ -1,9 +1,12 @@
 """Searching a file: in its index, or by reading all turns.
 
 1. A search walks over the ids of turns, from the highest: all turns, or those that the index
-   proposes. It keeps the newest turns that contain the words, which it has read itself.
-2. It pauses after each slice of about a millisecond. A turn that was removed or added meanwhile is
-   no hit. The time of the oldest kept turn bounds the next slice, so a common word is cheap.
+   proposes. It keeps the places of the newest turns that contain the words, which it has read
+   itself.
+2. It pauses after each slice of about a millisecond. The time of the oldest kept turn bounds the
+   next slice, so a common word is cheap.
+3. At the end it reads each hit again, with a pause after each. A turn that was removed meanwhile is
+   no hit, and neither is one that was added.
 """
 
 from __future__ import annotations
@@ -21,22 +24,25 @@ from tower_memory._stores.clock import now
 from tower_memory._stores.records import to_datetime, turn_text
 from tower_memory._stores.search_text import TextReader, join_texts, message_text_of
 from tower_memory._stores.sqlite.id_range import id_range
-from tower_memory._stores.sqlite.search_index import SearchIndex, added_text_of, find_index
+from tower_memory._stores.sqlite.search_index import SearchIndex, added_text, find_index
 
-_FIELDS: Final = "SELECT t.created_at, t.id, t.turn_id, h.session_id FROM"
+_PLACES: Final = "SELECT t.created_at, t.id FROM"
 _WHERE: Final = (
     "CROSS JOIN memory_head AS h ON h.id = t.session"
     " WHERE t.id >= :low AND t.id < :below AND t.created_at >= :oldest"
     " AND (t.created_at, t.id) < (:after_time, :after_row)"
     " AND h.session_id >= :start AND h.session_id < :end"
 )
-_ALL: Final = f"{_FIELDS} memory_turn AS t {_WHERE} ORDER BY t.id DESC"
+_ALL: Final = f"{_PLACES} memory_turn AS t {_WHERE} ORDER BY t.id DESC"
 _PROPOSED: Final = (
-    f"{_FIELDS} memory_words AS w CROSS JOIN memory_turn AS t ON t.id = w.rowid {_WHERE}"
+    f"{_PLACES} memory_words AS w CROSS JOIN memory_turn AS t ON t.id = w.rowid {_WHERE}"
     " AND memory_words MATCH :words AND w.rowid >= :low AND w.rowid < :below"
     " ORDER BY w.rowid DESC"
 )
-_ITEMS: Final = "SELECT CAST(items AS BLOB) FROM memory_turn WHERE id = ?"
+_TURN: Final = (
+    "SELECT h.session_id, t.turn_id, CAST(t.items AS BLOB) FROM memory_turn AS t"
+    " CROSS JOIN memory_head AS h ON h.id = t.session WHERE t.created_at = ? AND t.id = ?"
+)
 
 _SLICE: Final = 0.001
 """Seconds after which a slice ends with the turn that is being read."""
@@ -69,22 +75,17 @@ class Wanted(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A turn that contains the words; found turns are ordered by their places."""
+    """A turn that contains the words."""
 
-    created_at: int
-    row: int
-    turn_id: bytes | str
     session_id: str
+    turn_id: str
+    created_at: int
     text: str
 
     def hit(self, words: frozenset[str]) -> SearchHit:
         """Return the turn as a hit."""
-        return SearchHit(
-            self.session_id,
-            turn_text(self.turn_id),
-            to_datetime(self.created_at),
-            excerpt(self.text, words),
-        )
+        time = to_datetime(self.created_at)
+        return SearchHit(self.session_id, self.turn_id, time, excerpt(self.text, words))
 
 
 def search(
@@ -96,29 +97,33 @@ def search(
     statement = _PROPOSED if uses_index else _ALL
     parameters = _parameters(wanted)
 
-    newest: list[_Found] = []  # a heap, with one turn more than the page
+    newest: list[Place] = []  # a heap, with one turn more than the page
     (below,) = connection.execute("SELECT ifnull(max(id), 0) + 1 FROM memory_turn").fetchone()
     size = _FIRST_RANGE
     while below > 1:
         began = now()
         parameters.update(low=max(1, below - size), below=below)
         if len(newest) > wanted.limit:
-            parameters["oldest"] = newest[0].created_at
+            parameters["oldest"] = newest[0][0]
 
         below = parameters["low"]
-        with closing(connection.execute(statement, parameters)) as rows:
-            for row in rows:
-                _add(connection, newest, row, wanted, index)
+        with closing(connection.execute(statement, parameters)) as places:
+            for place in places:
+                _add(connection, newest, place, wanted, index)
                 if now() > began + _SLICE:
-                    below = row[1]
+                    below = place[1]
                     break
         size = size * 2 if now() < began + _SLICE / 2 else max(_FIRST_RANGE, size // 2)
         yield
 
     newest.sort(reverse=True)
     page, more = newest[: wanted.limit], newest[wanted.limit :]
-    hits = [found.hit(wanted.words) for found in page]
-    return hits, (page[-1].created_at, page[-1].row) if more else None
+    hits: list[SearchHit] = []
+    for place in page:
+        if found := _find(connection, place, wanted, index):
+            hits.append(found.hit(wanted.words))
+        yield
+    return hits, page[-1] if more else None
 
 
 def _parameters(wanted: Wanted) -> dict[str, Any]:
@@ -137,27 +142,36 @@ def _parameters(wanted: Wanted) -> dict[str, Any]:
 
 def _add(
     connection: sqlite3.Connection,
-    newest: list[_Found],
-    row: Any,
+    newest: list[Place],
+    place: Place,
     wanted: Wanted,
     index: SearchIndex | None,
 ) -> None:
-    """Add the turn of *row* to the *newest* turns, if it is one of them and has the words."""
+    """Add the turn at *place* to the *newest* turns, if it is one of them and has the words."""
     is_full = len(newest) > wanted.limit
-    if is_full and row[:2] < newest[0][:2]:
+    if is_full and place < newest[0]:
         return
 
-    reader = wanted.reader
-    array = connection.execute(_ITEMS, (row[1],)).fetchone()
-    if array is None:  # it was removed meanwhile
+    if _find(connection, place, wanted, index) is None:
         return
-    is_indexed = index is not None and index.has(row[1])
-    added = added_text_of(connection, row[1]) if is_indexed else reader.added_text_of(array[0])
-    text = join_texts(message_text_of(array[0]), added)
-    if wanted.words <= search_words(text):
-        created_at, row_id, turn_id, session_id = row
-        found = _Found(created_at, row_id, turn_id, session_id, text)
-        if is_full:
-            heapreplace(newest, found)
-        else:
-            heappush(newest, found)
+    if is_full:
+        heapreplace(newest, place)
+    else:
+        heappush(newest, place)
+
+
+def _find(
+    connection: sqlite3.Connection, place: Place, wanted: Wanted, index: SearchIndex | None
+) -> _Found | None:
+    """Return the turn at *place*; None if it lacks a word, or is no longer there."""
+    created_at, row = place
+    found = connection.execute(_TURN, place).fetchone()
+    if found is None or not found[0].startswith(wanted.prefix):
+        return None
+
+    session_id, turn_id, array = found
+    added = added_text(connection, index, row, array, wanted.reader)
+    text = join_texts(message_text_of(array), added)
+    if not wanted.words <= search_words(text):
+        return None
+    return _Found(session_id, turn_text(turn_id), created_at, text)

@@ -35,6 +35,7 @@ _TABLES: Final = (
     "INSERT INTO memory_index SELECT 0, ifnull(max(id), 0) FROM memory_turn",
 )
 _EXISTS: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'memory_index'"
+_STATE: Final = "SELECT built_to, build_until FROM memory_index"
 _ADD: Final = "INSERT INTO memory_words (rowid, words) VALUES (?, ?)"
 _REMOVE: Final = "INSERT INTO memory_words (memory_words, rowid, words) VALUES ('delete', ?, ?)"
 _TEXT: Final = "SELECT text FROM memory_text WHERE turn = ?"
@@ -73,9 +74,7 @@ def find_index(connection: sqlite3.Connection) -> SearchIndex | None:
     """Return the state of the file's index; None if it has none."""
     if connection.execute(_EXISTS).fetchone() is None:
         return None
-    return SearchIndex(
-        *connection.execute("SELECT built_to, build_until FROM memory_index").fetchone()
-    )
+    return SearchIndex(*connection.execute(_STATE).fetchone())
 
 
 def add_to_index(connection: sqlite3.Connection, row: int, array: bytes, added: str) -> None:
@@ -86,7 +85,7 @@ def add_to_index(connection: sqlite3.Connection, row: int, array: bytes, added: 
     if added:
         connection.execute(_ADD_TEXT, (row, added))
     if index.has(row):
-        _add(connection, row, array)
+        connection.execute(_ADD, (row, _words(array, added)))
 
 
 def remove_from_index(
@@ -95,7 +94,8 @@ def remove_from_index(
     """Remove turns, each the id of its row and its items, before the rows are removed."""
     for row, array in turns:
         if index.has(row):
-            connection.execute(_REMOVE, (row, _words(connection, row, array)))
+            words = _words(array, _stored_text(connection, row))
+            connection.execute(_REMOVE, (row, words))
         connection.execute(_REMOVE_TEXT, (row,))
 
 
@@ -109,30 +109,51 @@ def replace_in_index(
         add_to_index(connection, row, after, added)
 
 
-def added_text_of(connection: sqlite3.Connection, row: int) -> str:
-    """Return the additional text of a turn that is stored beside the index; perhaps empty."""
-    found = connection.execute(_TEXT, (row,)).fetchone()
-    return found[0] if found else ""
+def added_text(
+    connection: sqlite3.Connection,
+    index: SearchIndex | None,
+    row: int,
+    array: bytes,
+    reader: TextReader[Any],
+) -> str:
+    """Return the additional text of a turn, perhaps empty.
+
+    It is the text that is stored beside the index, or that of *reader* if the turn was saved before
+    there was an index.
+    """
+    stored = "" if index is None else _stored_text(connection, row)
+    if stored or (index is not None and index.has(row)):
+        return stored
+    return reader.added_text_of(array)
 
 
 def build_step(connection: sqlite3.Connection, reader: TextReader[Any]) -> SearchIndex:
-    """Add the next turns to the index, which is created first, and return its state (rule 2)."""
+    """Create the index, or add the next turns to it, and return its state (rule 2).
+
+    An error of the function of *reader* is raised before anything is written.
+
+    Raises:
+        sqlite3.OperationalError: SQLite was built without FTS5.
+    """
     index = find_index(connection)
     if index is None:
-        for statement in _TABLES:
-            connection.execute(statement)
-        return build_step(connection, reader)
+        return _create_index(connection)
 
     until, built_to = now() + _STEP, index.build_until
+    words: list[tuple[int, str]] = []
+    texts: list[tuple[int, str]] = []
     with closing(connection.execute(_NEXT, index)) as rows:
         for row, array in rows:
-            if not added_text_of(connection, row) and (added := reader.added_text_of(array)):
-                connection.execute(_ADD_TEXT, (row, added))
-            _add(connection, row, array)
+            added = added_text(connection, index, row, array, reader)
+            words.append((row, _words(array, added)))
+            if added and not _stored_text(connection, row):
+                texts.append((row, added))
             if now() > until:
                 built_to = row
                 break
 
+    connection.executemany(_ADD, words)
+    connection.executemany(_ADD_TEXT, texts)
     connection.execute("UPDATE memory_index SET built_to = ?", (built_to,))
     return index._replace(built_to=built_to)
 
@@ -143,10 +164,22 @@ def optimize_index(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO memory_words (memory_words) VALUES ('optimize')")
 
 
-def _add(connection: sqlite3.Connection, row: int, array: bytes) -> None:
-    connection.execute(_ADD, (row, _words(connection, row, array)))
+def _create_index(connection: sqlite3.Connection) -> SearchIndex:
+    try:
+        for statement in _TABLES:
+            connection.execute(statement)
+    except sqlite3.OperationalError as error:
+        if "no such module" not in str(error):
+            raise
+        msg = "search_index=True needs FTS5, which this build of SQLite lacks; leave it out"
+        raise sqlite3.OperationalError(msg) from error
+    return SearchIndex(*connection.execute(_STATE).fetchone())
 
 
-def _words(connection: sqlite3.Connection, row: int, array: bytes) -> str:
-    text = join_texts(message_text_of(array), added_text_of(connection, row))
-    return " ".join(search_words(text))
+def _stored_text(connection: sqlite3.Connection, row: int) -> str:
+    found = connection.execute(_TEXT, (row,)).fetchone()
+    return found[0] if found else ""
+
+
+def _words(array: bytes, added: str) -> str:
+    return " ".join(search_words(join_texts(message_text_of(array), added)))

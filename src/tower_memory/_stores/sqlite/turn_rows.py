@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from tower_memory._codec import join_array
 from tower_memory._stores.records import EncodedTurn
+from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.sqlite.rows import Place
 from tower_memory._stores.sqlite.search_index import (
     add_to_index,
-    added_text_of,
+    added_text,
     find_index,
     remove_from_index,
     replace_in_index,
@@ -27,6 +28,10 @@ _ADD = (
 _COPY = (
     "INSERT INTO memory_turn (session, number, turn_id, created_at, first, size, metadata, items)"
     " SELECT ?, number + ?, turn_id, created_at, first, size, metadata, items FROM memory_turn"
+    " WHERE session = ? AND (first, number) < (?, ?) ORDER BY first, number"
+)
+_TURNS_BEFORE = (
+    "SELECT id, CAST(items AS BLOB) FROM memory_turn"
     " WHERE session = ? AND (first, number) < (?, ?) ORDER BY first, number"
 )
 _TURNS_FROM = (
@@ -60,19 +65,35 @@ def add_turn(
     add_to_index(connection, cast("int", added.lastrowid), array, encoded.added_text)
 
 
+def added_texts(
+    connection: sqlite3.Connection, head_id: int, end: Place, reader: TextReader[Any]
+) -> list[str]:
+    """Return the additional text of each turn before the place *end*, if there is an index."""
+    index = find_index(connection)
+    if index is None:
+        return []
+    turns = connection.execute(_TURNS_BEFORE, (head_id, *end))
+    return [added_text(connection, index, row, array, reader) for row, array in turns.fetchall()]
+
+
 def copy_turns(
-    connection: sqlite3.Connection, head_id: int, new_head_id: int, shift: int, end: Place
+    connection: sqlite3.Connection,
+    head_id: int,
+    new_head_id: int,
+    shift: int,
+    end: Place,
+    *,
+    added: Sequence[str],
 ) -> int:
     """Copy the turns before the place *end* to another session, and return their number.
 
-    *shift* is added to the number of each turn.
+    *shift* is added to the number of each turn. *added* are their `added_texts`.
     """
     copied = connection.execute(_COPY, (new_head_id, shift, head_id, *end)).rowcount
-    if find_index(connection) is not None:
-        sources = [row for row, _ in connection.execute(_TURNS_FROM, (head_id, 0, 0))]
+    if added:
         copies = connection.execute(_TURNS_FROM, (new_head_id, 0, 0)).fetchall()
-        for source, (row, array) in zip(sources, copies, strict=False):
-            add_to_index(connection, row, array, added_text_of(connection, source))
+        for (row, array), text in zip(copies, added, strict=True):
+            add_to_index(connection, row, array, text)
     return copied
 
 

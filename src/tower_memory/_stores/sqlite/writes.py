@@ -105,20 +105,15 @@ def pop(connection: sqlite3.Connection, session_id: str, reader: TextReader[Item
     except ValueError as error:
         raise CorruptSessionError(session_id, row=row, reason=str(error)) from error
 
+    added = reader.added_text_of(shorter)  # before anything is written
+
     # Later turns, which have no items, are removed, too, and the item's turn if it is then empty.
     lowest = number + 1 if left else number
     removed = remove_turns(connection, head.id, (first, lowest))
 
     head = head._replace(high=head.high + 1, updated_at=time.time_ns())
     if left:  # a turn that changes gets a new number
-        shorten_turn(
-            connection,
-            row,
-            head.high,
-            left,
-            before=array,
-            added=reader.added_text_of(shorter),
-        )
+        shorten_turn(connection, row, head.high, left, before=array, added=added)
     head._replace(turns=head.turns - removed, items=head.items - 1).save(connection)
     return popped
 
