@@ -9,6 +9,7 @@ from typing import Any
 
 from tower_memory._codec import ItemCodec
 from tower_memory._history import TurnInfo
+from tower_memory._search_words import query_words
 from tower_memory._stores.cached_session import CachedSession
 from tower_memory._stores.jobs import Job
 from tower_memory._stores.records import EncodedTurn, to_datetime, turn_text
@@ -23,6 +24,8 @@ from tower_memory._stores.sqlite import (
     reads,
     rows,
     schema,
+    search,
+    search_index,
     tombstones,
     turn_rows,
     writes,
@@ -142,6 +145,31 @@ async def pragma_of_writer(store, pragma):
 async def write(store, operation):
     """Queue *operation(connection)* as a write to the session s."""
     return await store._opened.write("s", operation, 0)
+
+
+# The search index
+
+
+async def build_one_step(store):
+    """Run one step of the building of the file's search index."""
+    await store._opened.write(None, partial(search_index.build_step, reader=store._reader), 60)
+
+
+def search_in_steps(connection, text, *, prefix="", limit=20):
+    """Return the steps of a search, as a generator that returns the hits and the next place."""
+    words = frozenset(query_words(text))
+    reader = TextReader(JSON_CODEC, None)
+    return search.search(connection, search.Wanted(words, prefix, limit, None, reader))
+
+
+def index_at_most_one_turn(monkeypatch):
+    """Let each step of the building of a search index add one turn."""
+    monkeypatch.setattr(search_index, "_STEP", -1)
+
+
+def pause_searches_after_each_row(monkeypatch):
+    """Let each search pause after every row that it reads."""
+    monkeypatch.setattr(search, "_SLICE", -1)
 
 
 # Plain functions of a connection
