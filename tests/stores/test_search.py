@@ -456,6 +456,22 @@ async def test_without_fts5_an_index_is_refused_and_searches_read_all_turns(path
         assert ids(await store.search("needle")) == ["needle"]
 
 
+class FailsToCreate(Connection):
+    """A connection that cannot create the index, for a reason that is not FTS5."""
+
+    def execute(self, operation, parameters=(), /):
+        if isinstance(operation, str) and "USING fts5" in operation:
+            raise sqlite3.OperationalError("disk I/O error")  # noqa: EM101, TRY003
+        return super().execute(operation, parameters)
+
+
+async def test_another_error_of_the_creation_is_raised_as_it_is(path, monkeypatch):
+    replace_connections(monkeypatch, FailsToCreate)
+    with pytest.raises(SessionError, match=r"sessions\.db: disk I/O error$"):
+        async with SqliteSessionStore(path, search_index=True):
+            pytest.fail("the store opened")
+
+
 # Searches
 
 
@@ -546,6 +562,25 @@ async def test_a_turn_that_is_removed_during_a_search_is_no_hit(
     assert following is None
     found = [hit.turn_id for hit in hits]
     assert found == ["needle a", "needle b"]
+
+
+async def test_a_turn_that_is_removed_during_a_search_in_memory_is_no_hit():
+    store = InMemorySessionStore()
+    await say(store, *(f"old {number} needle" for number in range(100)), session="old")
+    await store.append(Turn("short", [user("hay"), user("needle")], turn_id="short"))
+    await say(store, *(f"kept {number} needle" for number in range(55)), session="kept")
+    found = []
+
+    async def search():
+        found.extend(ids(await store.search("needle", limit=1000)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(search)
+        await store.erase(session_id="old")
+        await store.pop("short")
+        await say(store, "hay", session="old")
+        assert not found
+    assert found == [f"kept {number} needle" for number in range(54, -1, -1)]
 
 
 @pytest.mark.parametrize("count", [1, 300, 5_000])

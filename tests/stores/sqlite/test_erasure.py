@@ -44,6 +44,15 @@ def marks_in(path):
     return {mark.decode() for mark in MARKED.findall(bytes_of(*path.parent.glob(f"{path.name}*")))}
 
 
+def words_in(path, marks):
+    """Return those of *marks* of which a word can be found in a file, also without its start.
+
+    An index stores only the end of a word that begins like the word before it.
+    """
+    found = b"".join(bytes_of(each) for each in path.parent.glob(f"{path.name}*"))
+    return {mark for mark in marks if mark[6:18].encode() in found}
+
+
 def marks_of(items):
     return {mark.decode() for item in items for mark in MARKED.findall(item["content"].encode())}
 
@@ -149,7 +158,7 @@ class RandomHistory:
 
 @pytest.mark.parametrize("seed", range(52))
 async def test_after_a_scrub_the_files_hold_only_what_can_be_loaded(path, seed):
-    async with opened(path) as store:
+    async with opened(path, search_index=seed % 2 == 1) as store:
         history = RandomHistory(store, seed)
         for _ in range(3):
             for _ in range(25):
@@ -157,6 +166,7 @@ async def test_after_a_scrub_the_files_hold_only_what_can_be_loaded(path, seed):
             await store.scrub()
             kept = await history.kept()
             assert marks_in(path) <= kept  # not equal: a mark may continue on another page
+            assert words_in(path, history.written - kept) == set()
             assert log_of(path) == b""
         assert history.written > kept
     assert marks_in(path) <= kept
@@ -173,6 +183,19 @@ async def test_text_can_be_found_in_the_file_before_a_scrub(path):
         assert marks_in(path) == {"<<secret>>", "<<kept>>"}
         await store.scrub()
         assert marks_in(path) == {"<<kept>>"}
+
+
+async def test_words_of_an_index_can_be_found_in_the_file_before_a_scrub(path):
+    async with opened(path, search_index=True) as store:
+        written = ["<<0123456789abcdef-1>>", "<<fedcba9876543210-2>>"]
+        for session_id, text in zip(("s", "kept"), written, strict=True):
+            await store.append(Turn(session_id, [user(text.upper())]))
+        assert words_in(path, written) == {*written}
+        await store.erase(session_id="s")
+        assert words_in(path, written) == {*written}
+        await store.scrub()
+        assert words_in(path, written) == {written[1]}
+        assert len(await store.search("fedcba9876543210")) == 1
 
 
 async def test_a_scrub_succeeds_while_an_idle_process_has_the_file_open(path, anyio_backend):
