@@ -540,7 +540,7 @@ async def test_the_excerpts_of_a_page_are_made_in_steps(path, is_indexed, monkey
         assert loads[1] > 1.5 * loads[0]
 
 
-@pytest.mark.parametrize("steps", [1, 3, 5, 6])
+@pytest.mark.parametrize("steps", [1, 3, 5])
 @pytest.mark.parametrize("is_indexed", [False, True])
 async def test_a_turn_that_is_removed_during_a_search_is_no_hit(
     path, is_indexed, steps, monkeypatch
