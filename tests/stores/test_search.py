@@ -142,6 +142,29 @@ async def test_the_index_keeps_the_text_that_text_of_returned_when_a_turn_was_sa
     assert query(path, "SELECT count(*) FROM memory_text") == [(0,)]
 
 
+async def test_a_turn_that_was_saved_without_text_of_is_in_the_index_without_its_text(path):
+    async with SqliteSessionStore(path, search_index=True) as store:
+        await store.append(Turn("s", [{**user("hay"), "extra": "alpha"}]))
+    async with SqliteSessionStore(path, text_of=extra_text) as store:
+        assert ids(await store.search("alpha")) == []
+        assert [hit.excerpt for hit in await store.search("hay")] == ["hay"]
+
+
+async def test_text_that_is_stored_during_the_building_stays_as_it_is(path, monkeypatch):
+    index_at_most_one_turn(monkeypatch)
+    async with SqliteSessionStore(path, text_of=extra_text) as store:
+        for number in range(3):
+            await store.append(Turn(f"s{number}", [{"extra": "alpha"}, 1], turn_id=str(number)))
+        async with SqliteSessionStore(path, text_of=lambda _: "beta") as other:
+            await build_one_step(other)
+            await store.pop("s2")  # stores the text of the turn that is left
+            assert ids(await other.search("alpha")) == ["2"]
+            while built(path)[0] < built(path)[1]:
+                await build_one_step(other)
+            assert ids(await other.search("alpha")) == ["2"]
+            assert ids(await other.search("beta")) == ["1", "0"]
+
+
 async def test_a_fork_during_the_building_keeps_the_additional_text(path, monkeypatch):
     index_at_most_one_turn(monkeypatch)
     async with SqliteSessionStore(path, text_of=extra_text) as store:
@@ -564,6 +587,22 @@ async def test_a_turn_that_is_removed_during_a_search_is_no_hit(
     assert found == ["needle a", "needle b"]
 
 
+async def test_a_session_that_reuses_a_row_during_a_search_is_outside_of_the_prefix(
+    path, monkeypatch
+):
+    pause_searches_after_each_row(monkeypatch)
+    monkeypatch.setattr("time.time_ns", lambda: 10**18)
+    async with SqliteSessionStore(path) as store:
+        await say(store, "needle", session="a")
+        with closing(sqlite3.connect(path)) as connection:
+            search = search_in_steps(connection, "needle", prefix="a")
+            next(search)
+            await store.erase(session_id="a")
+            await say(store, "needle", session="b")
+            assert query(path, "SELECT id FROM memory_turn") == [(1,)]
+            assert finish(search) == ([], None)
+
+
 async def test_a_turn_that_is_removed_during_a_search_in_memory_is_no_hit():
     store = InMemorySessionStore()
     await say(store, *(f"old {number} needle" for number in range(100)), session="old")
@@ -617,6 +656,9 @@ async def test_turns_are_ordered_by_time_also_if_the_clock_went_back(path, monke
                 await say(store, f"needle {text}")
             found = [hit.turn_id[-1] for hit in await store.search("needle")]
             assert found == ["e", "d", "c", "b", "a"]
-            page = await store.search("needle", limit=2)
-            page = await store.search("needle", limit=2, after=page.next)
-            assert [hit.turn_id[-1] for hit in page] == ["c", "b"]
+            walked, after = "", None
+            for _ in range(5):
+                page = await store.search("needle", limit=1, after=after)
+                walked += page[0].turn_id[-1]
+                after = page.next
+            assert (walked, after) == ("edcba", None)
