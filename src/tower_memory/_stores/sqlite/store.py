@@ -102,8 +102,8 @@ class SqliteSessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Jour
             without an index.
         text_of: Function that returns additional text of an item, which a search finds, or None.
             An index keeps the text that the function returned when a turn was saved, so use the
-            same function in all programs. An error of the function is raised, before the turn is
-            saved.
+            same function in all programs. It may be called on any thread. An error of the function
+            is raised before anything is written.
 
     Raises:
         TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
