@@ -535,7 +535,10 @@ async def test_a_long_search_lets_other_operations_of_the_thread_run(path, is_in
             while not found:
                 await store.load("s1")
                 loads += 1
-        assert loads > 3  # a search that does not pause lets one load run before, and one after
+        assert loads > 3
+        with closing(sqlite3.connect(path)) as connection:
+            steps = search_in_steps(connection, "needle", limit=400)
+            assert sum(1 for _ in steps) > 400
         assert [hit.excerpt for hit in found[0]] == [f"needle {n}" for n in range(399, -1, -1)]
 
 
