@@ -53,9 +53,21 @@ async def make_call(store, name, **arguments):
                 page = await store.sessions(**arguments)
                 return {"infos": [described_info(info) for info in page], "next": page.next}
             case _:
-                return await getattr(store, name)(**arguments)
+                return await make_journal_call(store, name, **arguments)
     except SessionError as error:
         return {"error": type(error).__name__}
+
+
+async def make_journal_call(store, name, **arguments):
+    """Make a call of the journal, or another call whose result needs no conversion."""
+    if name == "begin":
+        options = {"lease": arguments.pop("lease"), "owner": arguments.pop("owner")}
+        return await store.begin(Turn(**arguments), **options)
+
+    result = await getattr(store, name)(**arguments)
+    if name == "pending":
+        return [[each.turn_id, list(each.items), each.state] for each in result]
+    return result
 
 
 def described(history):

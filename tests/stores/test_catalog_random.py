@@ -1,7 +1,7 @@
-"""Random calls of the catalogue, of forks and of erasure, against a model, with two processes.
+"""Random calls of the catalogue, forks, erasure and pending turns, against a model.
 
-Each description, history and list of sessions is what the calls made it, and each walk keeps its
-promise while sessions change.
+Each description, history, list of sessions and list of pending turns is what the calls made it, and
+each walk keeps its promise while sessions change. Two processes may make the calls.
 """
 
 from __future__ import annotations
@@ -24,10 +24,29 @@ CALLS = [
     *["replace", "begin_a_turn", "end_a_turn", "begin_a_walk", "erase"] * 2,
     *["append_a_held_turn_again", "append_nothing", "clear", "erase_a_prefix", "scrub"],
     *["close_and_open_again"],
+    *["begin_in_the_journal"] * 3,
+    *["fail_in_the_journal", "settle_in_the_journal", "forget_in_the_journal"],
 ]
+OWNERS = ["worker 1", "worker 2", None]
+LEASES = {100.0: "running", 1e-6: "left", None: "running"}
+"""Seconds of a lease, and the state of its turn at the next call."""
 
 session_ids = st.sampled_from(SESSIONS)
 values = st.none() | st.integers(0, 2) | st.just({"deep": [None]})
+
+
+@dataclass
+class Pending:
+    """A pending turn of the model."""
+
+    items: list[Any]
+    owner: str | None
+    lease: float | None
+    state: str
+
+    def may_be_begun_by(self, owner):
+        """Return True if the turn may be begun again by *owner*."""
+        return self.owner == owner or self.state != "running" or self.lease is None
 
 
 @dataclass
@@ -38,6 +57,7 @@ class Listed(ModelSession):
     born: int = 0
     origin: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    pending: dict[str, Pending] = field(default_factory=dict)  # by turn id, the oldest first
 
 
 @dataclass
@@ -176,7 +196,9 @@ class CatalogMachine(StoresMachine):
         self.changed.add(session_id)
         self.refuse_turns_in_progress(session_id, "SessionCleared")
         if session_id in self.sessions:
-            self.became_active(session_id).turns.clear()
+            session = self.became_active(session_id)
+            session.turns.clear()
+            session.pending.clear()
 
     def begin_a_turn(self, place, session_id, **_):
         since = self.call(place, "load", session_id=session_id, limit=0)["revision"]
@@ -285,7 +307,64 @@ class CatalogMachine(StoresMachine):
     def close_and_open_again(self, place, **_):
         self.close(self.stores[place])
 
-    # Pending turns (`TurnJournal`) belong here: begin, fail, forget, and pending in `agree`.
+    # The journal
+
+    def begin_in_the_journal(self, place, session_id, which, **_):
+        pending = self.model(session_id).pending
+        turn = self.turn(which)
+        turn_id = [*pending, turn.turn_id][which % (len(pending) + 1)]
+        owner, lease = OWNERS[which % 3], [*LEASES][which // 3 % 3]
+        outcome = self.call(
+            place,
+            "begin",
+            session_id=session_id,
+            turn_id=turn_id,
+            items=turn.items,
+            owner=owner,
+            lease=lease,
+        )
+        if turn_id in pending and not pending[turn_id].may_be_begun_by(owner):
+            assert outcome == {"error": "SessionConflict"}
+            return
+
+        assert outcome is None
+        if session_id not in self.sessions:
+            self.became_active(session_id, is_changed=False)
+        begun = Pending(turn.items, owner, lease, LEASES[lease])
+        self.sessions[session_id].pending[turn_id] = begun
+
+    def fail_in_the_journal(self, place, session_id, which, **_):
+        turn_id, pending = self.pending_turn(session_id, which)
+        owner = OWNERS[which % 3]
+        self.call(place, "fail", session_id=session_id, turn_id=turn_id, owner=owner)
+        if pending and pending.owner == owner:
+            pending.state = "failed"
+
+    def settle_in_the_journal(self, place, session_id, which, **_):
+        turn_id, pending = self.pending_turn(session_id, which)
+        if pending:
+            turn = ModelTurn(turn_id, [*pending.items, "an answer"])
+            self.call(place, "append", session_id=session_id, **vars(turn))
+            self.became_active(session_id).turns.append(turn)
+            del self.sessions[session_id].pending[turn_id]
+
+    def forget_in_the_journal(self, place, session_id, which, **_):
+        turn_id, pending = self.pending_turn(session_id, which)
+        self.call(place, "forget", session_id=session_id, turn_id=turn_id)
+        if pending:
+            del self.sessions[session_id].pending[turn_id]
+
+    def pending_turn(self, session_id, which):
+        """Return the id of a pending turn, and the turn; or another id and None."""
+        pending = [*self.model(session_id).pending.items(), ("none", None)]
+        return pending[which % len(pending)]
+
+    @invariant()
+    def every_list_of_pending_turns_is_that_of_the_model(self):
+        for number, session_id in enumerate(SESSIONS):
+            pending = self.model(session_id).pending.items()
+            found = self.call(number % 2, "pending", session_id=session_id)
+            assert found == [[turn_id, each.items, each.state] for turn_id, each in pending]
 
     @invariant()
     def every_description_and_history_is_that_of_the_model(self):
