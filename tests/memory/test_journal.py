@@ -534,6 +534,30 @@ async def test_a_cancelled_stream_is_pending_or_whole_once_it_has_begun(path, ca
         assert ended
 
 
+@every_cancellation
+async def test_a_failed_turn_is_marked_even_if_its_caller_is_cancelled_meanwhile(path, cancelled):
+    called = set()
+
+    async def model(request):
+        called.add(request["nth"])
+        raise Boom
+
+    async with SqliteSessionStore(path) as store:
+        memory = journalled(store, session_id=lambda request: f"s{request['nth']}")
+
+        async def call(nth):
+            with pytest.raises(Boom):
+                await memory(model)({"nth": nth, "messages": ITEMS[:1]})
+
+        async def check(nth, _reply, _was_cancelled):
+            await assert_store_works(store)  # a write that was cancelled natively is over then
+            if nth in called:
+                assert await states(store, f"s{nth}") == [("t", "failed")]
+
+        await cancel_at_every_suspension(call, cancelled, check)
+        assert called
+
+
 async def test_the_grace_of_a_journal_may_be_infinite(store):
     with pytest.raises(Boom):
         await journalled(store, grace=inf)(fail)([A])

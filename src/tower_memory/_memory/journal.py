@@ -3,8 +3,9 @@
 1. A turn begins after its history is loaded, with the checks of its save. A turn that is refused,
    or that another process runs, therefore calls no model. The save ends the pending turn.
 2. If a call ends without a save, its turn stays pending, and its state is set to ``"failed"``. This
-   runs even if the caller is cancelled, for at most *grace* seconds. If it fails, the log says so,
-   because the caller needs the error that ended the call.
+   runs even if the caller is cancelled, for at most *grace* seconds. Native asyncio cancellation
+   passes every shield, so it begins again then. If it fails, the log says so, because the caller
+   needs the error that ended the call.
 3. A stream that is garbage-collected before its end stays ``"running"`` until its lease expires: a
    finalizer cannot await.
 4. The owner of all turns of a process is the process. So a retry in the same process begins its
@@ -79,6 +80,10 @@ class JournalledTurn:
         with move_on_after(self.grace, shield=True) as scope:
             try:
                 await self.store.fail(turn.session_id, turn.turn_id, owner=process_owner())
+            except get_cancelled_exc_class():
+                if not scope.cancel_called:  # a native cancellation, perhaps before the write
+                    await self.fail()
+                raise
             except Exception as error:  # noqa: BLE001 - the log shows it
                 failure = error
 
