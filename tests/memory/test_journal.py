@@ -104,6 +104,21 @@ async def test_a_question_survives_a_failed_model_and_is_answered_by_a_retry(sto
     assert await states(store) == []
 
 
+@pytest.mark.parametrize("turn_id", [None, lambda request: "t"], ids=["default id", "own id"])
+async def test_a_reply_is_not_lost_if_another_process_answered_the_turn_meanwhile(store, turn_id):
+    other = assistant("another reply")
+
+    async def model(messages):
+        (pending,) = await store.pending("s")
+        await store.append(Turn("s", [A, other], turn_id=pending.turn_id))
+        return await repeat_last(messages)
+
+    with pytest.raises(TurnExists) as caught:
+        await journalled(store, turn_id=turn_id)(model)([A])
+    assert (caught.value.response, [*caught.value.items]) == ("re: a", [A, other])
+    assert await store.load("s") == [A, other]
+
+
 async def test_a_failed_question_can_be_forgotten(store):
     with pytest.raises(Boom):
         await journalled(store)(fail)([A])

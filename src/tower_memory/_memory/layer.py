@@ -233,11 +233,12 @@ class MemoryLayer:
         grace = _DEFAULT_GRACE if grace is None else grace
         item_type = attribute(store, "item_type")
         window = None if self.whole_requests else self.window
+        is_repeatable = self.turn_id is not None or self.journal
         return LayerParts(
             links=links_of(self.dialect),
             codec=None if item_type is None else ItemCodec(item_type),
             bounded_window=window if isinstance(window, BoundedWindow) else None,
-            save=TurnSaver(self.save, self.load, self.store, grace, self.turn_id is not None),
+            save=TurnSaver(self.save, self.load, self.store, grace, is_repeatable),
             journal=checks.checked_journal(store) if self.journal else None,
         )
 

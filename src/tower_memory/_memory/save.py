@@ -5,8 +5,9 @@
 2. Every failure is raised with the response, so that it is not lost. The error also carries the
    turn or, if another call has saved the turn, the stored items.
 3. With `turn_id=`, two calls of the same request have the same turn id. They may overlap and both
-   reach the store, which keeps one turn. After its save, a call therefore reads the stored turn. If
-   that turn has the reply of another call, it raises `TurnExists`.
+   reach the store, which keeps one turn. With a journal, another process may answer a pending turn
+   whose lease has ended. After its save, a call therefore reads the stored turn. If that turn has
+   the reply of another call, it raises `TurnExists`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class TurnSaver:
         load: Service from session id to `History`.
         store: The store behind *save*, or None if it is not known.
         grace: Seconds that a save may run past its caller's deadline or cancellation.
-        is_repeatable: True if two calls can have the same turn id (rule 3).
+        is_repeatable: True if others can save a turn of the same id (rule 3).
     """
 
     save: Service[Turn[Any], int]
