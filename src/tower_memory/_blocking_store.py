@@ -24,8 +24,8 @@ class BlockingStore(Generic[Item]):
     """A `ThreadedStore` for code without an event loop, such as synchronous web frameworks.
 
     The methods are those of the store. They block the calling thread until they have a result, may
-    be called from any number of threads, and raise the same errors. A capability that the store
-    lacks raises `AttributeError`.
+    be called from any number of threads, and raise the same errors. A method of a capability that
+    the store lacks raises `AttributeError`, or `TypeError` if the store is a `StoreWrapper`.
     """
 
     def __init__(self, threaded: ThreadedStore[Item]) -> None:
@@ -116,7 +116,7 @@ class BlockingStore(Generic[Item]):
         return self._run(self._store.pending, session_id)
 
     def forget(self, session_id: str, turn_id: str) -> None:
-        """Remove a pending turn, whoever owns it (`TurnJournal.forget`)."""
+        """Remove a pending turn of any owner (`TurnJournal.forget`)."""
         self._run(self._store.forget, session_id, turn_id)
 
     def close(self) -> None:

@@ -24,13 +24,14 @@ class SessionInfo:
         created_at: Time at which the session was created, with the time zone UTC.
         updated_at: Time of the last change of its turns, with the time zone UTC; the time of its
             creation if there was none.
-        revision: Its revision, as `SessionStore` defines it; perhaps above 2**53.
+        revision: Its revision, as `SessionStore` defines it. It may exceed 2**53, up to which
+            JavaScript's numbers are exact.
         items: Number of its items.
         turns: Number of its turns.
-        metadata: Metadata of the session, such as a title, as a dict of the caller's own; empty if
-            there is none.
-        forked_from: Id of the session of which it is a fork. None for a session that is no fork,
-            and after that session is erased.
+        metadata: Metadata of the session, such as a title; empty if there is none. The dict is a
+            copy: changing it changes nothing in the store.
+        forked_from: Id of the session from which it was copied. None if it was not copied, or if
+            that session was erased.
     """
 
     session_id: str
@@ -138,7 +139,7 @@ class SessionCatalog(Protocol):
 
         Raises:
             SessionError: The session *session_id* does not exist, or the store cannot be written.
-            TurnMissing: The session does not hold the turn *before*.
+            TurnMissing: The session *session_id* does not hold the turn *before*.
             SessionConflict: The session *new_session_id* exists.
         """
         ...
@@ -182,7 +183,9 @@ def check_fork(session_id: object, new_session_id: object, before: object) -> No
 def merge_metadata(
     present: Mapping[str, Any], added: Mapping[str, Any], *, overwrite: bool
 ) -> dict[str, Any]:
-    """Return the metadata of a session after `SessionCatalog.annotate`.
+    """Return the metadata of a session after `SessionCatalog.annotate`, as a new dict.
+
+    *present* is the metadata of the session, and *added* the argument of the call.
 
     >>> from tower_memory.store_toolkit import merge_metadata
     >>> merge_metadata({"title": "Rome", "pinned": True}, {"title": "Trip"}, overwrite=False)

@@ -25,7 +25,21 @@ class Erasure(NamedTuple):
 
 @runtime_checkable
 class SessionErasure(Protocol):
-    """A store that can remove sessions for good. Every store of this library can."""
+    """A store that can remove sessions for good. Every store of this library can.
+
+    >>> import anyio
+    >>> from tower_memory import InMemorySessionStore, Turn
+    >>> async def main() -> None:
+    ...     store = InMemorySessionStore()
+    ...     for session_id in ("anna/1", "anna/2", "ben/1"):
+    ...         await store.append(Turn(session_id, [{"role": "user", "content": "Hi"}]))
+    ...     print(await store.erase(prefix="anna/"))
+    ...     await store.scrub()
+    ...     print([info.session_id for info in await store.sessions()])
+    >>> anyio.run(main)
+    Erasure(sessions=2, turns=2, items=2)
+    ['ben/1']
+    """
 
     async def erase(
         self,
@@ -34,7 +48,7 @@ class SessionErasure(Protocol):
         prefix: str | None = None,
         inactive_since: datetime | None = None,
     ) -> Erasure:
-        """Remove whole sessions with all that belongs to them, and return their numbers.
+        """Remove whole sessions, and return the numbers of removed sessions, turns and items.
 
         Items, turns, metadata, pending turns and summaries of the sessions are removed. A turn in
         progress does not revive a session that is named by *session_id*, even before its first
@@ -42,13 +56,14 @@ class SessionErasure(Protocol):
         of its own and stays.
 
         Sessions are erased one after another, and each is erased as a whole or not at all. If the
-        call fails or is cancelled, call it again. ``prefix=""`` erases all sessions.
+        call fails or is cancelled, call it again. If no session is selected, all numbers are 0.
 
         The bytes of erased items may stay in files until `scrub`.
 
         Args:
             session_id: The session to erase. Exactly one of *session_id* and *prefix* is given.
-            prefix: Erase the sessions whose ids start with this text, compared by code points.
+            prefix: Erase the sessions whose ids start with this text, compared by code points;
+                ``""`` erases all sessions.
             inactive_since: Erase only sessions that were last changed before this time, which needs
                 a time zone; None erases all. A session that is changed during the call stays.
 
@@ -64,8 +79,8 @@ class SessionErasure(Protocol):
     async def scrub(self) -> None:
         """Remove every byte of erased, cleared and replaced content from the store's files.
 
-        It may be called again at any time. A store that keeps sessions only in memory does nothing.
-        Memory of the process, backups, exports and snapshots are not covered.
+        The call may be repeated at any time. A store that keeps sessions only in memory does
+        nothing. Memory of the process, backups, exports and snapshots are not covered.
 
         Raises:
             SessionError: The store cannot be rewritten now, such as while another process reads

@@ -25,7 +25,7 @@ class PendingTurn(Generic[Item]):
         items: The items that the turn began with, oldest first; usually the user's message.
         created_at: Time at which the turn began for the first time, with the time zone UTC.
         metadata: The turn's metadata; an empty mapping if it has none.
-        replaces: The id of the turn that it is to replace, or None.
+        replaces: The id of the turn that it will replace when it is saved, or None.
         state: ``"failed"`` after `TurnJournal.fail`; ``"left"`` if its lease has expired, because
             its process died or hangs; otherwise ``"running"``.
         lease_until: The end of its lease, with the time zone UTC; None without a lease.
@@ -46,8 +46,8 @@ class TurnJournal(Protocol[Item]):
 
     A pending turn is never part of a history, of counts or of search results. It changes neither
     the revision nor the times of its session. `SessionStore.append` of the same turn id ends it in
-    its own commit, whoever began it. `forget`, `SessionStore.clear` and `SessionErasure.erase` end
-    it, too.
+    its own commit, even if another owner began it. `forget`, `SessionStore.clear` and
+    `SessionErasure.erase` end it, too.
 
     Bad arguments raise `TypeError` or `ValueError` before anything else happens.
 
@@ -77,7 +77,8 @@ class TurnJournal(Protocol[Item]):
 
         If the turn is pending already, the call takes it over: items, metadata, owner and lease are
         replaced, and its state becomes ``"running"``. Another owner can do this only if the turn
-        has failed, its lease has expired, or it has no lease. Of several owners, one succeeds.
+        has failed, its lease has expired, or it has no lease. If several owners try at the same
+        time, exactly one succeeds.
 
         Args:
             turn: The turn with the items that are known at its beginning.
@@ -98,7 +99,12 @@ class TurnJournal(Protocol[Item]):
     async def fail(self, session_id: str, turn_id: str, *, owner: str | None = None) -> None:
         """Set the state of a pending turn to ``"failed"``, so that it may be begun again.
 
-        Nothing is written if the turn is not pending, or if another owner has taken it over.
+        Nothing is written if the turn is not pending, or if it has another owner.
+
+        Args:
+            session_id: The session of the turn.
+            turn_id: The turn's id.
+            owner: The owner that began the turn, as given to `begin`.
 
         Raises:
             SessionError: The store cannot be written.
@@ -106,7 +112,7 @@ class TurnJournal(Protocol[Item]):
         ...
 
     async def pending(self, session_id: str) -> list[PendingTurn[Item]]:
-        """Return the pending turns of a session, the oldest first.
+        """Return the pending turns of a session, the oldest first; an empty list if there are none.
 
         Raises:
             CorruptSessionError: A pending turn cannot be decoded.
@@ -115,7 +121,7 @@ class TurnJournal(Protocol[Item]):
         ...
 
     async def forget(self, session_id: str, turn_id: str) -> None:
-        """Remove a pending turn, whoever owns it. Nothing is written if there is none.
+        """Remove a pending turn of any owner. Nothing is written if there is none.
 
         Raises:
             SessionError: The store cannot be written.

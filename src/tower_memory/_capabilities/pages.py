@@ -1,4 +1,4 @@
-"""Pages of long answers, and the cursors that name the next page."""
+"""Pages of long lists, and the cursors that name the next page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLACE: Final = json.Decoder(tuple[str, tuple[_Number, ...]])
 
 @final
 class Page(Sequence[Entry_co]):
-    """Some entries of a longer answer, as a sequence that cannot be changed.
+    """A page of a longer list, as a sequence that cannot be changed.
 
     >>> from tower_memory import Page
     >>> page = Page(["a", "b"])
@@ -61,17 +61,22 @@ class Page(Sequence[Entry_co]):
 
 
 def to_cursor(query: Sequence[str], place: Sequence[int]) -> str:
-    """Return a cursor: text for URLs that names a *place* in the answer to *query*.
+    """Return a cursor, a text that a URL can hold.
 
     >>> from tower_memory.store_toolkit import from_cursor, to_cursor
     >>> from_cursor(to_cursor(("sessions", "user_"), (7,)), ("sessions", "user_"), length=1)
     (7,)
+
+    Args:
+        query: Texts that identify the list: the name of the method and its arguments, without
+            *limit* and *after*. The cursor has only a hash of them.
+        place: Signed 64-bit integers that name the last entry of the page, such as its sort key.
     """
     return urlsafe_b64encode(json.encode((_hash(query), tuple(place)))).decode().rstrip("=")
 
 
 def from_cursor(cursor: object, query: Sequence[str], *, length: int) -> tuple[int, ...]:
-    """Return the place that a cursor of *query* names, which has *length* numbers.
+    """Return the place that a cursor of *query* names: *length* integers (see `to_cursor`).
 
     Raises:
         TypeError: *cursor* is no text.

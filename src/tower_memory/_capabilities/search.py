@@ -18,7 +18,8 @@ class SearchHit:
         session_id: The turn's session.
         turn_id: The turn's id.
         created_at: Time at which the turn was stored, with the time zone UTC.
-        excerpt: Part of the turn's text around the first word that was found, on one line.
+        excerpt: Part of the turn's text around the first word that was found, on one line. In the
+            stores of this library, it has at most 160 characters.
     """
 
     session_id: str
@@ -50,8 +51,8 @@ class SessionSearch(Protocol):
         """Return a page of the turns that contain every word of *text*, the newest first.
 
         The text of a turn is the text of its messages, of every dialect, and of its tool results.
-        Ids, keys, tool names and the arguments of tool calls are not searched. A turn that cannot
-        be decoded has no text.
+        Ids, keys, tool names, the arguments of tool calls and reasoning are not searched. A turn
+        that cannot be decoded has no text.
 
         Words are compared without case, and without the differences that Unicode calls
         compatibility (NFKC). A word of the query must be a whole word of the turn; only the first
@@ -63,7 +64,7 @@ class SessionSearch(Protocol):
             text: The words to find, in any order.
             prefix: Search only sessions whose ids start with this text, compared by code points.
             limit: Maximum number of hits of a page; at least 1.
-            after: The cursor of the page: `Page.next` of the page before it; None for the first.
+            after: The cursor of the page, from the page before it; None for the first page.
 
         Raises:
             TypeError: A parameter has the wrong type.

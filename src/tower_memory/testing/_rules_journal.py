@@ -118,7 +118,7 @@ async def pending_apart(case: Case) -> None:
 
 
 async def append_ends_pending(case: Case) -> None:
-    """append of a pending turn ends it, whoever began it; a refused append does not."""
+    """append of a pending turn of any owner ends it; a refused append does not."""
     session, journal = case.new_session(), journal_of(case)
     first, last, other = (Turn(session, case.items, turn_id=each) for each in ("a" * 32, "l", "o"))
     for turn, owner in ((first, None), (last, "me"), (other, None)):
@@ -138,7 +138,7 @@ async def append_ends_pending(case: Case) -> None:
 
 
 async def removals_end_pending(case: Case) -> None:
-    """forget ends one pending turn; clear and erase end those of one session, whoever owns them."""
+    """forget ends one pending turn; clear and erase end those of one session, of any owner."""
     journal, sessions = journal_of(case), similar_ids(case)
     ends = ["forget", "clear", *(["erase"] if isinstance(case.store, SessionErasure) else [])]
     for end in ends:

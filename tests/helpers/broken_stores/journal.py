@@ -70,7 +70,7 @@ class ListsPendingTurns(Journalling):
         return changed(history, turns=(*history.turns, *turns))
 
 
-@breaks("append of a pending turn ends it, whoever began it; a refused append does not.")
+@breaks("append of a pending turn of any owner ends it; a refused append does not.")
 class EndsOnlyTurnsWithoutOwner(Journalling):
     def end(self, turn):
         present = self.begun_in(turn.session_id).get(turn.turn_id)
@@ -78,16 +78,14 @@ class EndsOnlyTurnsWithoutOwner(Journalling):
             super().end(turn)
 
 
-@breaks("append of a pending turn ends it, whoever began it; a refused append does not.")
+@breaks("append of a pending turn of any owner ends it; a refused append does not.")
 class EndsTurnsBeforeTheyAreSaved(Journalling):
     async def append(self, turn):
         self.end(turn)
         return await super().append(turn)
 
 
-@breaks(
-    "forget ends one pending turn; clear and erase end those of one session, whoever owns them."
-)
+@breaks("forget ends one pending turn; clear and erase end those of one session, of any owner.")
 class ClearKeepsPendingTurnsOfOthers(Journalling):
     async def clear(self, session_id):
         owned = {
@@ -99,9 +97,7 @@ class ClearKeepsPendingTurnsOfOthers(Journalling):
         self.begun[session_id] = owned
 
 
-@breaks(
-    "forget ends one pending turn; clear and erase end those of one session, whoever owns them."
-)
+@breaks("forget ends one pending turn; clear and erase end those of one session, of any owner.")
 class ForgetsAllPendingTurns(Journalling):
     async def forget(self, session_id, turn_id):
         await super().forget(session_id, turn_id)

@@ -66,7 +66,7 @@ class Journaling(MemoryStore[Item]):
         return [each.read(session_id, self._codec, n, now) for n, each in enumerate(stored)]
 
     async def forget(self, session_id: str, turn_id: str) -> None:
-        """Remove a pending turn, whoever owns it (`TurnJournal.forget`)."""
+        """Remove a pending turn of any owner (`TurnJournal.forget`)."""
         check_pending(session_id, turn_id)
         await checkpoint()
         self._sessions.end_pending(session_id, turn_id)

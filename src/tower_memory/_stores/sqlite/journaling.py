@@ -45,7 +45,7 @@ class Journaling(FileStore[Item]):
         return await file.read(pending, self.busy_timeout, session_id)
 
     async def forget(self, session_id: str, turn_id: str) -> None:
-        """Remove a pending turn, whoever owns it (`TurnJournal.forget`)."""
+        """Remove a pending turn of any owner (`TurnJournal.forget`)."""
         check_pending(session_id, turn_id)
         forget = partial(journal.forget, session_id=session_id, turn_id=turn_id)
         file = await self._open_file()
