@@ -1,11 +1,11 @@
 """The events of turns that the library reports to the logger ``tower_memory``.
 
-1. Each event is one function of this module. The guide "Logging" of `tower_memory` lists the
-   attributes of their records.
+1. Each event is one function of this module. The section "Logging" of `tower_memory.products`
+   lists the attributes of their records.
 2. A record has ids, names of types and numbers, and never content.
 3. The logger has no handler and no level of its own. Unless the program configures logging, Python
    prints warnings to stderr and drops all else.
-4. An event whose level is disabled costs a look at the level, and the two readings of the clock.
+4. An event of a disabled level costs a check of the level, and at most two readings of the clock.
 """
 
 from __future__ import annotations
@@ -94,4 +94,13 @@ def stream_lost(session_id: str, *, kind: str, chunks: int) -> None:
             "stream": kind,
             "chunks": chunks,
         },
+    )
+
+
+def turn_not_failed(session_id: str, turn_id: str, *, reason: str) -> None:
+    """Report that a pending turn, whose call has failed, could not be marked as failed."""
+    _logger.warning(
+        "session %r: the pending turn %r could not be marked as failed: %s",
+        *(session_id, turn_id, reason),
+        extra={"event": "unmarked", "session_id": session_id, "turn_id": turn_id},
     )

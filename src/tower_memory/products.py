@@ -8,8 +8,8 @@ What a page shows
 - **The list of conversations**: `SessionCatalog.sessions`. A title is metadata of the session:
   `SessionCatalog.annotate`, with ``overwrite=False`` for a title that a model wrote.
 - **One conversation**: first `TurnJournal.pending`, then ``load(limit=...)``. In this order, a
-  question that is answered meanwhile is in one of the two. For older turns, load ``before`` the
-  first turn that the page shows.
+  question whose answer is saved meanwhile is in at least one of the two results. For older turns,
+  load ``before`` the first turn that the page shows.
 - **Edit, regenerate**: `SessionCatalog.fork` copies the turns before an edited question to a new
   conversation, and ``replaces=`` replaces turns (see the guide in `tower_memory`).
 - **Cost**: ``metadata=`` of `MemoryLayer` stores what `tower_memory.dialects.usage_of` returns.
@@ -135,9 +135,13 @@ these attributes:
                  or more for other turns
 ``lost_stream``  WARNING: an interrupted stream was to  ``session_id``, ``stream`` (its type),
                  be saved, but no task closed it        ``chunks``
+``unmarked``     WARNING: a call has failed, and its    ``session_id``, ``turn_id``
+                 pending turn stays ``"running"``
 ===============  =====================================  ========================================
 
 ``items`` are those that were loaded or saved. A save that fails raises an error and is not logged.
+Long work on a file is reported at INFO, with its share from 0.0 to 1.0 in the attribute
+``progress``.
 
 >>> import logging
 >>> import sys

@@ -376,6 +376,8 @@ async def test_a_journal_that_cannot_mark_a_failed_turn_says_so_in_the_log(caplo
     assert [record.getMessage() for record in caplog.records] == [
         f"session 's': the pending turn 't' could not be marked as failed: {text}"
     ]
+    (record,) = caplog.records
+    assert (record.event, record.session_id, record.turn_id) == ("unmarked", "s", "t")
     assert [name for name, *_ in store.calls] == ["load", "begin", "fail"]
 
 

@@ -2,10 +2,10 @@
 
 1. A turn begins after its history is loaded, with the checks of its save. A turn that is refused,
    or that another process runs, therefore calls no model. The save ends the pending turn.
-2. If a call ends without a save, its turn stays pending, and its state is set to ``"failed"``. This
-   runs even if the caller is cancelled, for at most *grace* seconds. Native asyncio cancellation
-   passes every shield, so it begins again then. If it fails, the log says so, because the caller
-   needs the error that ended the call.
+2. If a call ends without a save, its turn stays pending, and its state is set to ``"failed"``, even
+   if the caller is cancelled. This takes at most *grace* seconds. Native asyncio cancellation
+   passes every shield, so it begins again then. If it fails, the log says so: the caller gets the
+   error that ended the call.
 3. A stream that is garbage-collected before its end stays ``"running"`` until its lease expires: a
    finalizer cannot await.
 4. The owner of all turns of a process is the process. So a retry in the same process begins its
@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 from secrets import token_hex
@@ -22,6 +21,7 @@ from typing import Any, Final, Self, final
 
 from anyio import get_cancelled_exc_class, move_on_after
 
+from tower_memory import _log
 from tower_memory._capabilities.journal import TurnJournal
 from tower_memory._memory.save import reason_of
 from tower_memory._turn import Turn
@@ -30,10 +30,8 @@ LEASE: Final = 600.0
 """Seconds of a lease. By default, the official clients of OpenAI and Anthropic give up a request
 after this time, so a call that has not ended by then has most likely died with its process."""
 
-_logger = logging.getLogger("tower_memory")
-
 _owners: list[str] = []
-"""The random name of this process, once it is needed."""
+"""The random name of this process; empty until the name is needed."""
 
 os.register_at_fork(after_in_child=_owners.clear)  # a child is another owner than its parent
 
@@ -71,7 +69,7 @@ class JournalledTurn:
         try:
             await self.store.begin(self.turn, lease=LEASE, owner=process_owner())
         except get_cancelled_exc_class():
-            await self.fail()  # it has perhaps begun
+            await self.fail()  # the turn may have begun
             raise
 
     async def fail(self) -> None:
@@ -90,10 +88,7 @@ class JournalledTurn:
         if scope.cancelled_caught:
             failure = TimeoutError()
         if failure is not None:
-            _logger.warning(
-                "session %r: the pending turn %r could not be marked as failed: %s",
-                *(turn.session_id, turn.turn_id, reason_of(failure)),
-            )
+            _log.turn_not_failed(turn.session_id, turn.turn_id, reason=reason_of(failure))
 
     async def __aenter__(self) -> Self:
         return self
