@@ -1,7 +1,8 @@
 """Excerpts: the part of a text around a search word, in the text's own spelling.
 
-1. Folding changes lengths, so the place of a folded word is found in clusters, a character with its
-   marks: folding a cluster alone gives the same as folding it within its text.
+1. Folding changes lengths, so an index in a folded text is none in the text itself. Therefore a
+   text is folded cluster by cluster, and the index of each cluster is noted. A cluster is a
+   character with its marks: folding it alone gives the same as folding it within its text.
 2. Clusters are slow. Therefore a long text is read in blocks, as search words, and only the block
    with the first word is read in clusters.
 """
@@ -17,13 +18,19 @@ from unicodedata import category
 from tower_memory._search_words import LONGEST, fold, patterns, search_words
 
 _BLOCK: Final = 2_000
+"""Maximum number of characters of a block."""
+
 _OVERLAP: Final = 600
+"""Number of characters that the next block repeats if a block is cut within a word."""
+
 _LOOK: Final = 1_000
-"""Characters: of a block, repeated in the next block, read on each side of a word."""
+"""Number of characters that are read before the word, and from the word on."""
 
 _ROOM: Final = 158
+"""Maximum number of characters of an excerpt, without the signs of its two cut ends."""
+
 _ROOM_BEFORE: Final = 60
-"""Maximum characters of an excerpt without the signs of its ends, and of those before a word."""
+"""Maximum number of characters before the word, if the text behind it fills the rest."""
 
 _PAIR: Final = 2
 _ASCII_WORD: Final = re.compile("[a-z0-9]+")
@@ -68,7 +75,7 @@ def _start_of(line: str, room: int) -> str:
     end = line.rfind(" ", room // 2, room + 1)
     if end < 0:
         end = room
-        while category(line[end])[0] == "M":  # its character goes with it
+        while category(line[end])[0] == "M":  # a mark and its character are cut together
             end -= 1
     return line[:end]
 
@@ -122,16 +129,16 @@ def _place(block: str, wanted: AbstractSet[str]) -> int:
         words = _ASCII_WORD.finditer(block.lower())
         return next(word.start() for word in words if word[0][:LONGEST] in wanted)
 
-    read = patterns()
+    compiled = patterns()
     folded: list[str] = []
     indexes: list[int] = []  # for each folded character, that of its cluster in the block
-    for cluster in read.cluster.finditer(block):
+    for cluster in compiled.cluster.finditer(block):
         folded.append(fold(cluster[0]))
         indexes += [cluster.start()] * len(folded[-1])
 
     found = (
         match.start() + index
-        for match in read.either.finditer("".join(folded))
+        for match in compiled.either.finditer("".join(folded))
         for index in _places_in(match[0], wanted)
     )
     return indexes[next(found)]

@@ -127,7 +127,8 @@ class LoopThread:
     Attributes:
         process: Id of the process that has the thread.
         is_stopping: True after `stop`.
-        ended: The end of the thread; it has the error of *finish*, if that raised one.
+        ended: Future that is done when the loop has ended. It has the error of *finish*, if that
+            function raised one.
 
     Raises:
         OSError: The loop cannot be started, such as because of too many open files.
@@ -176,7 +177,7 @@ def _run_thread(
 
     try:
         anyio.run(serve)
-    except BaseException as error:  # noqa: BLE001 - whoever starts or closes gets it
+    except BaseException as error:  # noqa: BLE001 - a caller gets it
         (ended if started.done() else started).set_exception(error)
     else:
         ended.set_result(None)

@@ -5,14 +5,14 @@
 2. A text is folded first: normalised (NFKC), without characters that are ignorable by default, and
    without case. Folding a folded text changes nothing.
 3. A word is a letter or digit with the letters, digits and marks that follow it. Every other
-   character separates words: spaces, signs, ``_``, emoji and their enclosing marks, and characters
-   without a meaning in Unicode.
-4. In scripts without spaces, the words of a run are its single characters and its pairs of
-   neighbouring characters.
+   character separates words: spaces, signs, ``_``, emoji and their enclosing marks, and code points
+   that Unicode has not assigned.
+4. In scripts without spaces, a run is a sequence of such letters, digits and marks. Its words are
+   its single characters and its pairs of neighbouring characters.
 5. SQLite's tokenizer ``ascii`` reads each word as one token, because a word has only ASCII letters,
    ASCII digits and non-ASCII characters. SQLite cuts a token after 32,768 bytes, so only the first
    `LONGEST` characters of a word count.
-6. Words of two texts with a space between them are the words of both texts.
+6. If two texts are joined by a space, the words of the whole are the words of both texts.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def query_words(text: str) -> set[str]:
         TypeError: *text* is no string.
         ValueError: *text* contains no word, or a lone surrogate.
     """
-    if text != "":  # which gets the error below
+    if text != "":  # the empty text gets the error below
         check_text("text", text)
     if words := search_words(text):
         return words
@@ -128,9 +128,9 @@ def _words_of_any_length(text: str) -> set[str]:
     if _LATIN.fullmatch(folded):
         return set(_LATIN_WORD.findall(folded))
 
-    read = patterns()
-    words = set(read.word.findall(folded))
-    for run in read.run.findall(folded):
+    compiled = patterns()
+    words = set(compiled.word.findall(folded))
+    for run in compiled.run.findall(folded):
         words.update(run, map(add, run, run[1:]))
     return words
 

@@ -39,7 +39,7 @@ class FullStore(
     TurnJournal[Item],
     Protocol[Item],
 ):
-    """A store with every capability."""
+    """A store with every capability: the type of a wrapped store, for type checkers."""
 
 
 class StoreWrapper(Generic[Item]):

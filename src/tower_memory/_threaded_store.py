@@ -93,11 +93,12 @@ class ThreadedStore(StoreWrapper[Item]):
         """Run an async function in the store's event loop, block until its end, and return its
         result: ``store.run(chat, messages)``.
 
-        For code without an event loop. In the function, the store can be awaited as everywhere.
+        For code without an event loop. In the function, the store can be awaited as everywhere. An
+        error of the function is raised.
         """
         call = Call(partial(function, *args, **kwargs))
         while (ended := self._start(call)) is not None:
-            ended.exception()
+            ended.exception()  # waits for the end
         return call.wait_blocking()
 
     async def load(
@@ -183,7 +184,7 @@ class ThreadedStore(StoreWrapper[Item]):
         return await self._call(self.store.pending, session_id)
 
     async def forget(self, session_id: str, turn_id: str) -> None:
-        """Remove a pending turn, whoever owns it (`TurnJournal.forget`)."""
+        """Remove a pending turn of any owner (`TurnJournal.forget`)."""
         await self._call(self.store.forget, session_id, turn_id)
 
     async def aclose(self) -> None:
@@ -240,7 +241,8 @@ class ThreadedStore(StoreWrapper[Item]):
     def _start(self, call: Call[Any]) -> Future[None] | None:
         """Start *call* on the thread; return None.
 
-        If the thread is about to end, return its end: the caller waits for it and tries again.
+        If the thread is about to end, start nothing, and return the future of its end. The caller
+        waits for it and tries again.
         """
         with _lock:
             thread = self._thread
@@ -260,7 +262,7 @@ class ThreadedStore(StoreWrapper[Item]):
             raise SessionError(msg) from error
 
     def _stop(self) -> Future[None] | None:
-        """Let the thread end soon; return its end, or None if no thread runs."""
+        """Let the thread end soon; return the future of its end, or None if no thread runs."""
         with _lock:
             thread = self._thread
             if thread is None or thread.ended.done() or thread.process != os.getpid():
@@ -282,7 +284,7 @@ class ThreadedStore(StoreWrapper[Item]):
 
 
 def _refuse_on(thread: LoopThread) -> None:
-    """Refuse to block the own thread of a store, or to wait there for its end."""
+    """Refuse a call on the store's own thread that would wait for that thread."""
     if thread.is_current():
         msg = "this call would wait for itself on the store's own thread; await the store instead"
         raise RuntimeError(msg)

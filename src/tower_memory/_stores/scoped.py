@@ -1,11 +1,11 @@
 """A store as one tenant sees it.
 
-1. The stored id of a session is made of its scopes, outermost first, each with its length in
-   characters, of a slash and of the tenant's id: the session ``x`` of the scope ``b`` in the scope
-   ``a`` has the stored id ``1:a1:b/x``.
+1. A stored id consists of the scopes, outermost first, each behind its length in characters and a
+   colon; then a slash; then the tenant's session id. The session ``x`` of the scope ``b`` in the
+   scope ``a`` has the stored id ``1:a1:b/x``.
 2. After each scope comes a digit or the slash, so a stored id can be read in one way only. Two
-   different pairs of scopes and id never have the same stored id, and the start of one scope's
-   stored ids is never the start of another scope's, an inner one's included.
+   different pairs of scopes and id never have the same stored id. No stored id of one scope starts
+   as those of another scope do, not even of an inner scope.
 3. A scope in a scope is flattened: it wraps the same store and has one scope more.
 4. Every id goes through `_stored` on its way in. Every result and every error goes through `_own`
    on its way out.
@@ -35,8 +35,7 @@ from tower_memory._turn import Turn, check_turn
 
 @final
 class ScopedStore(StoreWrapper[Item]):
-    """The same store as one tenant sees it. Every id, listing, search, fork and erasure stays
-    inside *scope*.
+    """A store as one tenant sees it: every call stays inside *scope*.
 
     1. **One tenant never sees another.** No call of a scoped store reads, lists, changes or removes
        a session outside of its scope, for any scopes and ids. The results and errors have the
@@ -212,7 +211,7 @@ class ScopedStore(StoreWrapper[Item]):
             return await self.store.pending(stored)
 
     async def forget(self, session_id: str, turn_id: str) -> None:
-        """Remove a pending turn, whoever owns it (`TurnJournal.forget`)."""
+        """Remove a pending turn of any owner (`TurnJournal.forget`)."""
         stored = self._stored(session_id)
         with self._own_errors():
             await self.store.forget(stored, turn_id)
