@@ -6,10 +6,15 @@ conversations of a file. ``tower-memory --help`` names them, and ``tower-memory 
 explains one of them.
 
 1. Every error is one line on standard error. The exit status is then 1, or 2 for a wrong option. It
-   is 130 after Ctrl-C.
+   is 130 after Ctrl-C. It is also 1 if ``check`` finds damage, or if ``erase`` is not confirmed.
 2. Only the chat and ``import`` create a missing file.
 3. On a terminal, lists are tables that fit its width. In a pipe, rows are whole. Stored text cannot
    control the terminal.
+
+**The chat.** An answer is printed as it arrives; in a pipe, it is one line. On a terminal, Ctrl-C
+stops the answer, and the part that was printed is saved. A line that begins with ``/`` is a command
+of the chat: ``/help`` lists them. After an endpoint has failed, the chat goes on; in a pipe, the
+exit status is 1 in the end.
 
 **JSON lines.** With ``--json`` a command prints one JSON object a line; more keys may be added.
 
@@ -42,11 +47,12 @@ line feed; a string may contain other separators, such as U+2028.
    version.
 
 **Imports.** ``import`` reads this format, SQLite files of openai-agents (``SQLiteSession``) and of
-LangChain (``SQLChatMessageHistory``), with their default tables. Each row of the latter becomes one
-turn. LangChain's messages become chat messages; an assistant's reasoning is left out. A turn that
-its session holds already is skipped, so a file can be imported again after it has grown. A session
-that exists keeps its metadata, and gets the keys that it lacks. One transaction writes all: a
-damaged file changes nothing.
+LangChain (``SQLChatMessageHistory``), with their default tables. Each row of such a file becomes
+one turn. LangChain's messages become chat messages; an assistant's reasoning is left out. A turn
+that its session holds already is skipped, so a file can be imported again after it has grown. A
+session that exists keeps its metadata, and gets the keys that it lacks. A new session gets a
+revision of its own, and ``forked_from`` if that session is in the file of ``--db``. One transaction
+writes all: a damaged file changes nothing.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def test_ctrl_c_ends_a_command_with_the_status_130(run, monkeypatch):
 
 def test_a_note_about_long_work_is_printed_on_a_terminal(run, monkeypatch):
     run(said="Hi")
-    monkeypatch.setattr("tower_memory._command.upkeep._DELAY", 0.0)
+    monkeypatch.setattr("tower_memory._command.upkeep.DELAY", 0.0)
     done = run("scrub", is_terminal=True)
     assert (done.returncode, done.stdout) == (0, "scrubbed sessions.db\n")
     assert done.stderr in ("", "rewriting sessions.db ...\n")

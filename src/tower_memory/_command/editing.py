@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from tower_memory import Erasure, SessionInfo
-from tower_memory._command.errors import CommandError
+from tower_memory._command.errors import CommandError, no_session
 from tower_memory._command.listing import find_infos, info_keys
 from tower_memory._command.output import escaped, number, print_json, print_note, print_text
 from tower_memory._command.stores import Opened, open_existing
@@ -26,7 +26,7 @@ def set_title(options: argparse.Namespace) -> int:
     with open_existing(options.db) as (portal, store):
         info = portal.call(store.annotate, options.id, {"title": title})
     if info is None:
-        raise _no_session(options.id)
+        raise no_session(options.id)
     return 0
 
 
@@ -79,7 +79,7 @@ def _selected(
     for session_id in dict.fromkeys(ids):
         info = portal.call(store.describe, session_id)
         if info is None:
-            raise _no_session(session_id)
+            raise no_session(session_id)
         if before is None or info.updated_at < before:
             yield info
 
@@ -113,12 +113,8 @@ def _check_terminal() -> None:
 def _confirms(selected: list[SessionInfo], path: str) -> bool:
     """Ask on the terminal, and return True if the answer is yes."""
     turns = number(sum(info.turns for info in selected), "turn")
-    names = f"session {selected[0].session_id}" if len(selected) == 1 else ""
-    what = names or number(len(selected), "session")
-    question = escaped(f"Erase {what} with {turns} from {path} for good? [y/N] ")
+    only = f"session {selected[0].session_id}" if len(selected) == 1 else ""
+    erased = only or number(len(selected), "session")
+    question = escaped(f"Erase {erased} with {turns} from {path} for good? [y/N] ")
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().casefold() in ("y", "yes")
-
-
-def _no_session(session_id: str) -> CommandError:
-    return CommandError(f"there is no session {session_id}; `tower-memory sessions` lists them")

@@ -18,7 +18,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO
 
-from tower_memory._command.errors import CommandError
+from tower_memory._command.errors import CommandError, no_session
 from tower_memory._command.export_format import end_line, header_line, session_line, turn_line
 from tower_memory._command.output import number, print_note
 from tower_memory._command.progress import Show, progress
@@ -58,14 +58,13 @@ def find_sessions(connection: sqlite3.Connection, ids: Iterable[str]) -> list[St
     """Return the sessions with these *ids*.
 
     Raises:
-        CommandError: There is no such session.
+        CommandError: One of *ids* is no session.
     """
     found: dict[str, StoredSession] = {}
     for session_id in ids:
         session = find_session(connection, session_id)
         if session is None:
-            msg = f"there is no session {session_id}; `tower-memory sessions` lists them"
-            raise CommandError(msg)
+            raise no_session(session_id)
         found[session_id] = session
     return list(found.values())
 
@@ -78,7 +77,10 @@ def write_export(
 ) -> int:
     """Write the *selected* sessions to *output*, and return their number.
 
-    *show* is called with the number of turns that are written.
+    *show* is called with the number of turns that are written so far.
+
+    Raises:
+        CorruptSessionError: A turn cannot be decoded.
     """
     count = written = 0
     output.write(header_line())
@@ -86,7 +88,7 @@ def write_export(
         count += 1
         output.write(session_line(session))
         for turn in turns(connection, session.head_id):
-            check_turn(session.session_id, turn)
+            decode_turn(session.session_id, turn)  # an export has no turn that cannot be imported
             output.write(turn_line(session.session_id, turn))
             written += 1
             show(written)
@@ -95,11 +97,11 @@ def write_export(
     return count
 
 
-def check_turn(session_id: str, turn: StoredTurn) -> list[Any]:
+def decode_turn(session_id: str, turn: StoredTurn) -> list[Any]:
     """Return the items of a stored turn.
 
     Raises:
-        CorruptSessionError: It cannot be decoded.
+        CorruptSessionError: The items or the metadata cannot be decoded.
     """
     try:
         return decode_stored(turn.metadata, turn.items)

@@ -3,11 +3,11 @@
 Sources: ``SQLiteSession`` of openai-agents 0.24, ``SQLChatMessageHistory`` of langchain-community
 0.4, both with their default tables.
 
-1. Each row becomes one turn. So if the file gets further rows, importing it again adds exactly
-   these.
+1. Each row becomes one turn. If the file gets further rows, importing it again adds exactly these
+   rows.
 2. The id of a turn is a hash of the kind of the file, the session id, the id of the row and its
-   text. It is the same at each import. The text is part of it, because LangChain's table uses the
-   id of a deleted row again.
+   text, so it is the same at each import. The hash includes the text, because LangChain's table
+   uses the id of a deleted row again.
 3. Nothing is written to the file. It is opened like any SQLite file, so that SQLite removes its log
    at the end: a connection that cannot write would leave an empty log beside the file.
 """

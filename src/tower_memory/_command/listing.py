@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import json
 
 from tower_memory import SearchHit, SessionCatalog, SessionInfo, SessionSearch
-from tower_memory._command.export import check_turn, find_sessions
+from tower_memory._command.export import decode_turn, find_sessions
 from tower_memory._command.export_format import turn_keys
 from tower_memory._command.output import (
     escaped,
@@ -49,15 +49,18 @@ def list_sessions(options: argparse.Namespace) -> int:
     return 0
 
 
-def find_infos(opened: Opened, prefix: str, most: int | None) -> Iterator[SessionInfo]:
-    """Yield the sessions whose ids start with *prefix*, at most *most*, the last active first."""
+def find_infos(opened: Opened, prefix: str, limit: int | None) -> Iterator[SessionInfo]:
+    """Yield the sessions whose ids start with *prefix*, the last active first.
+
+    *limit* is the maximum number of sessions; None yields all.
+    """
     portal, store = opened
-    after, left = None, most
+    after, left = None, limit
 
     async def page() -> Any:
         catalog: SessionCatalog = store
-        limit = _PAGE if left is None else min(_PAGE, left)
-        return await catalog.sessions(prefix=prefix, limit=limit, after=after)
+        size = _PAGE if left is None else min(_PAGE, left)
+        return await catalog.sessions(prefix=prefix, limit=size, after=after)
 
     while left is None or left > 0:
         found = portal.call(page)
@@ -65,7 +68,7 @@ def find_infos(opened: Opened, prefix: str, most: int | None) -> Iterator[Sessio
         after = found.next
         if after is None:
             return
-        left = left and left - len(found)
+        left = None if left is None else left - len(found)
 
 
 def print_sessions(infos: Iterable[SessionInfo], path: str) -> None:
@@ -111,7 +114,7 @@ def show_session(options: argparse.Namespace) -> int:
         if not options.json:
             _print_head(session)
         for turn in shown:
-            items = check_turn(session.session_id, turn)
+            items = decode_turn(session.session_id, turn)
             if options.json:
                 print_json(turn_keys(session.session_id, turn))
             else:
@@ -163,10 +166,11 @@ def search(options: argparse.Namespace) -> int:
     return 0
 
 
-def _find_hits(opened: Opened, text: str, prefix: str, most: int) -> Iterator[SearchHit]:
+def _find_hits(opened: Opened, text: str, prefix: str, limit: int) -> Iterator[SearchHit]:
+    """Yield the turns that contain all words of *text*, the newest first, at most *limit*."""
     portal = opened.portal
     store: SessionSearch = opened.store
-    after, left = None, most
+    after, left = None, limit
 
     async def page() -> Any:
         return await store.search(text, prefix=prefix, limit=min(_PAGE, left), after=after)

@@ -2,7 +2,7 @@
 
 1. Every error is one line on standard error, with a non-zero exit status: 2 for wrong options, 130
    after Ctrl-C, otherwise 1.
-2. A command other than the chat and ``import`` never creates the file.
+2. Only the chat and ``import`` create a missing file.
 3. A reader that stops, such as ``head``, ends the command without an error line.
 """
 

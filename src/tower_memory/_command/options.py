@@ -115,7 +115,7 @@ def _add_commands(parser: Parser) -> None:
         return command
 
     command = add("sessions", "list the sessions, the last active first", json=True)
-    command.add_argument("--prefix", type=_any_text, default="", help="only ids that start so")
+    command.add_argument("--prefix", type=_any_text, default="", help="only ids with this start")
     command.add_argument("--limit", type=_count, help="at most this number of sessions [all]")
 
     command = add("show", "show the messages of a session, oldest first", json=True)
@@ -125,7 +125,7 @@ def _add_commands(parser: Parser) -> None:
     command = add("search", "find the turns that contain all words, newest first", json=True)
     command.add_argument("text", type=_text, nargs="+", metavar="TEXT", help="the words")
     command.add_argument(
-        "--prefix", type=_any_text, default="", help="only sessions whose ids start so"
+        "--prefix", type=_any_text, default="", help="only sessions with this start of the id"
     )
     command.add_argument("--limit", type=_count, default=20, help="at most this number [20]")
 
@@ -172,7 +172,7 @@ def _add_commands(parser: Parser) -> None:
 
 
 def _add_selection(command: Any) -> None:
-    command.add_argument("--prefix", type=_text, help="all sessions whose ids start so")
+    command.add_argument("--prefix", type=_text, help="all sessions with this start of the id")
     command.add_argument("--all", action="store_true", help="all sessions")
 
 

@@ -20,7 +20,7 @@ from msgspec import json
 
 from tower_memory._command.errors import CommandError
 
-_JOINERS: Final = "\u200c\u200d"
+JOINERS: Final = "\u200c\u200d"
 """Characters that join letters or emoji; they are harmless, and texts look wrong without them."""
 
 _GAP: Final = "  "
@@ -50,7 +50,7 @@ def print_note(text: str) -> None:
 
 
 def print_text(text: str) -> None:
-    """Print one line of text, which is escaped already."""
+    """Print *text*, in which stored text is escaped already."""
     print(text)
 
 
@@ -73,12 +73,12 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         cells.insert(0, list(titles))
     columns = zip(*cells, strict=True)
     widths = [max(map(width, column)) for column in columns]
-    most = shutil.get_terminal_size().columns if is_terminal else None
+    columns_shown = shutil.get_terminal_size().columns if is_terminal else None
 
     for row in cells:
         padded = [padding(cell, size) for cell, size in zip(row, widths, strict=True)]
         line = _GAP.join(padded).rstrip()
-        print(line if most is None else cut(line, most))
+        print(line if columns_shown is None else cut(line, columns_shown))
 
 
 def escaped(text: str) -> str:
@@ -89,7 +89,7 @@ def escaped(text: str) -> str:
     'a b\\x1b[31m'
     """
     return "".join(
-        c if c.isprintable() or c in _JOINERS else " " if c.isspace() else _escape(c) for c in text
+        c if c.isprintable() or c in JOINERS else " " if c.isspace() else _escape(c) for c in text
     )
 
 
@@ -113,17 +113,17 @@ def _width(character: str) -> int:
     return 2 if east_asian_width(character) in "WF" else 1
 
 
-def cut(text: str, most: int) -> str:
-    """Return *text*, cut to *most* columns; a cut text ends with an ellipsis.
+def cut(text: str, columns: int) -> str:
+    """Return *text*, cut to *columns* columns; a cut text ends with an ellipsis.
 
     >>> from tower_memory._command.output import cut
     >>> cut("東京タワー", 8), cut("Rome", 8)
     ('東京タ…', 'Rome')
     """
-    if width(text) <= most:
+    if width(text) <= columns:
         return text
 
-    kept, left = 0, most - 1
+    kept, left = 0, columns - 1
     while (left := left - _width(text[kept])) >= 0:
         kept += 1
     return f"{text[:kept]}…"
@@ -135,7 +135,7 @@ def padding(text: str, size: int) -> str:
 
 
 def shown_time(time: datetime) -> str:
-    """Return *time* as a person reads it, UTC.
+    """Return *time*, which is UTC, in seconds, for a person to read.
 
     >>> from datetime import UTC, datetime
     >>> from tower_memory._command.output import shown_time

@@ -15,8 +15,8 @@ from typing import Final, TextIO
 Show = Callable[[float], None]
 """Function that shows the share of the work that is done, from 0.0 to 1.0."""
 
-_DELAY: Final = 1.0
-"""Seconds until the line appears."""
+DELAY: Final = 1.0
+"""Seconds until the line, or a note about long work, appears."""
 
 _INTERVAL: Final = 0.1
 """Seconds between two changes of the line."""
@@ -93,7 +93,7 @@ def progress(
         return
 
     line = ProgressLine(stream)
-    due = clock() + _DELAY
+    due = clock() + DELAY
 
     def show(share: float) -> None:
         nonlocal due

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final, TextIO, final
 
+from tower_memory._command.output import JOINERS
+
 _BREAKS: Final = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """The characters that end a line, as for ``str.splitlines``."""
-
-_JOINERS: Final = "\u200c\u200d"
 
 
 @final
@@ -45,7 +45,7 @@ class ReplyPrinter:
             return ""
 
         breaks, self._waiting = self._waiting, ""
-        is_shown = character.isprintable() or character in _JOINERS
+        is_shown = character.isprintable() or character in JOINERS
         return breaks + (character if is_shown else " ")
 
     def end(self) -> None:

@@ -8,16 +8,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
-from typing import Final
 
 from tower_memory._command.output import escaped, number, print_json, print_note, print_text
-from tower_memory._command.progress import progress
+from tower_memory._command.progress import DELAY, progress
 from tower_memory._command.stores import check_exists, open_existing
 from tower_memory._stores.sqlite.checking import Check, Damage
 from tower_memory._stores.sqlite.whole_file import read_whole
-
-_DELAY: Final = 1.0
-"""Seconds until a note about long work appears, of which the share is not known."""
 
 
 def scrub(options: argparse.Namespace) -> int:
@@ -39,8 +35,8 @@ def backup(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _note(text: str) -> Generator[None]:
-    """Print *text* if the block takes longer than a second."""
-    timer = Timer(_DELAY, print_note, (text,))
+    """Print *text* if the block, whose progress is not known, takes longer than a second."""
+    timer = Timer(DELAY, print_note, (text,))
     timer.start()
     try:
         yield
