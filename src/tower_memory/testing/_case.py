@@ -71,9 +71,11 @@ BAD_PLACES: tuple[Any, ...] = (-1, 1.0, True, "", "\ud800", b"turn")
 METADATA: dict[str, Any] = {"model": "any-1", "usage": {"input": [3, 4], "cost": 0.5}, "a": None}
 """Metadata that every store accepts."""
 
-
 CLOCK_DIFFERENCE = timedelta(minutes=5)
 """Difference that the clocks of two computers may have."""
+
+MAX_TRIES = 100
+"""Maximum number of changes until a clock, which may be coarse, shows another time."""
 
 
 def unencodable_values() -> Iterator[Any]:

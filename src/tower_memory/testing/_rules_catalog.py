@@ -15,6 +15,7 @@ from tower_memory.testing._case import (
     BAD_LIMITS,
     CLOCK_DIFFERENCE,
     ID_ENDS,
+    MAX_TRIES,
     PREFIXES,
     Case,
     Rule,
@@ -22,9 +23,6 @@ from tower_memory.testing._case import (
     expect_bad_argument,
     expect_error,
 )
-
-_MOST_TRIES = 100
-"""Maximum number of changes until a clock, which may be coarse, shows another time."""
 
 
 async def order_of_activity(case: Case) -> None:
@@ -216,7 +214,7 @@ async def session_times(case: Case) -> None:
     """A session has the times of its creation and of the last change of its turns, in UTC."""
     store, session = case.store, case.new_session()
     earliest = datetime.now(UTC) - CLOCK_DIFFERENCE
-    await store.append(Turn(session, [case.items[0]] * _MOST_TRIES))
+    await store.append(Turn(session, [case.items[0]] * MAX_TRIES))
     latest = datetime.now(UTC) + CLOCK_DIFFERENCE
 
     info = await expect_there(case, session)
@@ -231,14 +229,14 @@ async def session_times(case: Case) -> None:
 
     for change in (partial(store.pop, session), append, partial(store.clear, session)):
         before = await expect_there(case, session)
-        for _ in range(_MOST_TRIES):
+        for _ in range(MAX_TRIES):
             await change()
             now = await expect_there(case, session)
             expect("the time of the creation", now.created_at, info.created_at)
             if now.updated_at != before.updated_at:
                 break
         else:
-            msg = f"updated_at stays {before.updated_at} after {_MOST_TRIES} changes"
+            msg = f"updated_at stays {before.updated_at} after {MAX_TRIES} changes"
             raise AssertionError(msg)
 
 

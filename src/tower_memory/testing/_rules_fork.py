@@ -13,11 +13,16 @@ from tower_memory._capabilities.catalog import SessionInfo
 from tower_memory._capabilities.erasure import SessionErasure
 from tower_memory._errors import SessionCleared, SessionConflict, SessionError, TurnMissing
 from tower_memory._turn import Turn
-from tower_memory.testing._case import METADATA, Case, Rule, expect, expect_error, expect_identical
+from tower_memory.testing._case import (
+    MAX_TRIES,
+    METADATA,
+    Case,
+    Rule,
+    expect,
+    expect_error,
+    expect_identical,
+)
 from tower_memory.testing._rules_catalog import catalog, expect_there, listed
-
-_MOST_TRIES = 100
-"""Maximum number of forks until a clock, which may be coarse, shows another time."""
 
 
 async def whole_fork(case: Case) -> None:
@@ -69,7 +74,7 @@ async def state_of_its_own(case: Case) -> None:
     while info.created_at <= source.updated_at:
         new = f"{new}+"
         info = await catalog(case).fork(session, new)
-        if len(new) > len(session) + _MOST_TRIES:
+        if len(new) > len(session) + MAX_TRIES:
             msg = f"forks were created at {info.created_at}, their source at {source.created_at}"
             raise AssertionError(msg)
 

@@ -16,6 +16,7 @@ from tower_memory._errors import SessionCleared, SessionConflict, TurnMissing, U
 from tower_memory._turn import Turn
 from tower_memory.testing._case import (
     BAD_IDS,
+    CLOCK_DIFFERENCE,
     ITEMS,
     METADATA,
     Case,
@@ -31,9 +32,6 @@ from tower_memory.testing._case import (
 
 LONG = 3600.0
 """A lease in seconds that stays valid during a rule."""
-
-_CLOCK_DIFFERENCE = timedelta(minutes=5)
-"""Difference that the clocks of two computers may have."""
 
 
 async def pending_turns(case: Case) -> None:
@@ -258,7 +256,7 @@ def expect_near(subject: str, found: datetime | None, expected: datetime) -> Non
     """Raise `AssertionError` unless *found* is about *expected*, in UTC."""
     offset = None if found is None else found.utcoffset()
     expect(f"the offset of {subject} from UTC", offset, timedelta(0))
-    if abs(cast("datetime", found) - expected) > _CLOCK_DIFFERENCE:
+    if abs(cast("datetime", found) - expected) > CLOCK_DIFFERENCE:
         msg = f"{subject}: expected about {expected}, found {found}"
         raise AssertionError(msg)
 

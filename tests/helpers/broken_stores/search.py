@@ -13,7 +13,7 @@ from helpers.plain_store import Searching
 from tower_memory import Page
 
 EVERY = "search returns the turns that contain every word of the text, in any order."
-WORDS = "search compares whole words, without case and without forms of compatibility."
+WORDS = "search compares whole words, without case and without differences of compatibility."
 LONG = "Only the first 255 characters of a word count in a search."
 UNSPACED = "In scripts without spaces, search finds single characters and neighbouring characters."
 HITS = "The newest hit is the first; a hit has the turn's ids, its time and a part of its text."
