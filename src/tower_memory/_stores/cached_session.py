@@ -298,16 +298,6 @@ def _parts(values: Sequence[T]) -> Generator[Sequence[T]]:
         yield values[start : start + _PART_LENGTH]
 
 
-def run_to_end(steps: Generator[None, None, T]) -> T:
-    """Run a generator without pauses, and return its result."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-
 def _position(turn: TurnInfo) -> int:
     return turn.position
 

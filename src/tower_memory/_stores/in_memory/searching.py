@@ -16,9 +16,8 @@ from tower_memory._history import TurnInfo
 from tower_memory._items import Item
 from tower_memory._message_text import turn_text
 from tower_memory._search_words import query_words, search_words
-from tower_memory._stores.cached_session import run_to_end
 from tower_memory._stores.in_memory.memory_store import MemoryStore
-from tower_memory._stores.in_memory.sessions import StoredSession
+from tower_memory._stores.in_memory.sessions import StoredSession, run_to_end
 from tower_memory._stores.records import to_nanoseconds
 from tower_memory._stores.search_text import join_texts
 

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import time_ns
@@ -21,6 +21,8 @@ from tower_memory._stores.cached_session import CachedSession
 from tower_memory._stores.pending_turns import StoredPending
 from tower_memory._stores.records import TOMBSTONE_LIFETIME
 from tower_memory._turn import Turn
+
+T = TypeVar("T")
 
 
 def _new_content() -> CachedSession:
@@ -201,3 +203,13 @@ class Sessions:
     def _remove_activity(self, session: StoredSession) -> None:
         del self._by_activity[session.active]
         del self._activity[bisect_left(self._activity, session.active)]
+
+
+def run_to_end(steps: Generator[None, None, T]) -> T:
+    """Run a generator without pauses, and return its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result

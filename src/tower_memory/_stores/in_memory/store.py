@@ -17,11 +17,12 @@ from tower_memory._large_turns import encode_turn
 from tower_memory._metadata import decode_metadata
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.append_checks import must_write
-from tower_memory._stores.cached_session import run_to_end, to_kept
+from tower_memory._stores.cached_session import to_kept
 from tower_memory._stores.in_memory.cataloguing import Cataloguing
 from tower_memory._stores.in_memory.erasing import Erasing
 from tower_memory._stores.in_memory.journaling import Journaling
 from tower_memory._stores.in_memory.searching import Searching
+from tower_memory._stores.in_memory.sessions import run_to_end
 from tower_memory._stores.records import encode, to_datetime
 from tower_memory._stores.search_text import TextOf, check_text_of
 from tower_memory._turn import Turn, check_turn
