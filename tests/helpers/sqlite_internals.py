@@ -358,6 +358,11 @@ def pause_loads_after_each_row(monkeypatch):
     monkeypatch.setattr(rows, "_SLICE", -1)
 
 
+def build_indexes_turn_by_turn(monkeypatch):
+    """Let each step of the building of a search index add one turn."""
+    monkeypatch.setattr(search_index, "_STEP", -1)
+
+
 def let_tombstones_live(monkeypatch, nanoseconds):
     """Let tombstones live only *nanoseconds*."""
     monkeypatch.setattr(tombstones, "TOMBSTONE_LIFETIME", nanoseconds)

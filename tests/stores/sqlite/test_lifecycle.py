@@ -16,6 +16,7 @@ from helpers.sqlite import locked
 from helpers.sqlite_internals import (
     Connection,
     acquire_without_use,
+    build_indexes_turn_by_turn,
     is_open,
     is_opening,
     open_again_at_next_use,
@@ -56,6 +57,26 @@ async def test_a_closing_that_times_out_finishes_the_saves_and_opens_nothing_aga
 
     async with store:
         assert sorted(await store.load("s")) == [0, 1, 2, 3]
+
+
+async def test_an_operation_ends_whose_store_is_closed_before_its_index_is_built(path, monkeypatch):
+    async with SqliteSessionStore(path) as store:
+        for n in range(50):
+            await store.append(Turn("s", [n]))
+
+    build_indexes_turn_by_turn(monkeypatch)
+    store, turns = SqliteSessionStore(path, search_index=True), []
+
+    async def describe():
+        turns.append((await store.describe("s")).turns)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(describe)
+            await until(lambda: is_opening(store))
+            await store.aclose()
+    assert turns == [50]
+    await store.aclose()  # the operation has opened it again
 
 
 def test_a_store_left_open_when_its_event_loop_ended_says_so_and_can_be_closed_and_used_again(

@@ -78,14 +78,18 @@ class FileStore(Generic[Item]):
         """Return the file, which the first operation on it opens."""
         self._open_already()
         await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
-        if self._opened is None or self._opened.is_closed:
-            self._opened = acquire(self._file, self._synchronous, self._hot_bytes)
+        while True:
+            if self._opened is None or self._opened.is_closed:
+                self._opened = acquire(self._file, self._synchronous, self._hot_bytes)
 
-        file = self._opened
-        if self._search_index and self._indexed is not file:
+            file = self._opened
+            if not self._search_index or self._indexed is file:
+                return file
+
             await self._build_index(file)
-            self._indexed = file
-        return file
+            self._indexed = file  # which `aclose` may have closed meanwhile: then open it again
+            if not file.is_closed:
+                return file
 
     async def _build_index(self, file: OpenFile) -> None:
         """Build the search index of the file, unless it is complete; log the progress."""
