@@ -39,6 +39,7 @@ from tower_memory._stores.sqlite.group_commit import Write, run_batch
 from tower_memory._stores.sqlite.importing import ImportedSession, import_entries
 from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.schema import Refused
+from tower_memory._stores.sqlite.search_index import empty_index
 from tower_memory._stores.sqlite.whole_file import read_whole, write_whole
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Refused",
     "SessionCache",
     "Stopped",
+    "empty_index",
     "import_entries",
     "log_progress",
     "read_whole",
@@ -165,6 +167,11 @@ def search_in_steps(connection, text, *, prefix="", limit=20):
 def index_at_most_one_turn(monkeypatch):
     """Let each step of the building of a search index add one turn."""
     monkeypatch.setattr(search_index, "_STEP", -1)
+
+
+def read_other_words(monkeypatch, words):
+    """Let the index read *words* from each text, as another version of the library might."""
+    monkeypatch.setattr(search_index, "search_words", lambda _: words)
 
 
 def pause_searches_after_each_row(monkeypatch):

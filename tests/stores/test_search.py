@@ -19,13 +19,16 @@ from helpers.sqlite import query
 from helpers.sqlite_internals import (
     Connection,
     build_one_step,
+    empty_index,
     finish,
     index_at_most_one_turn,
     log_each_report,
     open_connections,
     pause_searches_after_each_row,
+    read_other_words,
     replace_connections,
     search_in_steps,
+    write,
 )
 from helpers.waiting import until
 from tower_memory import InMemorySessionStore, SessionError, SqliteSessionStore, Turn
@@ -653,3 +656,32 @@ async def test_turns_are_ordered_by_time_also_if_the_clock_went_back(path, monke
                 walked += page[0].turn_id[-1]
                 after = page.next
             assert (walked, after) == ("edcba", None)
+
+
+async def test_a_scrub_leaves_no_word_that_another_version_has_split_differently(path, monkeypatch):
+    async with SqliteSessionStore(path, search_index=True) as store:
+        await say(store, "kept word")
+        with monkeypatch.context() as other_version:
+            read_other_words(other_version, {"topsecretword"})
+            await say(store, "hidden", session="erased")
+        await store.erase(session_id="erased")
+        await store.scrub()
+        assert ids(await store.search("word")) == ["kept word"]
+    assert b"topsecretword" not in path.read_bytes()
+    assert [*index_of(path).values()] == [{"kept", "word"}]
+
+
+async def test_an_index_that_a_stopped_scrub_has_emptied_is_built_again(path):
+    async with SqliteSessionStore(path, search_index=True) as store:
+        await say(store, "needle")
+        await write(store, empty_index)
+        assert ids(await store.search("needle")) == ["needle"]
+    async with SqliteSessionStore(path, search_index=True) as store:
+        assert ids(await store.search("needle")) == ["needle"]
+    check_index(path)
+
+
+@pytest.mark.parametrize("value", [1, None, "yes"])
+def test_a_search_index_is_wanted_or_not(path, value):
+    with pytest.raises(TypeError, match="search_index must be True or False"):
+        SqliteSessionStore(path, search_index=value)

@@ -155,6 +155,20 @@ async def test_a_conflict_in_a_batch_needs_no_extra_commit(connection):
     assert load(connection) == [0, 1, 3]
 
 
+async def test_a_session_error_in_the_middle_of_a_write_rolls_the_write_back(connection):
+    def write_half(connection):
+        connection.execute("INSERT INTO memory_index_of_test VALUES (1)")
+        msg = "in the middle"
+        raise SessionError(msg)
+
+    connection.execute("CREATE TABLE memory_index_of_test (number)")
+    appended, failed = commit(connection, queued_append(Turn("s", [0])), queued(write_half))
+    assert appended.revision > 0
+    assert str(failed) == "in the middle"
+    assert load(connection) == [0]
+    assert connection.execute("SELECT * FROM memory_index_of_test").fetchall() == []
+
+
 async def test_an_item_that_cannot_be_popped_needs_no_extra_commit(connection):
     commit(connection, queued_append(Turn("s", [0])))
     connection.execute("UPDATE memory_turn SET items = '[0'")

@@ -39,6 +39,11 @@ class _Candidate(NamedTuple):
         """The place of the turn in the order of hits."""
         return self[:3]
 
+    def hit(self, excerpt: str) -> SearchHit:
+        """Return the turn as a hit."""
+        turn = self.turn
+        return SearchHit(self.session.session_id, turn.turn_id, turn.created_at, excerpt)
+
 
 class Searching(MemoryStore[Item]):
     """The method of `SessionSearch`."""
@@ -53,22 +58,25 @@ class Searching(MemoryStore[Item]):
         place = None if after is None else from_cursor(after, query, length=3)
         await checkpoint()
 
-        hits: list[SearchHit] = []
-        last: _Candidate | None = None
+        found: list[tuple[_Candidate, SearchHit]] = []
+        following = None
         for number, candidate in enumerate(self._candidates(prefix, place), 1):
             if not number % _TURNS_AT_ONCE:
                 await checkpoint()
 
-            found = self._text_of(candidate)
-            if found is None or not words <= search_words(found):
+            content = self._text_of(candidate)
+            if content is None or not words <= search_words(content):
                 continue
-            if len(hits) == limit and last is not None:
-                return Page(hits, next=to_cursor(query, last.place))
+            if len(found) == limit:
+                following = to_cursor(query, found[-1][0].place)
+                break
+            found.append((candidate, candidate.hit(excerpt(content, words))))
 
-            session_id, turn = candidate.session.session_id, candidate.turn
-            hits.append(SearchHit(session_id, turn.turn_id, turn.created_at, excerpt(found, words)))
-            last = candidate
-        return Page(hits)
+        # A turn that was removed or shortened after it was read is no hit.
+        hits = [
+            hit for candidate, hit in found if words <= search_words(self._text_of(candidate) or "")
+        ]
+        return Page(hits, next=following)
 
     def _candidates(self, prefix: str, after: Sequence[int] | None) -> Iterator[_Candidate]:
         """Return the turns of the sessions with *prefix* after a place, the newest first."""

@@ -18,6 +18,7 @@ from tower_memory._stores.sqlite.connections import Connections
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.file_store import FileStore
 from tower_memory._stores.sqlite.open_file import OpenFile
+from tower_memory._stores.sqlite.search_index import empty_index, find_index
 
 
 class Erasing(FileStore[Item]):
@@ -45,12 +46,20 @@ class Erasing(FileStore[Item]):
     async def scrub(self) -> None:
         """Remove every byte of erased, cleared and replaced content (`SessionErasure.scrub`).
 
-        The whole file is rewritten, and the write-ahead log is emptied. Writes wait meanwhile:
-        about a second for each 150 MB. It raises `SessionError` if another process has locked the
-        file, or reads from an old state of it, for longer than *busy_timeout*.
+        A search index is built anew, the whole file is rewritten, and the write-ahead log is
+        emptied. Writes wait while the file is rewritten: about a second for each 150 MB. It raises
+        `SessionError` if another process has locked the file, or reads from an old state of it, for
+        longer than *busy_timeout*.
         """
         file = await self._open_file()
-        await _scrub(file, self.busy_timeout)
+
+        async def steps() -> None:
+            if await file.read(find_index, self.busy_timeout) is not None:
+                await file.write(None, empty_index, self.busy_timeout)
+                await self._build_index(file)
+            await _rewrite(file, self.busy_timeout)
+
+        await file.in_steps(steps, self.busy_timeout)
 
 
 async def _erase_sessions(
@@ -83,14 +92,10 @@ async def _erase_prefix(
     return await file.in_steps(steps, patience)
 
 
-async def _scrub(file: OpenFile, patience: float) -> None:
+async def _rewrite(file: OpenFile, patience: float) -> None:
     """Rewrite the file, then empty its log; each step waits at most *patience* seconds."""
-
-    async def steps() -> None:
-        for step in (erasure.rewrite_file, erasure.empty_log):
-            await file.run_on_writer(partial(step, deadline=Deadline(patience)), patience)
-
-    await file.in_steps(steps, patience)
+    for step in (erasure.rewrite_file, erasure.empty_log):
+        await file.run_on_writer(partial(step, deadline=Deadline(patience)), patience)
 
 
 def empty_log(_connections: Connections, connection: Connection, removed: object) -> None:

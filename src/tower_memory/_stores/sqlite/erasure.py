@@ -19,7 +19,6 @@ from tower_memory._stores.records import to_nanoseconds
 from tower_memory._stores.sqlite.heads import add_tombstone
 from tower_memory._stores.sqlite.id_range import id_range
 from tower_memory._stores.sqlite.schema import Refused, is_busy
-from tower_memory._stores.sqlite.search_index import optimize_index
 from tower_memory._stores.sqlite.tombstones import set_tombstone
 from tower_memory._stores.sqlite.writes import remove_content
 
@@ -98,14 +97,13 @@ def erase(
 
 
 def rewrite_file(connection: sqlite3.Connection, deadline: Deadline) -> None:
-    """Rewrite the search index, and the whole file without the gaps that hold deleted text.
+    """Rewrite the whole file without the gaps that hold deleted text.
 
     Raises:
         RetryLater: Another process has locked the file, and *deadline* has not passed.
         sqlite3.Error: The file stayed locked, or the disk is full.
     """
     try:
-        optimize_index(connection)
         connection.execute("VACUUM")
     except sqlite3.Error as error:
         if is_busy(error) and not deadline.has_passed():

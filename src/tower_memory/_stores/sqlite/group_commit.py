@@ -35,8 +35,8 @@ class Write(Generic[T]):
     """An operation that runs in a transaction, together with others.
 
     Attributes:
-        operation: Function of the connection. If it raises a `SessionError`, it must have written
-            nothing.
+        operation: Function of the connection. Its errors roll the transaction back, except for a
+            `SessionError` that it raises before it has written anything.
         deadline: The end of the wait for another process that has locked the file.
         after_commit: Function of the connection and the result, called after the commit; or None.
 
@@ -103,9 +103,12 @@ def _commit(connection: Connection, queued: Sequence[_Queued]) -> None:
 
 
 def _attempt(connection: Connection, write: Write[Any]) -> Any:
+    changes = connection.total_changes
     try:
         return write(connection)
-    except SessionError as error:  # the operation has written nothing
+    except SessionError as error:
+        if connection.total_changes != changes:  # half a write: the transaction is rolled back
+            raise
         return error
 
 

@@ -5,8 +5,8 @@
    itself.
 2. It pauses after each slice of about a millisecond. The time of the oldest kept turn bounds the
    next slice, so a common word is cheap.
-3. At the end it reads each hit again, with a pause after each. A turn that was removed meanwhile is
-   no hit, and neither is one that was added.
+3. At the end it reads each hit again, with a pause after each. The last step leaves out the turns
+   that were removed meanwhile, so a search that returns after an erasure contains nothing of it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ _PROPOSED: Final = (
     " ORDER BY w.rowid DESC"
 )
 _TURN: Final = (
-    "SELECT h.session_id, t.turn_id, CAST(t.items AS BLOB) FROM memory_turn AS t"
+    "SELECT h.session_id, t.turn_id, t.number, CAST(t.items AS BLOB) FROM memory_turn AS t"
     " CROSS JOIN memory_head AS h ON h.id = t.session WHERE t.created_at = ? AND t.id = ?"
 )
+_IS_THERE: Final = "SELECT 1 FROM memory_turn WHERE id = ? AND number = ?"
 
 _SLICE: Final = 0.001
 """Seconds after which a slice ends with the turn that is being read."""
@@ -80,7 +81,13 @@ class _Found(NamedTuple):
     session_id: str
     turn_id: str
     created_at: int
+    row: int
+    number: int
     text: str
+
+    def is_there(self, connection: sqlite3.Connection) -> bool:
+        """Return True if the turn is stored as it was read: a number stands for one content."""
+        return connection.execute(_IS_THERE, (self.row, self.number)).fetchone() is not None
 
     def hit(self, words: frozenset[str]) -> SearchHit:
         """Return the turn as a hit."""
@@ -118,12 +125,13 @@ def search(
 
     newest.sort(reverse=True)
     page, more = newest[: wanted.limit], newest[wanted.limit :]
-    hits: list[SearchHit] = []
+    hits: list[tuple[_Found, SearchHit]] = []
     for place in page:
         if found := _find(connection, place, wanted, index):
-            hits.append(found.hit(wanted.words))
+            hits.append((found, found.hit(wanted.words)))
         yield
-    return hits, page[-1] if more else None
+    there = [hit for found, hit in hits if found.is_there(connection)]
+    return there, page[-1] if more else None
 
 
 def _parameters(wanted: Wanted) -> dict[str, Any]:
@@ -169,9 +177,9 @@ def _find(
     if found is None or not found[0].startswith(wanted.prefix):
         return None
 
-    session_id, turn_id, array = found
+    session_id, turn_id, number, array = found
     added = added_text(connection, index, row, array, wanted.reader)
     text = join_texts(message_text_of(array), added)
     if not wanted.words <= search_words(text):
         return None
-    return _Found(session_id, turn_text(turn_id), created_at, text)
+    return _Found(session_id, turn_text(turn_id), created_at, row, number, text)

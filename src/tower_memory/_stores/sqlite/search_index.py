@@ -41,6 +41,10 @@ _REMOVE: Final = "INSERT INTO memory_words (memory_words, rowid, words) VALUES (
 _TEXT: Final = "SELECT text FROM memory_text WHERE turn = ?"
 _ADD_TEXT: Final = "INSERT INTO memory_text (turn, text) VALUES (?, ?)"
 _REMOVE_TEXT: Final = "DELETE FROM memory_text WHERE turn = ?"
+_BUILD_AGAIN: Final = (
+    "UPDATE memory_index SET built_to = 0,"
+    " build_until = (SELECT ifnull(max(id), 0) FROM memory_turn)"
+)
 _NEXT: Final = (
     "SELECT id, CAST(items AS BLOB) FROM memory_turn WHERE id > ? AND id <= ? ORDER BY id"
 )
@@ -158,10 +162,14 @@ def build_step(connection: sqlite3.Connection, reader: TextReader[Any]) -> Searc
     return index._replace(built_to=built_to)
 
 
-def optimize_index(connection: sqlite3.Connection) -> None:
-    """Rewrite the index without the words of removed turns, if there is one."""
-    if find_index(connection) is not None:
-        connection.execute("INSERT INTO memory_words (memory_words) VALUES ('optimize')")
+def empty_index(connection: sqlite3.Connection) -> None:
+    """Remove all words from the index, which exists, so that it is built anew.
+
+    No word of a removed turn is left then, even if another version of Python or of this library
+    would read other words from its text.
+    """
+    connection.execute("INSERT INTO memory_words (memory_words) VALUES ('delete-all')")
+    connection.execute(_BUILD_AGAIN)
 
 
 def _create_index(connection: sqlite3.Connection) -> SearchIndex:
