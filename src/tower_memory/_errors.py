@@ -17,8 +17,8 @@ from typing import Any, final
 class SessionError(Exception):
     """Raised when a session cannot be read or written; the base class of the library's errors.
 
-    The text begins with the session id, as this is when the text is read: a store that wraps a
-    store may change it.
+    The text begins with the value that `session_id` has when the text is read: a store that wraps
+    a store may change it.
 
     Attributes:
         session_id: Id of the session; None if the error is about the whole store.

@@ -38,12 +38,12 @@ all_users = SqliteSessionStore(os.environ.get("CHAT_DB", "chat.db"), search_inde
 
 
 def store_of(request: Request) -> ScopedStore[Any]:
-    """Return the sessions of the user who sent the request (rule 1). A scope needs a name."""
+    """Return the store of the user of a request (rule 1); `ValueError` if there is no name."""
     return ScopedStore(all_users, unquote(request.cookies.get("user", "")))
 
 
 def as_json(value: Any) -> Response:
-    """Return a response with *value*; None stands for a session that the user does not have."""
+    """Return *value* as JSON; for None, a session that the user does not have, return a 404."""
     return Response(json.encode(value, enc_hook=dict), 404 if value is None else 200)
 
 
@@ -79,7 +79,7 @@ async def send(request: Request) -> Response:
 
 
 class Lines(StreamingResponse):
-    """A stream that is closed, and so saved, wherever its reader leaves it."""
+    """A stream that is closed at once if its reader leaves, so the received part is saved."""
 
     async def stream_response(self, send: Any) -> None:
         async with aclosing(cast("Any", self.body_iterator)):
@@ -134,12 +134,12 @@ class Session(HTTPEndpoint):
 
 def cost_of(usage: Any) -> float | None:
     """Return the cost of an answer in US dollars; None if a count or the price is not known."""
-    model, tokens, cached = str(usage["model"]), usage["input_tokens"], usage["cached_input_tokens"]
-    price = next((PRICES[name] for name in PRICES if model.startswith(name)), None)
-    if price is None or tokens is None:
+    model, cached = str(usage["model"]), usage["cached_input_tokens"] or 0
+    tokens, output = usage["input_tokens"], usage["output_tokens"]
+    price = PRICES.get(model) or PRICES.get(model[:-11])  # without the date, as in -2025-08-07
+    if price is None or tokens is None or output is None:
         return None
-    counts: list[int] = [tokens - (cached or 0), cached or 0, usage["output_tokens"]]
-    return sum(count * each for count, each in zip(counts, price, strict=True)) / 1_000_000
+    return ((tokens - cached) * price[0] + cached * price[1] + output * price[2]) / 1_000_000
 
 
 async def sessions(request: Request) -> Response:

@@ -98,9 +98,7 @@ def _erase(opened: Opened, options: argparse.Namespace, before: datetime | None)
     total = Erasure(0, 0, 0)
     for session_id in dict.fromkeys(options.ids):
         one = portal.call(partial(store.erase, session_id=session_id, inactive_since=before))
-        total = Erasure(
-            total.sessions + one.sessions, total.turns + one.turns, total.items + one.items
-        )
+        total = Erasure(*map(sum, zip(total, one, strict=True)))
     return total
 
 

@@ -6,16 +6,14 @@ import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tower_memory import SqliteSessionStore
 from tower_memory._command.errors import CommandError
 from tower_memory._command.progress import show_progress
-
-PATIENCE: Final = 5.0
-"""Maximum seconds to wait while another process has locked the file."""
+from tower_memory._stores.sqlite.whole_file import PATIENCE
 
 
 class Opened(NamedTuple):

@@ -143,9 +143,9 @@ class MemoryLayer:
             An interrupted reply replaces the turn only with *keep_interrupted*, and only if its
             reader closed the stream, or left its ``async with`` without an error.
             The docstring of `tower_memory` has a guide. None never replaces a turn.
-        journal: Whether the turn begins in the store before the inner service is called, with the
-            new items of the request (see `TurnJournal`). The save ends the pending turn. A call
-            that raises, is cancelled, or saves no stream leaves it pending, as ``"failed"``. If the
+        journal: True begins the turn in the store before the inner service is called, with the new
+            items of the request (see `TurnJournal`). The save ends the pending turn. A call that
+            raises or is cancelled, or a stream that is not saved, leaves it ``"failed"``. If the
             process dies, or drops a stream that it has not closed, it is ``"left"`` when its lease
             ends, 600 seconds after it began. With *turn_id*, the same request may be made again:
             at once in the same process; in another process it raises `SessionConflict` until the
