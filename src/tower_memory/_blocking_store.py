@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class BlockingStore(Generic[Item]):
     """A `ThreadedStore` for code without an event loop, such as synchronous web frameworks.
 
+    `ThreadedStore.blocking` makes it. As a context manager, it closes the store at the end.
+
     The methods are those of the store. They block the calling thread until they have a result, may
     be called from any number of threads, and raise the same errors. A method of a capability that
     the store lacks raises `AttributeError`, or `TypeError` if the store is a `StoreWrapper`.

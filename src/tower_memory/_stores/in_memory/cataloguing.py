@@ -26,7 +26,8 @@ from tower_memory._stores.in_memory.sessions import StoredSession
 from tower_memory._stores.records import to_datetime
 
 _MOST_SORTED: Final = 2000
-"""Up to this number of matches of a prefix, they are sorted; otherwise all sessions are walked."""
+"""Maximum number of sessions with a prefix that are sorted for a page. With more, all sessions are
+walked in the order of their activity."""
 
 
 class Cataloguing(MemoryStore[Item]):
@@ -101,17 +102,17 @@ class Cataloguing(MemoryStore[Item]):
         forked.origin = (session_id, source.first_number)
         return self._info(forked)
 
-    def _page(self, prefix: str, most: int, after: int | None) -> Sequence[StoredSession]:
-        """Return at most *most* sessions that were active before the place *after*."""
+    def _page(self, prefix: str, limit: int, after: int | None) -> Sequence[StoredSession]:
+        """Return at most *limit* sessions that were active before the place *after*."""
         if self._sessions.count_with(prefix) <= _MOST_SORTED:
             found = self._named(prefix, after)
         else:
             walked = self._sessions.last_active_first(after)
             found = (session for session in walked if session.session_id.startswith(prefix))
-        return [*islice(found, min(most, sys.maxsize))]
+        return [*islice(found, min(limit, sys.maxsize))]
 
     def _named(self, prefix: str, after: int | None) -> Iterator[StoredSession]:
-        """Return the sessions with *prefix* after a place, sorted by their activity."""
+        """Return the sessions with *prefix* that were active before the place *after*, in order."""
         named = (self._sessions.get(each) for each in self._sessions.ids_with(prefix))
         found = [each for each in named if each and (after is None or each.active < after)]
         return iter(sorted(found, key=lambda session: -session.active))
