@@ -50,8 +50,8 @@ class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Jo
         item_type: The type of the items: any type that msgspec can decode, or ``Any`` for JSON
             values. It is also an attribute.
         text_of: Function that returns additional text of an item, which a search finds, or None.
-            It may be called in any thread. An error of the function is raised, before the turn is
-            saved.
+            It may be called on any thread. An error of the function is raised before anything is
+            written.
 
     Raises:
         TypeError: msgspec cannot decode *item_type*, or *text_of* is no function.
