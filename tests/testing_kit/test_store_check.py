@@ -96,6 +96,16 @@ async def test_a_capability_is_checked_without_the_others():
     assert len(report.held) == STORE_RULES + JOURNAL_RULES
 
 
+class SearchingWithoutErasure(Searching):
+    erase = None
+
+
+async def test_a_search_is_checked_without_erasure():
+    report = await check_session_store(SearchingWithoutErasure)
+    assert report.groups == ["SessionStore", "SessionSearch"]
+    assert report.broken == {}
+
+
 async def test_a_store_that_searches_is_checked_for_it():
     report = await check_session_store(Searching)
     assert report.groups == ["SessionStore", "SessionSearch", "SessionErasure"]

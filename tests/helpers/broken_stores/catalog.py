@@ -183,6 +183,15 @@ class ClearIsNotTimed(Catalogued):
 
 
 @breaks("A session has the times of its creation and of the last change of its turns, in UTC.")
+class DescribesTheTimesOfYesterday(Catalogued):
+    def session_info(self, session_id, chat):
+        info = super().session_info(session_id, chat)
+        if chat.origin is not None:
+            return info
+        return replace(info, created_at=info.created_at - timedelta(days=1))
+
+
+@breaks("A session has the times of its creation and of the last change of its turns, in UTC.")
 class DescribesInEasternTime(Catalogued):
     def session_info(self, session_id, chat):
         info = super().session_info(session_id, chat)
