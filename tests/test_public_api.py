@@ -92,6 +92,8 @@ def test_the_public_names_are_exactly_these():
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
         *("check_annotate", "check_begin", "check_fork", "check_sessions"),
         *("from_cursor", "merge_metadata", "to_cursor"),
+        *("check_owner", "check_pending"),
+        *("excerpt", "query_words", "search_words", "turn_text"),
         *("NO_SESSION", "SessionState", "must_write", "turns_between"),
         *("decode_metadata", "encode_metadata"),
         *("FullStore", "StoreWrapper"),

@@ -44,7 +44,7 @@ def excerpt(text: str, words: Collection[str]) -> str:
     White space becomes a single space. An end that was cut has the sign ``…``. The part is the
     start of *text* if it contains none of *words*.
 
-    >>> from tower_memory._excerpts import excerpt
+    >>> from tower_memory.store_toolkit import excerpt
     >>> excerpt("One\n\ntwo.", {"two"})
     'One two.'
 

@@ -82,7 +82,7 @@ def message_text(item: Any) -> str:
 def turn_text(items: Iterable[Any]) -> str:
     r"""Return the text of the messages in *items*, joined by line breaks.
 
-    >>> from tower_memory._message_text import turn_text
+    >>> from tower_memory.store_toolkit import turn_text
     >>> turn_text([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
     'Hi\nHello!'
     """

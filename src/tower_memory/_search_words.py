@@ -92,7 +92,7 @@ _ASCII_WORDS: Final = {
 def search_words(text: str) -> set[str]:
     """Return the search words of *text*; an empty set if it has none.
 
-    >>> from tower_memory._search_words import search_words
+    >>> from tower_memory.store_toolkit import search_words
     >>> sorted(search_words("The cat's CAFÉ"))
     ['café', 'cat', 's', 'the']
     >>> sorted(search_words("東京"))

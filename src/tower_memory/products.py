@@ -83,7 +83,9 @@ answer has seen all turns before it, however requests are routed. A request that
 has the same turn id, and makes no second turn. Answer a `SessionConflict` with HTTP 409, so that
 the page shows the conversation anew and the user decides. If users should be able to send a message
 during an answer, route all requests of a session to the same worker, and use ``"serialize"``. If
-the routing ever fails, for example during a deployment, both turns are still saved.
+the routing ever fails, for example during a deployment, both turns are still saved. The complete
+example does this without such routing: a question in a second tab waits in the same worker, and is
+answered at once in another one.
 
 Two event loops on one file behave like two workers:
 

@@ -8,9 +8,12 @@ store needs only public names:
   `decode_metadata` do the same for the metadata of a turn.
 - `must_write` makes the checks of `SessionStore.append`, in order, on a `SessionState`.
 - `turns_between` selects the turns of a history.
-- `check_sessions`, `check_annotate`, `check_fork` and `check_begin` check the arguments of the
-  other capabilities. `merge_metadata` merges the metadata of a session. `to_cursor` and
-  `from_cursor` make and read the cursors of pages.
+- For `SessionCatalog`: `check_sessions`, `check_annotate` and `check_fork` check arguments,
+  `merge_metadata` merges the metadata of a session, and `to_cursor` and `from_cursor` make and read
+  the cursors of pages.
+- For `SessionSearch`: `query_words` and `search_words` split texts into words, `turn_text` returns
+  the text of a turn, and `excerpt` its part around a word.
+- For `TurnJournal`: `check_begin`, `check_pending` and `check_owner` check arguments.
 
 This store keeps sessions in a dict. `check_session_store` checks that it keeps its promises:
 
@@ -174,10 +177,13 @@ from tower_memory._capabilities.catalog import (
     merge_metadata,
 )
 from tower_memory._capabilities.erasure import check_erase
-from tower_memory._capabilities.journal import check_begin
+from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
 from tower_memory._capabilities.pages import from_cursor, to_cursor
 from tower_memory._codec import ItemCodec
+from tower_memory._excerpts import excerpt
+from tower_memory._message_text import turn_text
 from tower_memory._metadata import decode_metadata, encode_metadata
+from tower_memory._search_words import query_words, search_words
 from tower_memory._store import check_load, check_session_id
 from tower_memory._store_wrapper import FullStore, StoreWrapper
 from tower_memory._stores.append_checks import NO_SESSION, SessionState, must_write
@@ -194,13 +200,19 @@ __all__ = (
     "check_erase",
     "check_fork",
     "check_load",
+    "check_owner",
+    "check_pending",
     "check_session_id",
     "check_sessions",
     "decode_metadata",
     "encode_metadata",
+    "excerpt",
     "from_cursor",
     "merge_metadata",
     "must_write",
+    "query_words",
+    "search_words",
     "to_cursor",
+    "turn_text",
     "turns_between",
 )

@@ -157,6 +157,11 @@ def check_pending(session_id: object, turn_id: object) -> None:
 
 
 def check_owner(owner: object) -> None:
-    """Refuse an object that cannot be the owner of a pending turn."""
+    """Refuse an object that cannot be the owner of a pending turn.
+
+    Raises:
+        TypeError: *owner* is neither a string nor None.
+        ValueError: *owner* is empty or contains a lone surrogate.
+    """
     if owner is not None:
         check_text("owner", owner)

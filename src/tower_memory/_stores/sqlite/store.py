@@ -98,8 +98,8 @@ class SqliteSessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Jour
             then reads only the turns that it finds; without an index, it reads all turns. The
             index belongs to the file: once it exists, every store maintains it, in the commit of
             each turn. The building logs its progress on the logger ``tower_memory``, and other
-            processes can write meanwhile. It needs SQLite's FTS5. The hits are the same with and
-            without an index.
+            processes can write meanwhile. It needs SQLite's FTS5; without it, opening the store
+            raises `SessionError`. The hits are the same with and without an index.
         text_of: Function that returns additional text of an item, which a search finds, or None.
             An index keeps the text that the function returned when a turn was saved, so use the
             same function in all programs. It may be called on any thread. An error of the function
