@@ -26,6 +26,7 @@ PARTS = (
     "disk",
     "large_file",
     "many_sessions",
+    "search",
     "cache",
     "runtimes",
     "resources",

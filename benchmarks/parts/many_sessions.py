@@ -31,7 +31,6 @@ BOUND = 2
 LARGE, SMALL = "many sessions", "few sessions"
 KINDS = ("sqlite", "in memory")
 STEPS = ("first page", "page in the middle", "page of a user", "describe")
-# Search belongs here: a word in 1,000 of the sessions, with an index, also through a scope; 50 ms.
 
 _SIMULTANEOUS_APPENDS = 1_000
 
