@@ -290,6 +290,7 @@ def test_older_messages_come_on_demand(page):
 def test_search_finds_chinese_and_opens_the_turn(page, model):
     model.answer("推荐一家餐厅", "你可以去湖边的茶馆。", title="Lunch")
     answered(page, "推荐一家餐厅", "湖边")
+    expect(link(page, "Lunch")).to_be_visible()  # the title comes after the answer
     page.get_by_role("button", name="New chat").click()
     answered(page, "Something else")
     page.get_by_label("Search all conversations").fill("茶馆")
