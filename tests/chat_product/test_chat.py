@@ -293,6 +293,7 @@ def test_search_finds_chinese_and_opens_the_turn(page, model):
     expect(link(page, "Lunch")).to_be_visible()  # the title comes after the answer
     page.get_by_role("button", name="New chat").click()
     answered(page, "Something else")
+    expect(link(page, "A title")).to_be_visible()  # the list stays as it is from here on
     page.get_by_label("Search all conversations").fill("茶馆")
     expect(link(page, "")).to_have_count(1)
     expect(link(page, "")).to_contain_text("湖边的茶馆")

@@ -597,7 +597,8 @@ async def test_a_session_that_reuses_a_row_during_a_search_is_outside_of_the_pre
             assert finish(search) == ([], None)
 
 
-async def test_a_turn_that_is_removed_during_a_search_in_memory_is_no_hit():
+async def test_a_turn_that_is_removed_during_a_search_in_memory_is_no_hit(monkeypatch):
+    monkeypatch.setattr("tower_memory._stores.in_memory.searching._TURNS_AT_ONCE", 1)
     store = InMemorySessionStore()
     await say(store, *(f"old {number} needle" for number in range(100)), session="old")
     await store.append(Turn("short", [user("hay"), user("needle")], turn_id="short"))
