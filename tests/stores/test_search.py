@@ -599,7 +599,13 @@ async def test_a_session_that_reuses_a_row_during_a_search_is_outside_of_the_pre
 
 async def test_a_turn_that_is_removed_during_a_search_in_memory_is_no_hit(monkeypatch):
     monkeypatch.setattr("tower_memory._stores.in_memory.searching._TURNS_AT_ONCE", 1)
-    store = InMemorySessionStore()
+    started = []
+
+    def tell(_):
+        for event in started:
+            event.set()
+
+    store = InMemorySessionStore(text_of=tell)
     await say(store, *(f"old {number} needle" for number in range(100)), session="old")
     await store.append(Turn("short", [user("hay"), user("needle")], turn_id="short"))
     await say(store, *(f"kept {number} needle" for number in range(55)), session="kept")
@@ -608,8 +614,10 @@ async def test_a_turn_that_is_removed_during_a_search_in_memory_is_no_hit(monkey
     async def search():
         found.extend(ids(await store.search("needle", limit=1000)))
 
+    started.append(anyio.Event())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(search)
+        await started[0].wait()
         await store.erase(session_id="old")
         await store.pop("short")
         await say(store, "hay", session="old")
