@@ -366,6 +366,7 @@ def test_without_a_name_there_is_nothing_to_see(browser, workers):
     assert page.request.get(f"{workers[0]}/sessions").status == 409
     page.get_by_role("dialog").get_by_role("textbox").fill("Zoë / 1")
     page.keyboard.press("Enter")
+    page.wait_for_load_state("networkidle")  # the page has loaded the user's list
     answered(page, "Hello")
     assert page.request.get(f"{workers[0]}/sessions").ok
     context.close()
