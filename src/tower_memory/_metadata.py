@@ -21,6 +21,12 @@ def encode_metadata(metadata: Mapping[str, Any] | None, session_id: str) -> byte
     return encode_value(dict(metadata), session_id, "metadata")
 
 
+def metadata_dict(encoded: bytes | str | None) -> dict[str, Any]:
+    """Return the mapping that is stored as *encoded*, decoded once, as the caller's own dict."""
+    decoded: dict[str, Any] = {} if encoded is None else decode_value(encoded)
+    return decoded
+
+
 def decode_metadata(encoded: bytes | str | None) -> Mapping[str, Any]:
     """Return the mapping that is stored as *encoded*, which cannot be changed."""
     return NO_METADATA if encoded is None else _StoredMetadata(encoded)

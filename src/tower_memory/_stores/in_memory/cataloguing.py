@@ -17,10 +17,11 @@ from tower_memory._capabilities.catalog import (
     merge_metadata,
 )
 from tower_memory._capabilities.pages import Page, from_cursor, to_cursor
-from tower_memory._errors import SessionConflict, SessionError, TurnMissing
+from tower_memory._errors import TurnMissing
 from tower_memory._items import Item
-from tower_memory._metadata import decode_metadata, encode_metadata
+from tower_memory._metadata import encode_metadata, metadata_dict
 from tower_memory._store import check_session_id
+from tower_memory._stores.fork_errors import existing_target, unknown_source
 from tower_memory._stores.in_memory.memory_store import MemoryStore
 from tower_memory._stores.in_memory.sessions import StoredSession
 from tower_memory._stores.records import to_datetime
@@ -63,7 +64,7 @@ class Cataloguing(MemoryStore[Item]):
     ) -> SessionInfo | None:
         """Merge *metadata* into the session's metadata (`SessionCatalog.annotate`)."""
         check_annotate(session_id, metadata)
-        added = decode_metadata(encode_metadata(metadata, session_id))
+        added = metadata_dict(encode_metadata(metadata, session_id))
         await checkpoint()
 
         session = self._sessions.get(session_id)
@@ -72,7 +73,7 @@ class Cataloguing(MemoryStore[Item]):
                 return None
             session = self._sessions.create(session_id)
 
-        merged = merge_metadata(decode_metadata(session.metadata), added, overwrite=overwrite)
+        merged = merge_metadata(metadata_dict(session.metadata), added, overwrite=overwrite)
         session.metadata = encode_metadata(merged, session_id)
         return self._info(session)
 
@@ -85,14 +86,11 @@ class Cataloguing(MemoryStore[Item]):
 
         source = self._sessions.get(session_id)
         if source is None:
-            msg = "it does not exist, so it cannot be forked; nothing was written"
-            raise SessionError(msg, session_id=session_id)
+            raise unknown_source(session_id)
         if before is not None and before not in source.held:
             raise TurnMissing(session_id, turn_id=before)
         if self._sessions.get(new_session_id) is not None:
-            raise SessionConflict(
-                new_session_id, reason="it exists already", remedy="choose another new_session_id"
-            )
+            raise existing_target(new_session_id)
 
         turns = len(source.content.turns) if before is None else source.index_of(before)
         forked = self._sessions.change(new_session_id)
@@ -127,6 +125,6 @@ class Cataloguing(MemoryStore[Item]):
             session.revision,
             session.content.end,
             len(session.content.turns),
-            dict(decode_metadata(session.metadata)),
+            metadata_dict(session.metadata),
             origin.session_id if origin and is_there else None,
         )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from time import time_ns
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from tower_memory._capabilities.journal import PendingTurn, check_begin, check_owner, check_pending
 from tower_memory._items import Item
-from tower_memory._large_turns import encode_turn
 from tower_memory._store import check_session_id
 from tower_memory._stores.append_checks import must_write
 from tower_memory._stores.in_memory.memory_store import MemoryStore
 from tower_memory._stores.pending_turns import begun, check_owner_may_begin
-from tower_memory._stores.records import encode
+from tower_memory._stores.turn_encoding import encoded
 from tower_memory._turn import Turn
 
 
@@ -26,8 +24,7 @@ class Journaling(MemoryStore[Item]):
     ) -> None:
         """Make *turn* a pending turn of its session (`TurnJournal.begin`)."""
         check_begin(turn, lease, owner)
-        values = (*turn.items, turn.metadata)
-        encoded = await encode_turn(partial(encode, turn, self._reader), values)
+        new = await encoded(turn, self._reader)
         await checkpoint_if_cancelled()  # later, the turn is written
 
         state = self._sessions.state_before(turn)
@@ -40,10 +37,10 @@ class Journaling(MemoryStore[Item]):
         check_owner_may_begin(turn, owner, present, now)
 
         session = session or self._sessions.create(turn.session_id)
-        new = begun(turn, encoded, lease, owner, now)
+        pending = begun(turn, new, lease, owner, now)
         if present is not None:
-            new = new._replace(created_at=present.created_at)
-        session.pending[turn.turn_id] = new
+            pending = pending._replace(created_at=present.created_at)
+        session.pending[turn.turn_id] = pending
 
     async def fail(self, session_id: str, turn_id: str, *, owner: str | None = None) -> None:
         """Set the state of a pending turn to ``"failed"`` (`TurnJournal.fail`)."""

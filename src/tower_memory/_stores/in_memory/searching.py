@@ -103,5 +103,8 @@ class Searching(MemoryStore[Item]):
             decode_value(each) if type(each) is bytes else each
             for each in session.content.kept_items(start, end)
         ]
+        text = turn_text(values)
+        if self._reader.text_of is None:
+            return text
         items = run_to_end(session.content.read(start, end, self._codec)).copies()
-        return join_texts(turn_text(values), self._reader.added_text(items))
+        return join_texts(text, self._reader.added_text(items))

@@ -13,8 +13,9 @@ import time
 from typing import Any, Final, NamedTuple, cast
 
 from tower_memory._capabilities.catalog import SessionInfo, merge_metadata
-from tower_memory._errors import SessionConflict, SessionError, TurnMissing
-from tower_memory._metadata import decode_metadata, encode_metadata
+from tower_memory._errors import TurnMissing
+from tower_memory._metadata import encode_metadata, metadata_dict
+from tower_memory._stores.fork_errors import existing_target, unknown_source
 from tower_memory._stores.records import to_datetime
 from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.sqlite.heads import create_head, find_head
@@ -118,7 +119,7 @@ def annotate(
         create_head(connection, session_id, tombstone, time.time_ns()).save_unchanged(connection)
 
     present = info.metadata if info else {}
-    merged = merge_metadata(present, decode_metadata(added), overwrite=overwrite)
+    merged = merge_metadata(present, metadata_dict(added), overwrite=overwrite)
     encoded = encode_metadata(merged, session_id)
     connection.execute(
         "UPDATE memory_head SET metadata = ? WHERE session_id = ?",
@@ -144,8 +145,7 @@ def fork(
     """
     source = find_head(connection, session_id)
     if source is None:
-        msg = "it does not exist, so it cannot be forked; nothing was written"
-        raise SessionError(msg, session_id=session_id)
+        raise unknown_source(session_id)
 
     end = (source.items, source.high + 1)  # after all turns
     if before is not None:
@@ -154,9 +154,7 @@ def fork(
             raise TurnMissing(session_id, turn_id=before)
         end = place
     if find_head(connection, new_session_id) is not None:
-        raise SessionConflict(
-            new_session_id, reason="it exists already", remedy="choose another new_session_id"
-        )
+        raise existing_target(new_session_id)
 
     added = added_texts(connection, source.id, end, reader)  # before anything is written
     tombstone = tombstone_number(connection, new_session_id)
@@ -182,6 +180,6 @@ def _info(row: Any) -> SessionInfo:
         revision,
         items,
         turns,
-        dict(decode_metadata(metadata)),
+        metadata_dict(metadata),
         forked_from,
     )

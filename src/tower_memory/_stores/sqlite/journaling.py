@@ -6,11 +6,10 @@ from functools import partial
 
 from tower_memory._capabilities.journal import PendingTurn, check_begin, check_owner, check_pending
 from tower_memory._items import Item
-from tower_memory._large_turns import encode_turn
 from tower_memory._store import check_session_id
-from tower_memory._stores.records import encode
 from tower_memory._stores.sqlite import journal
 from tower_memory._stores.sqlite.file_store import FileStore
+from tower_memory._stores.turn_encoding import encoded
 from tower_memory._turn import Turn
 
 
@@ -22,10 +21,9 @@ class Journaling(FileStore[Item]):
     ) -> None:
         """Make *turn* a pending turn of its session (`TurnJournal.begin`)."""
         check_begin(turn, lease, owner)
-        values = (*turn.items, turn.metadata)
-        encoded = await encode_turn(partial(encode, turn, self._reader), values)
+        new = await encoded(turn, self._reader)
 
-        begin = partial(journal.begin, turn=turn, encoded=encoded, lease=lease, owner=owner)
+        begin = partial(journal.begin, turn=turn, encoded=new, lease=lease, owner=owner)
         file = await self._open_file()
         await file.write(turn.session_id, begin, self.busy_timeout)
 

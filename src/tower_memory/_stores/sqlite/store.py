@@ -16,9 +16,7 @@ from anyio import fail_after
 from tower_memory._arguments import check_bool, check_choice, check_int, check_seconds
 from tower_memory._history import History
 from tower_memory._items import Item
-from tower_memory._large_turns import encode_turn
 from tower_memory._store import check_load, check_session_id
-from tower_memory._stores.records import encode
 from tower_memory._stores.search_text import TextOf, check_text_of
 from tower_memory._stores.sqlite import writes
 from tower_memory._stores.sqlite.cataloguing import Cataloguing
@@ -30,6 +28,7 @@ from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checke
 from tower_memory._stores.sqlite.reads import Wanted
 from tower_memory._stores.sqlite.searching import Searching
 from tower_memory._stores.sqlite.writes import Appended
+from tower_memory._stores.turn_encoding import encoded
 from tower_memory._turn import Turn, check_turn
 
 if TYPE_CHECKING:
@@ -189,10 +188,9 @@ class SqliteSessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Jour
     async def append(self, turn: Turn[Item]) -> int:
         """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
         check_turn(turn)
-        values = (*turn.items, turn.metadata)
-        encoded = await encode_turn(partial(encode, turn, self._reader), values)
+        new = await encoded(turn, self._reader)
 
-        append = partial(writes.append, turn=turn, encoded=encoded)
+        append = partial(writes.append, turn=turn, encoded=new)
         add_to_cache = partial(_add_to_cache, self._codec.key)
         file = await self._open_file()
         appended: Appended = await file.write(
