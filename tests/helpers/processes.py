@@ -41,3 +41,31 @@ def start_python(source, *arguments, **parameters):
         **parameters,
     }
     return subprocess.Popen(python(source, *arguments), **parameters)
+
+
+KILL_CHILDREN = """
+import json, os, random, signal
+
+def kill_children(run, kills, seed, most):
+    \"\"\"Kill *kills* children that call run(name, report), each after fewer than *most* reports.
+
+    All whole lines that they reported are printed. The children are forks, because starting each
+    would take most of the time.
+    \"\"\"
+    chance = random.Random(seed)
+    reported = []
+    for number in range(kills):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            run(str(number), lambda said: os.write(writing, (said + "\\n").encode()))
+        os.close(writing)
+        with os.fdopen(reading) as lines:
+            reported += [lines.readline() for _ in range(chance.randrange(most))]
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            reported += lines.readlines()
+    print(json.dumps([said.strip() for said in reported if said.endswith("\\n")]))
+"""
+"""Source of a program's function that kills processes at random moments."""

@@ -10,12 +10,13 @@ import json
 import pytest
 
 from helpers.messages import user
-from helpers.processes import run_python, start_python
+from helpers.processes import KILL_CHILDREN, run_python, start_python
 from tower_memory import SqliteSessionStore, Turn
 
-# One process forks and kills the others, because starting each of them would take most of the time.
-KILLER = """
-import itertools, json, os, random, signal, sys
+KILLER = (
+    KILL_CHILDREN
+    + """
+import itertools, sys
 import anyio
 from helpers.layers import memory_over
 from tower_memory import SqliteSessionStore
@@ -46,24 +47,13 @@ async def turns(path, name, report):
             for session in "ab":
                 tasks.start_soon(run, session)
 
-path, backend, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-chance = random.Random(seed)
-reports = []
-for number in range(kills):
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        report = lambda said: os.write(writing, (said + "\\n").encode())
-        anyio.run(turns, path, str(number), report, backend=backend)
-    os.close(writing)
-    with os.fdopen(reading) as lines:
-        reports += [lines.readline() for _ in range(chance.randrange(12))]
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        reports += lines.readlines()
-print(json.dumps([said.strip() for said in reports if said.endswith("\\n")]))
+def run(name, report):
+    anyio.run(turns, path, name, report, backend=backend)
+
+path, backend, kills, seed = sys.argv[1:]
+kill_children(run, int(kills), int(seed), most=12)
 """
+)
 
 
 @pytest.mark.parametrize(("kills", "seed"), [(20, 1), pytest.param(600, 3, marks=pytest.mark.long)])

@@ -10,10 +10,10 @@ import sqlite3
 
 import pytest
 
-from helpers.processes import run_python, start_python
+from helpers.processes import KILL_CHILDREN, run_python, start_python
 
 CHILD = """
-import itertools, json, os, random, signal, sys
+import itertools, sys
 import anyio
 from helpers.layers import memory_over
 from tower_memory import SqliteSessionStore
@@ -43,27 +43,16 @@ anyio.run(turns, path, name, sessions, int(count), lambda said: None, backend=ba
 """
 )
 
-# One process forks and kills the others, because starting each of them would take most of the time.
 KILLER = (
     CHILD
+    + KILL_CHILDREN
     + """
-path, backend, kills, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-chance = random.Random(seed)
-returned = []
-for number in range(kills):
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        report = lambda said: os.write(writing, (said + "\\n").encode())
-        anyio.run(turns, path, str(number), ["a", "b"], None, report, backend=backend)
-    os.close(writing)
-    with os.fdopen(reading) as reports:
-        returned += [reports.readline() for _ in range(chance.randrange(6))]
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        returned += reports.readlines()
-print(json.dumps([said.strip() for said in returned if said.endswith("\\n")]))
+path, backend, kills, seed = sys.argv[1:]
+
+def run(name, report):
+    anyio.run(turns, path, name, ["a", "b"], None, report, backend=backend)
+
+kill_children(run, int(kills), int(seed), most=6)
 """
 )
 
