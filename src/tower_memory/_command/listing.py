@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar
 
 from msgspec import json
 
-from tower_memory import SearchHit, SessionCatalog, SessionInfo, SessionSearch
+from tower_memory import Page, SearchHit, SessionCatalog, SessionInfo, SessionSearch
 from tower_memory._command.export import decode_turn, find_sessions
 from tower_memory._command.export_format import turn_keys
 from tower_memory._command.output import (
@@ -29,6 +29,8 @@ from tower_memory._metadata import decode_metadata
 from tower_memory._stores.records import to_datetime
 from tower_memory._stores.sqlite.stored import StoredSession, StoredTurn, turns
 from tower_memory._stores.sqlite.whole_file import read_whole
+
+Entry = TypeVar("Entry")
 
 _PAGE: Final = 200
 """Maximum number of sessions or hits that are read at once."""
@@ -50,25 +52,16 @@ def list_sessions(options: argparse.Namespace) -> int:
 
 
 def find_infos(opened: Opened, prefix: str, limit: int | None) -> Iterator[SessionInfo]:
-    """Yield the sessions whose ids start with *prefix*, the last active first.
+    """Return an iterator over the sessions with *prefix*, the last active first.
 
-    *limit* is the maximum number of sessions; None yields all.
+    *limit* is the maximum number of sessions; None returns all.
     """
-    portal, store = opened
-    after, left = None, limit
+    catalog: SessionCatalog = opened.store
 
-    async def page() -> Any:
-        catalog: SessionCatalog = store
-        size = _PAGE if left is None else min(_PAGE, left)
+    async def get_page(size: int, after: str | None) -> Page[SessionInfo]:
         return await catalog.sessions(prefix=prefix, limit=size, after=after)
 
-    while left is None or left > 0:
-        found = portal.call(page)
-        yield from found
-        after = found.next
-        if after is None:
-            return
-        left = None if left is None else left - len(found)
+    return _walk(opened, get_page, limit)
 
 
 def print_sessions(infos: Iterable[SessionInfo], path: str) -> None:
@@ -167,20 +160,29 @@ def search(options: argparse.Namespace) -> int:
 
 
 def _find_hits(opened: Opened, text: str, prefix: str, limit: int) -> Iterator[SearchHit]:
-    """Yield the turns that contain all words of *text*, the newest first, at most *limit*."""
-    portal = opened.portal
+    """Return an iterator over at most *limit* turns with all words of *text*, newest first."""
     store: SessionSearch = opened.store
+
+    async def get_page(size: int, after: str | None) -> Page[SearchHit]:
+        return await store.search(text, prefix=prefix, limit=size, after=after)
+
+    return _walk(opened, get_page, limit)
+
+
+def _walk(
+    opened: Opened,
+    get_page: Callable[[int, str | None], Awaitable[Page[Entry]]],
+    limit: int | None,
+) -> Iterator[Entry]:
+    """Yield the entries of the pages that *get_page(size, after)* returns, at most *limit*."""
     after, left = None, limit
-
-    async def page() -> Any:
-        return await store.search(text, prefix=prefix, limit=min(_PAGE, left), after=after)
-
-    while left > 0:
-        found = portal.call(page)
+    while left is None or left > 0:
+        found = opened.portal.call(get_page, _PAGE if left is None else min(_PAGE, left), after)
         yield from found
-        after, left = found.next, left - len(found)
+        after = found.next
         if after is None:
             return
+        left = None if left is None else left - len(found)
 
 
 def _hit_keys(hit: SearchHit) -> dict[str, Any]:
