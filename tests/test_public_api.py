@@ -90,7 +90,7 @@ def test_the_public_names_are_exactly_these():
     assert set(streams.__all__) == {"Stream"}
     assert set(store_toolkit.__all__) == {
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
-        *("check_annotate", "check_begin", "check_fork", "check_sessions"),
+        *("check_annotate", "check_begin", "check_fork", "check_page"),
         *("from_cursor", "merge_metadata", "to_cursor"),
         *("check_owner", "check_pending"),
         *("excerpt", "query_words", "search_words", "turn_text"),

@@ -8,7 +8,7 @@ store needs only public names:
   `decode_metadata` do the same for the metadata of a turn.
 - `must_write` makes the checks of `SessionStore.append`, in order, on a `SessionState`.
 - `turns_between` selects the turns of a history.
-- For `SessionCatalog`: `check_sessions`, `check_annotate` and `check_fork` check arguments,
+- For `SessionCatalog`: `check_page`, `check_annotate` and `check_fork` check arguments,
   `merge_metadata` merges the metadata of a session, and `to_cursor` and `from_cursor` make and read
   the cursors of pages.
 - For `SessionSearch`: `query_words` and `search_words` split texts into words, `turn_text` returns
@@ -173,12 +173,11 @@ from __future__ import annotations
 from tower_memory._capabilities.catalog import (
     check_annotate,
     check_fork,
-    check_sessions,
     merge_metadata,
 )
 from tower_memory._capabilities.erasure import check_erase
 from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
-from tower_memory._capabilities.pages import from_cursor, to_cursor
+from tower_memory._capabilities.pages import check_page, from_cursor, to_cursor
 from tower_memory._codec import ItemCodec
 from tower_memory._excerpts import excerpt
 from tower_memory._message_text import turn_text
@@ -201,9 +200,9 @@ __all__ = (
     "check_fork",
     "check_load",
     "check_owner",
+    "check_page",
     "check_pending",
     "check_session_id",
-    "check_sessions",
     "decode_metadata",
     "encode_metadata",
     "excerpt",

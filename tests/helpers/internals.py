@@ -9,10 +9,9 @@ from tower_memory import _log, _reconcile
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
-from tower_memory._capabilities.catalog import check_sessions
 from tower_memory._capabilities.erasure import check_erase
 from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
-from tower_memory._capabilities.pages import from_cursor, to_cursor
+from tower_memory._capabilities.pages import check_page, from_cursor, to_cursor
 from tower_memory._codec import ItemCodec, snapshot
 from tower_memory._command import chat as chat_module
 from tower_memory._command.main import main
@@ -51,8 +50,8 @@ __all__ = [
     "check_erase",
     "check_load",
     "check_owner",
+    "check_page",
     "check_pending",
-    "check_sessions",
     "check_text",
     "check_window",
     "checked_length",

@@ -13,8 +13,8 @@ from tower_memory import Page, SessionConflict, SessionError, SessionInfo, TurnM
 from tower_memory.store_toolkit import (
     check_annotate,
     check_fork,
+    check_page,
     check_session_id,
-    check_sessions,
     from_cursor,
     merge_metadata,
     to_cursor,
@@ -84,14 +84,14 @@ class Catalogued(Erasing):
     def cursor_of(self, chat):
         return chat.active
 
-    def check_sessions(self, prefix, limit):
-        check_sessions(prefix, limit)
+    def check_page(self, prefix, limit):
+        check_page(prefix, limit)
 
     def query(self, prefix):
         return ("sessions", prefix)
 
     async def sessions(self, *, prefix="", limit=50, after=None):
-        self.check_sessions(prefix, limit)
+        self.check_page(prefix, limit)
         if after is not None:
             (after,) = from_cursor(after, self.query(prefix), length=1)
         await checkpoint()

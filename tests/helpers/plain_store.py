@@ -17,8 +17,8 @@ from helpers.internals import (
     check_erase,
     check_load,
     check_owner,
+    check_page,
     check_pending,
-    check_sessions,
     decode_metadata,
     encode_metadata,
     excerpt,
@@ -368,7 +368,7 @@ class Searching(Erasing):
 
     def check_search(self, text, prefix, limit):
         query_words(text)
-        check_sessions(prefix, limit)
+        check_page(prefix, limit)
 
     def query(self, text):
         return query_words(text)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, final, runtime_checkable
 
-from tower_memory._arguments import check_int, check_text
-from tower_memory._capabilities.erasure import check_prefix
+from tower_memory._arguments import check_text
 from tower_memory._capabilities.pages import Page
 from tower_memory._store import check_session_id
 from tower_memory._turn import check_metadata
@@ -143,17 +142,6 @@ class SessionCatalog(Protocol):
             SessionConflict: The session *new_session_id* exists.
         """
         ...
-
-
-def check_sessions(prefix: object, limit: object) -> None:
-    """Refuse bad arguments of `SessionCatalog.sessions`, except for *after*.
-
-    Raises:
-        TypeError: *prefix* is no string, or *limit* is no integer.
-        ValueError: *prefix* contains a lone surrogate, or *limit* is below 1.
-    """
-    check_prefix(prefix)
-    check_int("limit", limit, least=1)
 
 
 def check_annotate(session_id: object, metadata: object) -> None:

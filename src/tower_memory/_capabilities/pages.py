@@ -9,6 +9,9 @@ from typing import Annotated, Final, TypeAlias, TypeVar, final, overload
 
 from msgspec import Meta, json
 
+from tower_memory._arguments import check_int
+from tower_memory._capabilities.erasure import check_prefix
+
 Entry_co = TypeVar("Entry_co", covariant=True)
 
 _Number: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -58,6 +61,17 @@ class Page(Sequence[Entry_co]):
 
     def __repr__(self) -> str:
         return f"Page({list(self._entries)!r}, next={self.next!r})"
+
+
+def check_page(prefix: object, limit: object) -> None:
+    """Refuse bad arguments of a method that returns pages, except for *after*.
+
+    Raises:
+        TypeError: *prefix* is no string, or *limit* is no integer.
+        ValueError: *prefix* contains a lone surrogate, or *limit* is below 1.
+    """
+    check_prefix(prefix)
+    check_int("limit", limit, least=1)
 
 
 def to_cursor(query: Sequence[str], place: Sequence[int]) -> str:

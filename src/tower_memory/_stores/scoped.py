@@ -20,10 +20,10 @@ from datetime import datetime
 from typing import Any, final
 
 from tower_memory._arguments import check_text
-from tower_memory._capabilities.catalog import SessionInfo, check_fork, check_sessions
+from tower_memory._capabilities.catalog import SessionInfo, check_fork
 from tower_memory._capabilities.erasure import Erasure, check_erase, check_prefix
 from tower_memory._capabilities.journal import PendingTurn
-from tower_memory._capabilities.pages import Page
+from tower_memory._capabilities.pages import Page, check_page
 from tower_memory._capabilities.search import SearchHit
 from tower_memory._errors import SessionError
 from tower_memory._history import History
@@ -118,7 +118,7 @@ class ScopedStore(StoreWrapper[Item]):
         self, *, prefix: str = "", limit: int = 50, after: str | None = None
     ) -> Page[SessionInfo]:
         """Return a page of the scope's sessions (`SessionCatalog.sessions`)."""
-        check_sessions(prefix, limit)
+        check_page(prefix, limit)
         with self._own_errors():
             page = await self.store.sessions(prefix=self._start + prefix, limit=limit, after=after)
         return Page(map(self._own_info, page), next=page.next)

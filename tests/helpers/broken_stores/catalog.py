@@ -39,14 +39,14 @@ class ReadingIsActivity(Catalogued):
 @breaks("A walk over the pages returns each session once, and no page exceeds its limit.")
 class PagesOfOneMore(Catalogued):
     async def sessions(self, *, prefix="", limit=50, after=None):
-        self.check_sessions(prefix, limit)
+        self.check_page(prefix, limit)
         return await super().sessions(prefix=prefix, limit=limit + (limit == 17), after=after)
 
 
 @breaks("A walk over the pages returns each session once, and no page exceeds its limit.")
 class KnowsNumbersOf64Bits(Catalogued):
-    def check_sessions(self, prefix, limit):
-        super().check_sessions(prefix, limit)
+    def check_page(self, prefix, limit):
+        super().check_page(prefix, limit)
         if limit >= 2**63:
             raise OverflowError
 
@@ -107,9 +107,9 @@ class IgnoresTheEndOfCursors(Catalogued):
 
 @breaks("Bad arguments of the catalogue raise TypeError or ValueError, and nothing is written.")
 class TakesLimitZero(Catalogued):
-    def check_sessions(self, prefix, limit):
+    def check_page(self, prefix, limit):
         if limit != 0:
-            super().check_sessions(prefix, limit)
+            super().check_page(prefix, limit)
 
 
 @breaks("Bad arguments of the catalogue raise TypeError or ValueError, and nothing is written.")

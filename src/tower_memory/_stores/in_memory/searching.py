@@ -7,8 +7,7 @@ from typing import Final, NamedTuple
 
 from anyio.lowlevel import checkpoint
 
-from tower_memory._capabilities.catalog import check_sessions
-from tower_memory._capabilities.pages import Page, from_cursor, to_cursor
+from tower_memory._capabilities.pages import Page, check_page, from_cursor, to_cursor
 from tower_memory._capabilities.search import SearchHit
 from tower_memory._codec import decode_value
 from tower_memory._excerpts import excerpt
@@ -53,7 +52,7 @@ class Searching(MemoryStore[Item]):
     ) -> Page[SearchHit]:
         """Return a page of the turns that have every word of *text* (`SessionSearch.search`)."""
         words = query_words(text)
-        check_sessions(prefix, limit)
+        check_page(prefix, limit)
         query = ("search", prefix, *sorted(words))
         place = None if after is None else from_cursor(after, query, length=3)
         await checkpoint()

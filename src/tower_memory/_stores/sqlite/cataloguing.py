@@ -10,9 +10,8 @@ from tower_memory._capabilities.catalog import (
     SessionInfo,
     check_annotate,
     check_fork,
-    check_sessions,
 )
-from tower_memory._capabilities.pages import Page, from_cursor, to_cursor
+from tower_memory._capabilities.pages import Page, check_page, from_cursor, to_cursor
 from tower_memory._items import Item
 from tower_memory._metadata import encode_metadata
 from tower_memory._store import check_session_id
@@ -27,7 +26,7 @@ class Cataloguing(FileStore[Item]):
         self, *, prefix: str = "", limit: int = 50, after: str | None = None
     ) -> Page[SessionInfo]:
         """Return a page of the sessions, the last active first (`SessionCatalog.sessions`)."""
-        check_sessions(prefix, limit)
+        check_page(prefix, limit)
         query = ("sessions", prefix)
         place = None
         if after is not None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tower_memory._capabilities.catalog import check_sessions
-from tower_memory._capabilities.pages import Page, from_cursor, to_cursor
+from tower_memory._capabilities.pages import Page, check_page, from_cursor, to_cursor
 from tower_memory._capabilities.search import SearchHit
 from tower_memory._items import Item
 from tower_memory._search_words import query_words
@@ -21,7 +20,7 @@ class Searching(FileStore[Item]):
     ) -> Page[SearchHit]:
         """Return a page of the turns that have every word of *text* (`SessionSearch.search`)."""
         words = frozenset(query_words(text))
-        check_sessions(prefix, limit)
+        check_page(prefix, limit)
         query = ("search", prefix, *sorted(words))
         place = None
         if after is not None:
