@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from sys import getsizeof
 from typing import Any, final
 
+from tower_memory._capabilities.catalog import merge_metadata
 from tower_memory._codec import decode_value, encode_value
 from tower_memory._history import NO_METADATA
 
@@ -25,6 +26,18 @@ def metadata_dict(encoded: bytes | str | None) -> dict[str, Any]:
     """Return the mapping that is stored as *encoded*, decoded once, as the caller's own dict."""
     decoded: dict[str, Any] = {} if encoded is None else decode_value(encoded)
     return decoded
+
+
+def merge_encoded(
+    present: bytes | None, added: bytes | None, session_id: str, *, overwrite: bool
+) -> bytes | None:
+    """Return the stored metadata of a session after `SessionCatalog.annotate` (`merge_metadata`).
+
+    Raises:
+        UnencodableItemError: See `encode_metadata`.
+    """
+    merged = merge_metadata(metadata_dict(present), metadata_dict(added), overwrite=overwrite)
+    return encode_metadata(merged, session_id)
 
 
 def decode_metadata(encoded: bytes | str | None) -> Mapping[str, Any]:

@@ -13,12 +13,11 @@ from tower_memory._capabilities.catalog import (
     SessionInfo,
     check_annotate,
     check_fork,
-    merge_metadata,
 )
 from tower_memory._capabilities.pages import Page, check_page, from_cursor, to_cursor
 from tower_memory._errors import TurnMissing
 from tower_memory._items import Item
-from tower_memory._metadata import encode_metadata, metadata_dict
+from tower_memory._metadata import encode_metadata, merge_encoded, metadata_dict
 from tower_memory._store import check_session_id
 from tower_memory._stores.fork_errors import existing_target, unknown_source
 from tower_memory._stores.in_memory.memory_store import MemoryStore
@@ -63,7 +62,7 @@ class Cataloguing(MemoryStore[Item]):
     ) -> SessionInfo | None:
         """Merge *metadata* into the session's metadata (`SessionCatalog.annotate`)."""
         check_annotate(session_id, metadata)
-        added = metadata_dict(encode_metadata(metadata, session_id))
+        added = encode_metadata(metadata, session_id)
         await checkpoint()
 
         session = self._sessions.get(session_id)
@@ -72,8 +71,7 @@ class Cataloguing(MemoryStore[Item]):
                 return None
             session = self._sessions.create(session_id)
 
-        merged = merge_metadata(metadata_dict(session.metadata), added, overwrite=overwrite)
-        session.metadata = encode_metadata(merged, session_id)
+        session.metadata = merge_encoded(session.metadata, added, session_id, overwrite=overwrite)
         return self._info(session)
 
     async def fork(

@@ -12,9 +12,9 @@ import sqlite3
 import time
 from typing import Any, Final, NamedTuple, cast
 
-from tower_memory._capabilities.catalog import SessionInfo, merge_metadata
+from tower_memory._capabilities.catalog import SessionInfo
 from tower_memory._errors import TurnMissing
-from tower_memory._metadata import encode_metadata, metadata_dict
+from tower_memory._metadata import merge_encoded, metadata_dict
 from tower_memory._stores.fork_errors import existing_target, unknown_source
 from tower_memory._stores.records import to_datetime
 from tower_memory._stores.search_text import TextReader
@@ -31,6 +31,8 @@ _INFO: Final = (
     " FROM memory_head AS h {} LEFT JOIN memory_head AS origin ON origin.id = h.origin WHERE "
 )
 _DESCRIBE: Final = _INFO.format("") + "h.session_id = ?"
+_METADATA: Final = "SELECT CAST(metadata AS BLOB) FROM memory_head WHERE session_id = ?"
+_SET_METADATA: Final = "UPDATE memory_head SET metadata = ? WHERE session_id = ?"
 _COUNT: Final = (
     "SELECT count(*) FROM (SELECT 1 FROM memory_head WHERE session_id >= ? AND session_id < ?"
     " LIMIT ?)"
@@ -105,26 +107,27 @@ def describe(connection: sqlite3.Connection, session_id: str) -> SessionInfo | N
 
 
 def annotate(
-    connection: sqlite3.Connection, session_id: str, added: bytes, *, create: bool, overwrite: bool
+    connection: sqlite3.Connection,
+    session_id: str,
+    added: bytes | None,
+    *,
+    create: bool,
+    overwrite: bool,
 ) -> SessionInfo | None:
-    """Merge *added*, the JSON of a mapping, into the metadata of a session.
+    """Merge *added*, the JSON of a mapping or None, into the metadata of a session.
 
     Return the new description, or None if there is no such session and *create* is False.
     """
-    info = describe(connection, session_id)
-    if info is None:
+    found = connection.execute(_METADATA, (session_id,)).fetchone()
+    if found is None:
         if not create:
             return None
         tombstone = tombstone_number(connection, session_id)
         create_head(connection, session_id, tombstone, time.time_ns()).save_unchanged(connection)
 
-    present = info.metadata if info else {}
-    merged = merge_metadata(present, metadata_dict(added), overwrite=overwrite)
-    encoded = encode_metadata(merged, session_id)
-    connection.execute(
-        "UPDATE memory_head SET metadata = ? WHERE session_id = ?",
-        (encoded and encoded.decode(), session_id),
-    )
+    (present,) = found or (None,)
+    encoded = merge_encoded(present, added, session_id, overwrite=overwrite)
+    connection.execute(_SET_METADATA, (encoded and encoded.decode(), session_id))
     return describe(connection, session_id)
 
 

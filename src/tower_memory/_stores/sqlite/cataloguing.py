@@ -54,7 +54,7 @@ class Cataloguing(FileStore[Item]):
     ) -> SessionInfo | None:
         """Merge *metadata* into the session's metadata (`SessionCatalog.annotate`)."""
         check_annotate(session_id, metadata)
-        added = encode_metadata(metadata, session_id) or b"{}"
+        added = encode_metadata(metadata, session_id)
         annotate = partial(
             catalog.annotate,
             session_id=session_id,

@@ -12,12 +12,11 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias, final
 
-from tower_memory._capabilities.catalog import merge_metadata
-from tower_memory._metadata import decode_metadata, encode_metadata
+from tower_memory._metadata import merge_encoded
 from tower_memory._stores.records import EncodedTurn, turn_key
 from tower_memory._stores.sqlite.heads import create_head, find_head
 from tower_memory._stores.sqlite.tombstones import tombstone_number
-from tower_memory._stores.sqlite.turn_rows import add_turn
+from tower_memory._stores.sqlite.turn_rows import add_turn, end_pending
 
 _SET_ORIGIN: Final = (
     "UPDATE memory_head SET origin = (SELECT id FROM memory_head WHERE session_id = ?)"
@@ -134,10 +133,7 @@ class _Target:
             self._skipped += 1
             return
 
-        # As for an append, the stored turn ends a pending turn of the same id.
-        self._connection.execute(
-            "DELETE FROM memory_pending WHERE session = ? AND turn_id = ?", (head.id, key)
-        )
+        end_pending(self._connection, head.id, key)
         number, size = head.high + 1, len(turn.encoded.items)
         add_turn(
             self._connection,
@@ -173,12 +169,11 @@ class _Target:
 
         select = "SELECT CAST(metadata AS BLOB) FROM memory_head WHERE id = ?"
         (present,) = self._connection.execute(select, (self._head.id,)).fetchone()
-        added = self._session.metadata
+        metadata: bytes | None = self._session.metadata
         if present is not None:
-            merged = merge_metadata(
-                decode_metadata(present), decode_metadata(added), overwrite=False
-            )
-            added = encode_metadata(merged, self._session.session_id) or b"{}"
+            session_id = self._session.session_id
+            metadata = merge_encoded(present, metadata, session_id, overwrite=False)
         self._connection.execute(
-            "UPDATE memory_head SET metadata = ? WHERE id = ?", (added.decode(), self._head.id)
+            "UPDATE memory_head SET metadata = ? WHERE id = ?",
+            (metadata and metadata.decode(), self._head.id),
         )

@@ -39,6 +39,7 @@ _TURNS_FROM = (
     " WHERE session = ? AND (first, number) >= (?, ?) ORDER BY first, number"
 )
 _REMOVE_FROM = "DELETE FROM memory_turn WHERE session = ? AND (first, number) >= (?, ?)"
+_END_PENDING = "DELETE FROM memory_pending WHERE session = ? AND turn_id = ?"
 _SHORTEN = "UPDATE memory_turn SET number = ?, size = ?, items = ? WHERE id = ?"
 
 
@@ -95,6 +96,11 @@ def copy_turns(
         for (row, array), text in zip(copies, added, strict=True):
             add_to_index(connection, row, array, text)
     return copied
+
+
+def end_pending(connection: sqlite3.Connection, head_id: int, turn_key: bytes | str) -> None:
+    """Remove the pending turn with an id, if there is one: a stored turn is not pending."""
+    connection.execute(_END_PENDING, (head_id, turn_key))
 
 
 def remove_turns(connection: sqlite3.Connection, head_id: int, start: Place) -> int:

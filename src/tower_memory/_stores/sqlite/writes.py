@@ -22,11 +22,10 @@ from tower_memory._stores.records import EncodedTurn, to_datetime, turn_key
 from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.session_cache import CommittedTurn, LastTurn, Version
 from tower_memory._stores.sqlite.heads import add_tombstone, create_head, find_for, find_head
-from tower_memory._stores.sqlite.turn_rows import add_turn, remove_turns, shorten_turn
+from tower_memory._stores.sqlite.turn_rows import add_turn, end_pending, remove_turns, shorten_turn
 from tower_memory._turn import Turn
 
 _REMOVE_SUMMARIES = "DELETE FROM memory_summary WHERE session = ? AND number >= ?"
-_END_PENDING = "DELETE FROM memory_pending WHERE session = ? AND turn_id = ?"
 _NEWEST = (
     "SELECT id, number, first, CAST(items AS BLOB) FROM memory_turn WHERE session = ? AND size > 0"
     " ORDER BY first DESC, number DESC LIMIT 1"
@@ -57,7 +56,7 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
     head, replaced, state = find_for(connection, turn)
     to_write, key = must_write(state, turn), turn_key(turn.turn_id)
     if head is not None:
-        connection.execute(_END_PENDING, (head.id, key))
+        end_pending(connection, head.id, key)
     if not to_write:
         return Appended(state.revision, None)
 
