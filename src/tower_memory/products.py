@@ -2,8 +2,8 @@
 
 ``tests/chat_product/app.py`` in the repository is a complete example: a web chat in one file.
 
-What a page shows
-=================
+The parts of a page
+===================
 
 - **The list of conversations**: `SessionCatalog.sessions`. A title is metadata of the session:
   `SessionCatalog.annotate`, with ``overwrite=False`` for a title that a model wrote.
@@ -69,8 +69,8 @@ Several workers
 ===============
 
 Turns wait for each other within one event loop only. Between event loops, and so between the worker
-processes of a server, the store makes each commit a whole turn, and nothing is overwritten. What
-else holds between workers depends on ``overlap=``:
+processes of a server, the store makes each commit a whole turn, and nothing is overwritten. The
+rest depends on ``overlap=``:
 
 - ``"serialize"``, the default: both turns call the model at the same time, and both are saved, in
   the order of their commits. The second answer has not seen the first.
