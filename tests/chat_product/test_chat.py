@@ -312,6 +312,7 @@ def test_the_cost_is_shown(page):
 
 def test_export_downloads_the_whole_conversation(page):
     answered(page, "Take me")
+    expect(page.get_by_role("heading", level=2)).to_have_text("A title")  # it comes a moment later
     with page.expect_download() as download:
         page.get_by_role("button", name="Export").click()
     session, turns, *_ = json.loads(download.value.path().read_text())
