@@ -23,7 +23,7 @@ from anyio import get_cancelled_exc_class, move_on_after
 
 from tower_memory import _log
 from tower_memory._capabilities.journal import TurnJournal
-from tower_memory._memory.save import reason_of
+from tower_memory._reasons import reason_of
 from tower_memory._turn import Turn
 
 LEASE: Final = 600.0

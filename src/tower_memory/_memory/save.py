@@ -23,16 +23,16 @@ from anyio import CancelScope, current_effective_deadline, current_time
 from msgspec import json
 
 from tower_memory import _log
-from tower_memory._calls import SyncServiceError, call_service
+from tower_memory._calls import call_service
 from tower_memory._errors import (
     SaveError,
     SessionCleared,
     SessionConflict,
-    SessionError,
     TurnExists,
     TurnMissing,
 )
 from tower_memory._history import History
+from tower_memory._reasons import reason_of
 from tower_memory._service import Service
 from tower_memory._store import SessionStore
 from tower_memory._turn import Turn
@@ -129,26 +129,6 @@ def _begins_with(items: Sequence[Any], held: Sequence[Any]) -> bool:
     """
     start, all_held = (json.decode(json.encode(each)) for each in (items[: len(held)], held))
     return bool(start == all_held)
-
-
-def reason_of(error: Exception) -> str:
-    """Return the text of an error of this library or the system, or the name of another error.
-
-    The text of another error may show content, as pydantic's errors do. The error is chained.
-    """
-    has_no_content = isinstance(error, (SessionError, OSError)) or _is_raised_here(error)
-    return (has_no_content and str(error)) or type(error).__name__
-
-
-def _is_raised_here(error: Exception) -> bool:
-    """Return True if code of this library raised *error* because of a wrong call."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-
-    module = "" if traceback is None else traceback.tb_frame.f_globals.get("__name__", "")
-    is_mistake = type(error) in (TypeError, ValueError, RuntimeError, SyncServiceError)
-    return is_mistake and module.startswith("tower_memory.")
 
 
 def _latest_end(grace: float) -> float:
