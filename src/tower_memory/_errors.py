@@ -66,7 +66,7 @@ class SessionConflict(SessionError):
 
     def __init__(
         self,
-        session_id: str,
+        session_id: str | None,
         *,
         expected: int | None = None,
         actual: int | None = None,

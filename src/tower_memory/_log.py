@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Hashable
 from time import monotonic
 from typing import Final
 
@@ -103,4 +104,16 @@ def turn_not_failed(session_id: str, turn_id: str, *, reason: str) -> None:
         "session %r: the pending turn %r could not be marked as failed: %s",
         *(session_id, turn_id, reason),
         extra={"event": "unmarked", "session_id": session_id, "turn_id": turn_id},
+    )
+
+
+def failure_unread(key: Hashable, *, reason: str) -> None:
+    """Report that the call *key* has failed, and that no caller has got its error.
+
+    A finalizer may call this in any thread.
+    """
+    _logger.warning(
+        "the call %r has failed, and no caller was there to get its error: %s",
+        *(key, reason),
+        extra={"event": "unread_failure", "key": key},
     )

@@ -13,6 +13,7 @@
 5. A cancelled read is no failure of the stream: a heartbeat cancels one read and repeats it. The
    stream stays open, and its session stays locked. But a cancellation finishes an async generator.
    A stream that is an async generator, or has one in an attribute, is interrupted at once (rule 3).
+   If the reader has cancelled its read in order to close the stream (`is_stopping`), it is closed.
 6. For other streams, the recorder cannot know whether a cancelled read has finished them. If such a
    stream ends at the very next read, it counts as interrupted, and the read raises `SessionError`.
    This may refuse a whole reply, but the reader sees the error. A cut reply that is saved as a
@@ -40,6 +41,7 @@ from tower_memory._errors import SessionError
 from tower_memory._memory.lock_state import LockHolder
 from tower_memory._memory.reentrancy import Inside
 from tower_memory._portal import call_soon
+from tower_memory._stopping import is_stopping
 from tower_memory._stream_source import StreamSource, has_method
 from tower_memory.dialects import Streamed
 
@@ -113,6 +115,7 @@ class StreamRecorder:
             raise
         except get_cancelled_exc_class():
             if self._source.is_cut:
+                self._is_closing = self._is_closing or is_stopping()
                 await self._fail()
             raise
         except BaseException:

@@ -1,0 +1,99 @@
+"""One running call: calls the inner service, and reads its stream to the end.
+
+1. The call is part of no scope of its callers: neither their cancellation nor their deadlines reach
+   it. It ends by itself, by `RunningCall.stop`, or by `RunningCall.abort`.
+2. A stop cancels the wait of the call, and then closes the stream, as a reader does that leaves it
+   without an error. A save that has begun runs to its end, so a stop may come too late.
+3. An abort also cancels the closing of the stream. A save that has begun still has its own time.
+4. The reply ends after its stream is closed, and so after its turn is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextlib import AsyncExitStack, suppress
+from typing import Any, final
+
+from anyio import CancelScope, Event
+
+from tower_memory._calls import call_service
+from tower_memory._resumable.reply import Reply
+from tower_memory._service import Service
+from tower_memory._stopping import Stop, current_stop
+from tower_memory._stream_source import StreamSource, is_stream
+
+
+@final
+class RunningCall:
+    """The call *key* of *inner* with *request*. It runs in a task of its own.
+
+    Attributes:
+        request: The request, with copies of its lists and dicts, since its caller may change them.
+        reply: The reply of the call.
+        has_ended: Set when the reply has ended.
+        is_dropped: Set when the reply, which has ended, need not be kept any more.
+    """
+
+    def __init__(
+        self, key: Hashable, inner: Service[Any, Any], request: Any, max_chunks: int
+    ) -> None:
+        self.request = _copied(request)
+        self.reply = Reply(key, max_chunks)
+        self.has_ended = Event()
+        self.is_dropped = Event()
+        self._inner = inner
+        self._given: Any = request
+        self._stop = Stop()
+        self._stoppable = CancelScope()
+        self._whole = CancelScope(shield=True)
+
+    def stop(self) -> None:
+        """Stop the call soon (rule 2)."""
+        self._stop.is_requested = True
+        self._stoppable.cancel()
+
+    def abort(self) -> None:
+        """Stop the call soon, and do not wait for its stream to close (rule 3)."""
+        self.stop()
+        self._whole.cancel()
+
+    async def run(self) -> None:
+        """Make the call, and end its reply. The readers get the error of a call that fails."""
+        current_stop.set(self._stop)
+        try:
+            with self._whole:
+                await self._call_and_read()
+        except Exception as error:  # noqa: BLE001 - the readers get it
+            self.reply.fail(error)
+        finally:
+            self._given = None
+            self.reply.end()
+            self.has_ended.set()
+
+    async def _call_and_read(self) -> None:
+        async with AsyncExitStack() as stream:
+            with self._stoppable:
+                response = await call_service(self._inner, self._given)
+                if not is_stream(response):
+                    self.reply.finish(response)
+                    return
+                await self._read(StreamSource(response), stream)
+
+    async def _read(self, source: StreamSource, stream: AsyncExitStack) -> None:
+        """Read *source* to its end; *stream* closes it."""
+        self.reply.begin_stream()
+        await source.enter()
+        stream.push_async_exit(source.leave)
+        with suppress(StopAsyncIteration):
+            while True:
+                self.reply.add(await source.next())
+        self.reply.finish(None)
+
+
+def _copied(value: Any) -> Any:
+    """Return *value* with copies of its lists, tuples and dicts; other objects are shared."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
+    if type(value) is dict:
+        return {key: _copied(each) for key, each in value.items()}
+    return value

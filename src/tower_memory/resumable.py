@@ -1,0 +1,320 @@
+"""Replies that outlive their readers.
+
+A browser reloads during an answer, a phone loses its connection, a client gives up: usually the
+answer is then lost, or the model is called once more. A `ResumableLayer` runs each call in a task
+of its own. The call goes on without its reader, the reply is saved whole, and a caller with the
+same key gets it from its first chunk, live or finished:
+
+>>> from collections.abc import AsyncIterator
+>>> from typing import Any
+>>> import anyio
+>>> from tower_memory import InMemorySessionStore, MemoryLayer
+>>> from tower_memory.resumable import ResumableLayer
+>>> async def tell(request: dict[str, Any]) -> AsyncIterator[str]:
+...     async def words() -> AsyncIterator[str]:
+...         for word in ["Once ", "upon ", "a ", "time."]:
+...             yield word
+...     return words()  # or: await client.chat.completions.create(..., stream=True)
+>>> async def main() -> None:
+...     store = InMemorySessionStore()
+...     memory = MemoryLayer.over(
+...         store, session_id="user_123", turn_id=lambda request: request["id"]
+...     )
+...     async with ResumableLayer(key=lambda request: request["id"]) as resumable:
+...         chat = resumable(memory(tell))
+...         request = {"id": "t1", "messages": [{"role": "user", "content": "A story?"}]}
+...         async with await chat(request) as stream:
+...             print(await anext(stream), "- and the connection is lost")
+...         async with await chat(request) as stream:
+...             print("".join([word async for word in stream]))
+...     print(len(await store.load("user_123")))
+>>> anyio.run(main)
+Once  - and the connection is lost
+Once upon a time.
+2
+
+1. **A reader may leave.** Every caller of a stream gets a `ReplyStream` of its own. Leaving it, or
+   cancelling a caller, ends only that reader. To end the call, use `ResumableLayer.stop`.
+2. **A key is one turn.** The key must not be one conversation, but one question of it, for one
+   user, such as ``(user, session_id, turn_id)``. Otherwise a reader could get the answer to another
+   question. A second call with the key joins the first one, if its request is equal; otherwise it
+   raises `SessionConflict`. So two equal requests at the same time call the model once, also if it
+   answers without a stream. The answer to a plain call is the same object for all.
+3. **A slow reader costs the others nothing.** The call never waits for a reader, and each reader
+   reads at its own pace.
+4. **Memory is bounded** by three limits of the layer: the simultaneous calls, the chunks that a
+   reply keeps, and the seconds for which a finished reply is kept.
+5. **Errors reach all.** If the call fails, all its callers and readers get its error. A failure is
+   not kept, so the next call with the key calls the model again. If nobody gets the error, the
+   logger ``tower_memory`` reports it.
+
+A watcher that does not know the request, such as a second tab, joins with the key alone:
+`ResumableLayer.join`.
+
+The order of layers
+===================
+
+The resumable layer goes outermost, around memory: ``resumable(memory(retry(timeout(ask))))``. The
+memory layer then reads the stream to its end, whoever listens, and saves the turn before the
+readers see the end. With ``ServiceBuilder``:
+
+>>> from tower_memory import RetryLayer, ServiceBuilder, TimeoutLayer
+>>> resumable = ResumableLayer(key=lambda request: request["id"])
+>>> chat = (
+...     ServiceBuilder()
+...     .layer(resumable)  # inside its "async with"
+...     .layer(MemoryLayer.over(InMemorySessionStore(), session_id="user_123"))
+...     .layer(RetryLayer(on=ConnectionError))
+...     .layer(TimeoutLayer(60))
+...     .service(tell)
+... )
+
+- **A timeout goes inside.** Outside, it would end only the wait of one caller, and not the call.
+- **A retry goes inside.** Outside, it would join a call that is running, and repeat one that failed
+  together with its load and its save.
+- **A bridge goes innermost**, as always: ``resumable(memory(bridge(ask)))``. In the event loop of a
+  `tower_memory.bridges.ThreadedStore`, enter the layer in a function that `ThreadedStore.run` runs
+  until the program ends, and make all calls with ``run``.
+- **A layer of your own** that changes chunks goes inside, if all readers should get its chunks.
+
+One layer serves all requests of an event loop: make it when the program starts. The services that
+it wraps may be made for each request. If a call joins another one, its own service is not called.
+
+Stop
+====
+
+``await resumable.stop(key)`` stops a call for all its readers, from whichever of them the wish
+comes. It returns after the turn is saved. For the memory layer, the reader has closed the stream:
+with ``keep_interrupted=True``, the received part is saved, also with ``replaces=``; otherwise
+nothing is saved. The streams of all readers end, and their `ReplyStream.is_stopped` is true. A
+caller that has no stream yet gets `CallStopped`.
+
+Leaving the layer's ``async with``, because of a deployment or Ctrl-C, does the same for all calls
+that still run after ``exit_seconds``. New calls raise `RuntimeError` from then on.
+
+After a crash, and on other workers
+===================================
+
+The layer joins calls of its own event loop. To let a reader that comes back find the worker that
+runs its call, route the requests of a session to one worker, by a hash of their path. With nginx::
+
+    upstream workers {
+        hash $session consistent;
+        server 127.0.0.1:8001;
+        server 127.0.0.1:8002;
+    }
+    map $uri $session { ~^/sessions/([^/]+) $1; default $request_id; }
+    server {
+        location / { proxy_pass http://workers; proxy_buffering off; }
+    }
+
+If the worker has died, or the route has changed, no chunk can be joined, and `join` raises
+`ReplyMissing`. Then the store tells what is left. With ``MemoryLayer(journal=True)``, the question
+is a pending turn until its answer is saved. Another process sees it in `TurnJournal.pending`:
+
+- ``"running"``: a process works on the answer, and renews its lease as long as it lives. Wait for
+  the end of the turn, and then load the session.
+- ``"left"``: that process has died. Make the same request again, in any process: it takes the turn
+  over. If several processes try at the same time, one calls the model, and the others get
+  `SessionConflict`.
+- ``"failed"``: the call has failed or was stopped. The user may try again.
+
+`tower_memory.products` explains pending turns, and several workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Self, TypeVar, final, overload
+
+from tower_memory._arguments import check_int, check_seconds, shown
+from tower_memory._calls import check_inner
+from tower_memory._resumable.calls import Calls
+from tower_memory._resumable.errors import CallStopped, ReplyMissing, TooManyCalls
+from tower_memory._resumable.reply import Reply
+from tower_memory._resumable.reply_stream import ReplyStream
+from tower_memory._service import Req, Res, Service, describe, stack
+
+__all__ = ("CallStopped", "ReplyMissing", "ReplyStream", "ResumableLayer", "TooManyCalls")
+
+Chunk = TypeVar("Chunk")
+
+
+@final
+class ResumableLayer:
+    """Runs each call in a task of its own, so that its callers may leave and come back.
+
+    Use it as an async context manager, in the event loop of its calls. The docstring of
+    `tower_memory.resumable` is the guide, with examples.
+
+    Leaving the context waits at most *exit_seconds* for the running calls, then stops them as
+    `stop` does, and waits at most 10 seconds until their streams are closed. A second cancellation,
+    such as another Ctrl-C, cuts these waits off. No task remains. The layer can be entered again.
+
+    Args:
+        key: Function of the request that returns the key of its call: a hashable value that names
+            one turn of one user, such as ``(user, session_id, turn_id)``. It is shown in errors.
+        keep_seconds: Seconds, 0 or more, for which a finished reply can be joined. At most
+            *max_calls* finished replies are kept, the latest.
+        max_chunks: Number of chunks that a reply keeps; 1 or more. A longer reply goes on, and
+            readers that are not further behind read on. It cannot be joined any more.
+        max_calls: Number of simultaneous calls; 1 or more.
+        exit_seconds: Seconds, 0 or more, that leaving the context waits for the running calls.
+
+    Raises:
+        TypeError: A parameter has the wrong type. When called: the key is not hashable. If the
+            inner service turns out not to be async, the error has its reply in the attribute
+            ``response``.
+        ValueError: A number is out of its bounds.
+        RuntimeError: When called: the layer is not entered, or is entered in another event loop.
+        SessionConflict: When called: the key belongs to a call with another request. The inner
+            service was not called.
+        ReplyMissing: When called: the reply of the key has more than *max_chunks* chunks, so it
+            cannot be joined. Also when a reader that is too far behind reads on.
+        TooManyCalls: When called: *max_calls* calls are running. The inner service was not called.
+        CallStopped: When called: the call was stopped before its inner service had answered.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: Callable[[Any], Hashable],
+        keep_seconds: float = 60.0,
+        max_chunks: int = 20_000,
+        max_calls: int = 1_000,
+        exit_seconds: float = 20.0,
+    ) -> None:
+        if not callable(key):
+            msg = f"key must be a function of the request, got {shown(key)}"
+            raise TypeError(msg)
+        check_seconds("keep_seconds", keep_seconds)
+        check_int("max_chunks", max_chunks, least=1)
+        check_int("max_calls", max_calls, least=1)
+        check_seconds("exit_seconds", exit_seconds)
+
+        self.key = key
+        self.keep_seconds = keep_seconds
+        self.max_chunks = max_chunks
+        self.max_calls = max_calls
+        self.exit_seconds = exit_seconds
+        self._calls: Calls | None = None
+
+    @overload
+    def __call__(
+        self, inner: Service[Req, AsyncIterator[Chunk]], /
+    ) -> Service[Req, ReplyStream[Chunk]]: ...
+    @overload
+    def __call__(
+        self, inner: Service[Req, AbstractAsyncContextManager[AsyncIterator[Chunk]]], /
+    ) -> Service[Req, ReplyStream[Chunk]]: ...
+    @overload
+    def __call__(self, inner: Service[Req, Res], /) -> Service[Req, Res]: ...
+    def __call__(self, inner: Service[Req, Any], /) -> Service[Req, Any]:
+        """Return *inner* with calls that their callers may leave and join."""
+        check_inner(inner)
+        return Resumable(inner, self)
+
+    async def join(self, key: Hashable) -> Any:
+        """Join the call *key* without its request: return its `ReplyStream`, or its response.
+
+        Raises:
+            ReplyMissing: No call with this key is running or kept here, or it cannot be joined.
+            CallStopped: The call was stopped before its inner service had answered.
+            RuntimeError: The layer is entered in another event loop.
+            Exception: The error of the call.
+        """
+        call = None if self._calls is None else self._calls.find(key)
+        if call is None:
+            reason = "is not here: it runs in another worker, has failed, or is not kept any more"
+            raise ReplyMissing(key, reason)
+        return await _joined(call.reply)
+
+    async def stop(self, key: Hashable) -> bool:
+        """Stop the call *key* for all its readers, and drop its reply if it has finished.
+
+        Return after its turn is saved: True if the call was running, otherwise False. If the
+        caller is cancelled meanwhile, the call stops nevertheless.
+
+        Raises:
+            RuntimeError: The layer is entered in another event loop.
+        """
+        return self._calls is not None and await self._calls.stop(key)
+
+    def running(self) -> tuple[Hashable, ...]:
+        """Return the keys of the calls that are running, oldest first."""
+        return () if self._calls is None else self._calls.running()
+
+    def open_calls(self) -> Calls:
+        """Return the calls of the layer; the services of the layer use them.
+
+        Raises:
+            RuntimeError: The layer is not entered.
+        """
+        if self._calls is None:
+            msg = "enter the resumable layer first, when the program starts: 'async with layer:'"
+            raise RuntimeError(msg)
+        return self._calls
+
+    async def __aenter__(self) -> Self:
+        if self._calls is not None:
+            msg = "the resumable layer is entered already; share it, or make another one"
+            raise RuntimeError(msg)
+        calls = Calls(
+            max_calls=self.max_calls, max_chunks=self.max_chunks, keep_seconds=self.keep_seconds
+        )
+        await calls.enter()
+        self._calls = calls
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._calls is not None:
+            try:
+                await self._calls.leave(self.exit_seconds)
+            finally:
+                self._calls = None
+
+    def __repr__(self) -> str:
+        return f"ResumableLayer(key={describe(self.key)})"
+
+
+@final
+@dataclass(frozen=True, slots=True, repr=False)
+class Resumable(Generic[Req, Res]):
+    """A service whose callers may leave and come back; made by `ResumableLayer`."""
+
+    inner: Service[Req, Res]
+    layer: ResumableLayer
+
+    async def __call__(self, request: Req, /) -> Res:
+        key = self.layer.key(request)
+        _check_key(key)
+        reply = self.layer.open_calls().find_or_start(key, self.inner, request).reply
+        response: Res = await _joined(reply)
+        return response
+
+    def __repr__(self) -> str:
+        return stack(self.layer, self.inner)
+
+
+async def _joined(reply: Reply) -> Any:
+    """Wait until *reply* is answered, and return a stream of its own for the caller, or a response.
+
+    Raises:
+        ReplyMissing: The first chunks are not kept any more.
+        CallStopped: The call was stopped before its answer.
+        Exception: The call has failed before its answer.
+    """
+    response = await reply.response()
+    if not reply.is_stream:
+        return response
+    reply.check_whole()
+    return ReplyStream[Any](reply)
+
+
+def _check_key(key: object) -> None:
+    """Refuse a key that cannot name a call."""
+    if key is None or not isinstance(key, Hashable):
+        msg = f"the result of key(request) must be a hashable value, got {shown(key)}"
+        raise TypeError(msg)
