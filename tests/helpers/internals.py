@@ -27,6 +27,7 @@ from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._message_text import message_text, turn_text
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._portal import open_portal
+from tower_memory._resumable import calls as resumable_calls
 from tower_memory._search_words import fold, patterns, query_words, search_words
 from tower_memory._store import check_load
 from tower_memory._stores.cached_session import to_kept, turns_between
@@ -77,6 +78,7 @@ __all__ = [
     "query_words",
     "report_every_save_as_slow",
     "report_every_wait_as_long",
+    "resumable_calls",
     "search_words",
     "show_progress",
     "snapshot",
