@@ -28,6 +28,7 @@ from tower_memory._message_text import message_text, turn_text
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._portal import open_portal
 from tower_memory._resumable import calls as resumable_calls
+from tower_memory._resumable.running_call import RunningCall
 from tower_memory._search_words import fold, patterns, query_words, search_words
 from tower_memory._store import check_load
 from tower_memory._stores.cached_session import to_kept, turns_between
@@ -43,6 +44,7 @@ __all__ = [
     "ItemCodec",
     "ProgressLine",
     "RetryLater",
+    "RunningCall",
     "StreamProxy",
     "SyncServiceError",
     "WorkerThread",

@@ -5,7 +5,8 @@
 2. A stop cancels the wait of the call, and then closes the stream, as a reader does that leaves it
    without an error. A save that has begun runs to its end, so a stop may come too late.
 3. An abort also cancels the closing of the stream. A save that has begun still has its own time.
-4. The reply ends after its stream is closed, and so after its turn is saved.
+4. Native asyncio cancellation of the task stops this call, and no other call of its task group.
+5. The reply ends after its stream is closed, and so after its turn is saved.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Hashable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, final
 
-from anyio import CancelScope, Event
+from anyio import CancelScope, Event, get_cancelled_exc_class
 
 from tower_memory._calls import call_service
 from tower_memory._resumable.reply import Reply
@@ -61,7 +62,7 @@ class RunningCall:
         """Make the call, and end its reply. The readers get the error of a call that fails."""
         current_stop.set(self._stop)
         try:
-            with self._whole:
+            with suppress(get_cancelled_exc_class()), self._whole:
                 await self._call_and_read()
         except Exception as error:  # noqa: BLE001 - the readers get it
             self.reply.fail(error)
