@@ -75,8 +75,7 @@ class Reply:
 
     def fail(self, error: Exception) -> None:
         """Set *error* as the end. The readers learn of it from `end`."""
-        # The first frame is that of the call. It refers to this reply, which would stay in memory.
-        self._traceback = error.__traceback__ and error.__traceback__.tb_next
+        self._traceback = _of_inner_service(error.__traceback__)
         self._failure = error.with_traceback(self._traceback)
         self.is_finished = False
 
@@ -151,3 +150,14 @@ class Reply:
     def __del__(self) -> None:
         if self._failure is not None and not self._is_failure_read:
             _log.failure_unread(self.key, reason=reason_of(self._failure))
+
+
+def _of_inner_service(traceback: TracebackType | None) -> TracebackType | None:
+    """Return *traceback* without its first frames, which are those of the call.
+
+    They refer to the reply. A reply that its own error refers to would stay in memory until the
+    next garbage collection.
+    """
+    while traceback is not None and traceback.tb_frame.f_globals["__package__"] == __package__:
+        traceback = traceback.tb_next
+    return traceback
