@@ -20,6 +20,7 @@ GUIDES = (
     "tower_memory.dialects",
     "tower_memory.dialects.toolkit",
     "tower_memory.products",
+    "tower_memory.resumable",
     "tower_memory.store_toolkit",
     "tower_memory.streams",
     "tower_memory.testing",

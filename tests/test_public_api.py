@@ -10,7 +10,16 @@ import pytest
 
 import tower_memory
 from helpers.processes import run_python
-from tower_memory import __main__, bridges, dialects, store_toolkit, streams, testing, windows
+from tower_memory import (
+    __main__,
+    bridges,
+    dialects,
+    resumable,
+    store_toolkit,
+    streams,
+    testing,
+    windows,
+)
 from tower_memory.dialects import toolkit
 
 NAMES = [
@@ -87,6 +96,9 @@ def test_the_public_names_are_exactly_these():
         *("request_messages", "streamed_text", "to_builtins", "to_class"),
     }
     assert set(bridges.__all__) == {"AsyncioLayer", "BlockingStore", "ThreadedStore"}
+    assert set(resumable.__all__) == {
+        *("CallStopped", "ReplyMissing", "ReplyStream", "ResumableLayer", "TooManyCalls")
+    }
     assert set(streams.__all__) == {"Stream"}
     assert set(store_toolkit.__all__) == {
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
@@ -117,6 +129,7 @@ PUBLIC = [
         if name != "ItemCodec" and callable(each := getattr(store_toolkit, name))
     ),
     streams.Stream,
+    *(getattr(resumable, name) for name in resumable.__all__),
     *(
         each
         for name in toolkit.__all__

@@ -115,5 +115,5 @@ def failure_unread(key: Hashable, *, reason: str) -> None:
     _logger.warning(
         "the call %r has failed, and no caller was there to get its error: %s",
         *(key, reason),
-        extra={"event": "unread_failure", "key": key},
+        extra={"event": "unread", "key": key},
     )

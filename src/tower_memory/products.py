@@ -139,6 +139,8 @@ these attributes:
                  be saved, but no task closed it        ``chunks``
 ``unmarked``     WARNING: a call has failed, and its    ``session_id``, ``turn_id``
                  pending turn stays ``"running"``
+``unread``       WARNING: a resumable call has failed,  ``key`` of the call
+                 and no caller got its error
 ===============  =====================================  ========================================
 
 ``items`` are those that were loaded or saved. A save that fails raises an error and is not logged.

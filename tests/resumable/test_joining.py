@@ -220,7 +220,7 @@ async def test_a_failure_that_no_reader_gets_is_logged_without_content(chat, mod
     model.feed.send(Boom("a secret"))
     await until(lambda: not layer.running())
     (record,) = caplog.records  # without a garbage collection
-    assert (record.levelno, record.event, record.key) == (logging.WARNING, "unread_failure", "t1")
+    assert (record.levelno, record.event, record.key) == (logging.WARNING, "unread", "t1")
     assert record.getMessage() == (
         "the call 't1' has failed, and no caller was there to get its error: Boom"
     )

@@ -47,6 +47,7 @@ from tower_memory.dialects import (
     PydanticAI,
     WholeRequests,
 )
+from tower_memory.resumable import ReplyStream, ResumableLayer
 from tower_memory.streams import Stream
 from tower_memory.testing import ScriptedService
 from tower_memory.windows import LastTurns, Shortest, TokenBudget, Window
@@ -111,6 +112,10 @@ async def stacks() -> None:
     assert_type(await memory(client_stream)(["Hi"]), openai.AsyncStream[str])
     async with await memory(stream)(["Hi"]) as opened:
         assert_type([word async for word in opened], list[str])
+    resumable = ResumableLayer(key=lambda request: "t1")
+    assert_type(await resumable(memory(ask))(["Hi"]), bytes)
+    assert_type(await resumable(memory(stream))(["Hi"]), ReplyStream[str])
+    assert_type(await resumable(client_stream)(["Hi"]), ReplyStream[str])
     assert_type(await TimeoutLayer(1)(RetryLayer(on=OSError)(memory(ask)))(["Hi"]), bytes)
     built = ServiceBuilder().layer(TimeoutLayer(1)).layer(memory).layer(logged).service(ask)
     assert_type(built, Service[list[str], bytes])
