@@ -117,3 +117,12 @@ def failure_unread(key: Hashable, *, reason: str) -> None:
         *(key, reason),
         extra={"event": "unread", "key": key},
     )
+
+
+def lease_not_renewed(session_id: str, turn_id: str, *, reason: str) -> None:
+    """Report that the lease of a turn in progress could not be renewed, for the first time."""
+    _logger.warning(
+        "session %r: the lease of the pending turn %r could not be renewed: %s",
+        *(session_id, turn_id, reason),
+        extra={"event": "unrenewed", "session_id": session_id, "turn_id": turn_id},
+    )

@@ -6,7 +6,7 @@ from tower_memory._calls import SyncServiceError
 from tower_memory._errors import SessionError
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the text of an error of this library or the system, or the name of another error.
 
     The text of another error may show content, as pydantic's errors do. The error is chained.
@@ -15,7 +15,7 @@ def reason_of(error: Exception) -> str:
     return (has_no_content and str(error)) or type(error).__name__
 
 
-def _is_raised_here(error: Exception) -> bool:
+def _is_raised_here(error: BaseException) -> bool:
     """Return True if code of this library raised *error* because of a wrong call."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:

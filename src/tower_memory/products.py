@@ -53,10 +53,12 @@ returns the pending turns, so a front end can show the question and offer to try
 [] 2
 
 **Try again.** Make the same request again, with the same turn id; without ``turn_id=``, each call
-is a turn of its own. A turn that has failed may begin again in any process. If its process died,
-its state is ``"running"`` until its lease ends, 600 seconds after it began, and then ``"left"``.
-Until then, the same request in another process raises `SessionConflict` before the model is called,
-so two processes do not pay for the same answer.
+is a turn of its own. A turn that has failed may begin again in any process. While a turn is
+``"running"``, the same request in another process raises `SessionConflict` before the model is
+called, so two processes do not pay for the same answer. A running turn has a lease of 60 seconds,
+and its event loop renews it every 20 seconds, however long the answer takes. If the process dies,
+the turn is ``"left"`` when its lease ends, at most 60 seconds later. Then the first process that
+makes the same request runs the turn.
 
 **Forget.** ``await store.forget("user_123", "1")`` removes a pending turn that the user gave up.
 Clearing or erasing the session removes all of them.
@@ -139,6 +141,9 @@ these attributes:
                  be saved, but no task closed it        ``chunks``
 ``unmarked``     WARNING: a call has failed, and its    ``session_id``, ``turn_id``
                  pending turn stays ``"running"``
+``unrenewed``    WARNING: a lease could not be          ``session_id``, ``turn_id``
+                 renewed; it is tried again, and
+                 reported once for each turn
 ``unread``       WARNING: a resumable call has failed,  ``key`` of the call
                  and no caller got its error
 ===============  =====================================  ========================================

@@ -21,8 +21,9 @@ from tower_memory._excerpts import excerpt
 from tower_memory._history import checked_length
 from tower_memory._items import to_messages
 from tower_memory._large_turns import encode_turn, is_large
-from tower_memory._memory import window_loading
+from tower_memory._memory import journal, lease_keeper, window_loading
 from tower_memory._memory.journal import process_owner
+from tower_memory._memory.lease_keeper import KeptLease
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._message_text import message_text, turn_text
 from tower_memory._metadata import decode_metadata, encode_metadata
@@ -42,6 +43,7 @@ from tower_memory.testing._case import mutate
 __all__ = [
     "BridgedCall",
     "ItemCodec",
+    "KeptLease",
     "ProgressLine",
     "RetryLater",
     "RunningCall",
@@ -78,10 +80,12 @@ __all__ = [
     "process_owner",
     "progress",
     "query_words",
+    "renew_every",
     "report_every_save_as_slow",
     "report_every_wait_as_long",
     "resumable_calls",
     "search_words",
+    "set_lease",
     "show_progress",
     "snapshot",
     "sort_at_most",
@@ -112,6 +116,16 @@ def check_window(history, items, new):
 def grace_of(layer):
     """Return the seconds that a save of *layer* may run past its caller's deadline."""
     return layer._parts.save.grace
+
+
+def set_lease(monkeypatch, seconds):
+    """Give each turn that begins a lease of *seconds*."""
+    monkeypatch.setattr(journal, "_LEASE", seconds)
+
+
+def renew_every(monkeypatch, seconds):
+    """Renew leases every *seconds*."""
+    monkeypatch.setattr(lease_keeper, "_RENEW_EVERY", seconds)
 
 
 def report_every_save_as_slow(monkeypatch):

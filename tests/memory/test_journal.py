@@ -59,7 +59,7 @@ async def test_a_turn_is_pending_during_the_model_call_and_whole_after_it(store)
         assert (pending.turn_id, pending.items, pending.state) == ("t", [A], "running")
         assert (dict(pending.metadata), pending.replaces) == ({}, None)
         lease = pending.lease_until - pending.created_at
-        assert abs(lease - timedelta(seconds=600)) <= timedelta(microseconds=1)
+        assert abs(lease - timedelta(seconds=60)) <= timedelta(microseconds=1)
         assert await store.load("s") == []
         return await repeat_last(messages)
 

@@ -145,12 +145,14 @@ class MemoryLayer:
             The docstring of `tower_memory` has a guide. None never replaces a turn.
         journal: True begins the turn in the store before the inner service is called, with the new
             items of the request (see `TurnJournal`). The save ends the pending turn. A call that
-            raises or is cancelled, or a stream that is not saved, leaves it ``"failed"``. If the
-            process dies, or drops a stream that it has not closed, it is ``"left"`` when its lease
-            ends, 600 seconds after it began. With *turn_id*, the same request may be made again:
-            at once in the same process; in another process it raises `SessionConflict` until the
-            turn has failed or its lease has ended. All errors of `TurnJournal.begin` are raised
-            before the inner service is called. `tower_memory.products` has a guide.
+            raises or is cancelled, or a stream that is not saved, leaves it ``"failed"``. Its lease
+            of 60 seconds is renewed every 20 seconds, by a task of the event loop, until the turn
+            is saved or has failed. If the process dies, or drops a stream that it has not closed,
+            the turn is ``"left"`` when its lease ends. The same happens if an event loop is blocked
+            for longer than the lease. With *turn_id*, the same request may be made again: at once
+            in the same process; in another process it raises `SessionConflict` until the turn has
+            failed or its lease has ended. All errors of `TurnJournal.begin` are raised before the
+            inner service is called. `tower_memory.products` has a guide.
 
     Raises:
         TypeError: A parameter is of the wrong type, *load* and *save* are swapped, or *overlap*

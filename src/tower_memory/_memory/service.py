@@ -141,7 +141,7 @@ class Memory(Generic[Req, Res]):
             if not is_stream(response):
                 items = read_items(layer, opened, given, response)
                 del history, given, hydrated  # they may be long: free them before the save
-                await parts.save(new_turn(layer, opened, items, response), response)
+                await self._save(opened, pending, items, response)
                 return response
 
             recorder = StreamRecorder(
@@ -150,6 +150,7 @@ class Memory(Generic[Req, Res]):
                 partial(self._save_streamed, opened, pending),
                 holder,
                 drop=pending and pending.fail,
+                on_detach=pending and pending.detach,
                 keep_interrupted=layer.keep_interrupted,
                 keep_failed=layer.keep_interrupted and call.replaces is None,
             )
@@ -198,9 +199,21 @@ class Memory(Generic[Req, Res]):
             items = read_items(self.layer, opened, (), response)
             has_reply = len(items) > len(opened.new)
             if has_reply or not response.interrupted:
-                await self.parts.save(new_turn(self.layer, opened, items, response), response)
+                await self._save(opened, pending, items, response)
             elif pending is not None:
                 await pending.fail()
+
+    async def _save(
+        self,
+        opened: OpenTurn,
+        pending: JournalledTurn | None,
+        items: Sequence[Any],
+        response: object,
+    ) -> None:
+        """Save the turn with *items*, which ends the pending turn."""
+        await self.parts.save(new_turn(self.layer, opened, items, response), response)
+        if pending is not None:
+            pending.end()
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)

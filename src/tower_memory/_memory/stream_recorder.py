@@ -56,6 +56,7 @@ class StreamRecorder:
         save: Saves the recorded reply.
         holder: The holder of the session lock that the stream owns; None if there is no lock.
         drop: Called at the end of a stream that is not saved; None calls nothing.
+        on_detach: Called when the stream is garbage-collected, in any thread; None calls nothing.
         keep_interrupted: Whether to save a stream that its reader closed before its end.
         keep_failed: Whether to save a stream that failed, or that its reader left with an error.
     """
@@ -68,6 +69,7 @@ class StreamRecorder:
         holder: LockHolder | None,
         *,
         drop: Callable[[], Awaitable[None]] | None = None,
+        on_detach: Callable[[], object] | None = None,
         keep_interrupted: bool,
         keep_failed: bool,
     ) -> None:
@@ -76,6 +78,7 @@ class StreamRecorder:
         self._save = save
         self._holder = holder
         self._drop = drop
+        self._on_detach = on_detach
         self._keep_interrupted = keep_interrupted
         self._keep_failed = keep_failed
 
@@ -175,6 +178,8 @@ class StreamRecorder:
             lease: Any = self._holder.lease  # exists since the recorder was made
             lease.is_collected = True
             call_soon(self._loop, self._holder.release)
+        if self._on_detach is not None:
+            self._on_detach()
         if self._keep_interrupted and self._chunks:
             kind = type(self.stream).__name__
             _log.stream_lost(self._session_id, kind=kind, chunks=len(self._chunks))
