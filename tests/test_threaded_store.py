@@ -105,6 +105,8 @@ CALLS = [
     ("fail", ("s", "t"), {"owner": "me"}),
     ("pending", ("s",), {}),
     ("forget", ("s", "t"), {}),
+    ("load_summary", ("s",), {"name": "n"}),
+    ("save_summary", ("s", "text"), {"turn_id": "t", "since": 3, "name": "n"}),
 ]
 
 

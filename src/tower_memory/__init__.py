@@ -155,6 +155,7 @@ from tower_memory._capabilities.erasure import Erasure, SessionErasure
 from tower_memory._capabilities.journal import PendingTurn, TurnJournal
 from tower_memory._capabilities.pages import Page
 from tower_memory._capabilities.search import SearchHit, SessionSearch
+from tower_memory._capabilities.summaries import SessionSummaries, Summary
 from tower_memory._codec import ItemCodec
 from tower_memory._errors import (
     CorruptSessionError,
@@ -221,8 +222,10 @@ __all__ = (
     "SessionInfo",
     "SessionSearch",
     "SessionStore",
+    "SessionSummaries",
     "SqliteSession",
     "SqliteSessionStore",
+    "Summary",
     "TimeoutLayer",
     "ToolCallItem",
     "ToolOutputItem",

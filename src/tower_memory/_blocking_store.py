@@ -11,6 +11,7 @@ from tower_memory._capabilities.erasure import Erasure
 from tower_memory._capabilities.journal import PendingTurn
 from tower_memory._capabilities.pages import Page
 from tower_memory._capabilities.search import SearchHit
+from tower_memory._capabilities.summaries import Summary
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._turn import Turn
@@ -120,6 +121,17 @@ class BlockingStore(Generic[Item]):
     def forget(self, session_id: str, turn_id: str) -> None:
         """Remove a pending turn of any owner (`TurnJournal.forget`)."""
         self._run(self._store.forget, session_id, turn_id)
+
+    def load_summary(self, session_id: str, *, name: str = "summary") -> Summary | None:
+        """Return a summary of a session, or None (`SessionSummaries.load_summary`)."""
+        return self._run(self._store.load_summary, session_id, name=name)
+
+    def save_summary(
+        self, session_id: str, text: str, *, turn_id: str, since: int, name: str = "summary"
+    ) -> Summary | None:
+        """Store a summary of the turns up to *turn_id* (`SessionSummaries.save_summary`)."""
+        save = self._store.save_summary
+        return self._run(save, session_id, text, turn_id=turn_id, since=since, name=name)
 
     def close(self) -> None:
         """Close the store, as `ThreadedStore.aclose` does."""

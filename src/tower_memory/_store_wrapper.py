@@ -15,6 +15,7 @@ from tower_memory._capabilities.catalog import SessionCatalog
 from tower_memory._capabilities.erasure import SessionErasure
 from tower_memory._capabilities.journal import TurnJournal
 from tower_memory._capabilities.search import SessionSearch
+from tower_memory._capabilities.summaries import SessionSummaries
 from tower_memory._items import Item
 from tower_memory._service import attribute
 from tower_memory._store import SessionStore, check_store
@@ -23,6 +24,7 @@ CAPABILITIES: Final[tuple[type, ...]] = (
     SessionCatalog,
     SessionErasure,
     SessionSearch,
+    SessionSummaries,
     TurnJournal,
 )
 """The protocols of all capabilities."""
@@ -36,6 +38,7 @@ class FullStore(
     SessionCatalog,
     SessionErasure,
     SessionSearch,
+    SessionSummaries,
     TurnJournal[Item],
     Protocol[Item],
 ):

@@ -21,6 +21,7 @@ from tower_memory._capabilities.erasure import Erasure
 from tower_memory._capabilities.journal import PendingTurn
 from tower_memory._capabilities.pages import Page
 from tower_memory._capabilities.search import SearchHit
+from tower_memory._capabilities.summaries import Summary
 from tower_memory._errors import SessionError
 from tower_memory._history import History
 from tower_memory._items import Item
@@ -186,6 +187,17 @@ class ThreadedStore(StoreWrapper[Item]):
     async def forget(self, session_id: str, turn_id: str) -> None:
         """Remove a pending turn of any owner (`TurnJournal.forget`)."""
         await self._call(self.store.forget, session_id, turn_id)
+
+    async def load_summary(self, session_id: str, *, name: str = "summary") -> Summary | None:
+        """Return a summary of a session, or None (`SessionSummaries.load_summary`)."""
+        return await self._call(self.store.load_summary, session_id, name=name)
+
+    async def save_summary(
+        self, session_id: str, text: str, *, turn_id: str, since: int, name: str = "summary"
+    ) -> Summary | None:
+        """Store a summary of the turns up to *turn_id* (`SessionSummaries.save_summary`)."""
+        save = self.store.save_summary
+        return await self._call(save, session_id, text, turn_id=turn_id, since=since, name=name)
 
     async def aclose(self) -> None:
         """Close the wrapped store and end the thread, after the calls in progress.

@@ -14,6 +14,7 @@ store needs only public names:
 - For `SessionSearch`: `query_words` and `search_words` split texts into words, `turn_text` returns
   the text of a turn, and `excerpt` its part around a word.
 - For `TurnJournal`: `check_begin`, `check_pending` and `check_owner` check arguments.
+- For `SessionSummaries`: `check_load_summary` and `check_save_summary` check arguments.
 
 This store keeps sessions in a dict. `check_session_store` checks that it keeps its promises:
 
@@ -178,6 +179,7 @@ from tower_memory._capabilities.catalog import (
 from tower_memory._capabilities.erasure import check_erase
 from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
 from tower_memory._capabilities.pages import check_page, from_cursor, to_cursor
+from tower_memory._capabilities.summaries import check_load_summary, check_save_summary
 from tower_memory._codec import ItemCodec
 from tower_memory._excerpts import excerpt
 from tower_memory._message_text import turn_text
@@ -199,9 +201,11 @@ __all__ = (
     "check_erase",
     "check_fork",
     "check_load",
+    "check_load_summary",
     "check_owner",
     "check_page",
     "check_pending",
+    "check_save_summary",
     "check_session_id",
     "decode_metadata",
     "encode_metadata",

@@ -7,6 +7,7 @@ PROTOCOL_METHODS = {
     "SessionCatalog": ("sessions", "describe", "annotate", "fork"),
     "SessionErasure": ("erase", "scrub"),
     "SessionSearch": ("search",),
+    "SessionSummaries": ("load_summary", "save_summary"),
     "TurnJournal": ("begin", "fail", "pending", "forget"),
 }
 

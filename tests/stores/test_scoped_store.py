@@ -29,6 +29,7 @@ from tower_memory import (
     SessionError,
     SessionInfo,
     SessionSearch,
+    SessionSummaries,
     SqliteSessionStore,
     Turn,
     TurnJournal,
@@ -38,8 +39,8 @@ from tower_memory.store_toolkit import StoreWrapper
 from tower_memory.testing import check_session_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CAPABILITIES = [SessionCatalog, SessionErasure, SessionSearch, TurnJournal]
-SUBSETS = [each for n in range(5) for each in combinations(CAPABILITIES, n)]
+CAPABILITIES = [SessionCatalog, SessionErasure, SessionSearch, SessionSummaries, TurnJournal]
+SUBSETS = [each for n in range(6) for each in combinations(CAPABILITIES, n)]
 
 
 def names_of(protocols):
@@ -187,6 +188,8 @@ async def test_every_method_passes_the_stored_ids_and_all_arguments_on():
     await anna.fail("s", "t", owner="me")
     await anna.pending("s")
     await anna.forget("s", "t")
+    await anna.load_summary("s", name="n")
+    await anna.save_summary("s", "text", turn_id="t", since=3, name="n")
 
     s = "4:anna/s"
     stored = Turn(s, turn.items, turn_id=turn.turn_id, metadata=turn.metadata)
@@ -208,6 +211,8 @@ async def test_every_method_passes_the_stored_ids_and_all_arguments_on():
         ("fail", (s, "t"), {"owner": "me"}),
         ("pending", (s,), {}),
         ("forget", (s, "t"), {}),
+        ("load_summary", (s,), {"name": "n"}),
+        ("save_summary", (s, "text"), {"turn_id": "t", "since": 3, "name": "n"}),
     ]
 
 
@@ -247,7 +252,8 @@ async def test_bad_ids_are_refused_before_the_store_gets_them(bad, error):
     for call in (
         *(lambda each=each: each(bad) for each in (a.load, a.pop, a.clear, a.describe, a.pending)),
         *(lambda: a.annotate(bad, {}), lambda: a.fork(bad, "s"), lambda: a.fork("s", bad)),
-        *(lambda: a.fail(bad, "t"), lambda: a.forget(bad, "t")),
+        *(lambda: a.fail(bad, "t"), lambda: a.forget(bad, "t"), lambda: a.load_summary(bad)),
+        lambda: a.save_summary(bad, "text", turn_id="t", since=0),
     ):
         with pytest.raises(error, match="session_id must"):
             await call()

@@ -31,13 +31,15 @@ from tower_memory import (
     SessionErasure,
     SessionError,
     SessionStore,
+    SessionSummaries,
     SqliteSession,
     SqliteSessionStore,
+    Summary,
     TimeoutLayer,
     Turn,
     TurnMissing,
 )
-from tower_memory.bridges import AsyncioLayer
+from tower_memory.bridges import AsyncioLayer, ThreadedStore
 from tower_memory.dialects import (
     AnthropicMessages,
     ChatCompletions,
@@ -172,6 +174,12 @@ async def stores() -> None:
     for each in (store, InMemorySessionStore[Any]()):
         any_store: SessionStore[Any] = each
         SaveSession(any_store)
+    for summaries in (store, InMemorySessionStore[Any](), mine, ThreadedStore(mine)):
+        any_summaries: SessionSummaries = summaries
+        assert_type(await any_summaries.load_summary("s"), Summary | None)
+        assert_type(
+            await any_summaries.save_summary("s", "text", turn_id="t", since=1), Summary | None
+        )
     session = SqliteSession("s", "a.db")
     assert_type(session, SqliteSession[Any])
     ours: Session[Any] = session

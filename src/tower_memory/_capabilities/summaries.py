@@ -107,7 +107,7 @@ def check_load_summary(session_id: object, name: object) -> None:
 
 
 def check_save_summary(
-    session_id: object, text: object, turn_id: object, since: object, name: object
+    session_id: object, text: object, turn_id: object, since: int, name: object
 ) -> None:
     """Refuse bad arguments of `SessionSummaries.save_summary`.
 

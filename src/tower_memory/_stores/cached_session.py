@@ -203,9 +203,10 @@ class CachedSession:
         self._checked = {}
 
     def pop(self, codec: ItemCodec[Any]) -> tuple[Any, list[TurnInfo]]:
-        """Remove and return the newest item, and the turns that are removed with it.
+        """Remove and return the newest item, and the turns that this removes or shortens.
 
-        These are all later turns, which have no items, and the item's turn if it is then empty.
+        The first is the item's turn, which stays if items of it are left. The others are all later
+        turns, which have no items and are removed.
         """
         last = self._items[-1]
         item = codec.decode(last) if type(last) is bytes else SharedItems([last]).copies()[0]
@@ -216,11 +217,11 @@ class CachedSession:
         del self._items[-1]
         del self._json[bisect_left(self._json, len(self._items)) :]
         self._checked = {}
-        first_gone = index if self.turns[index].position == self.end else index + 1
-        gone = self.turns[first_gone:]
+        changed = self.turns[index:]
+        first_gone = index if changed[0].position == self.end else index + 1
+        self.size -= self._measure(self.turns[first_gone:], [last])
         del self.turns[first_gone:]
-        self.size -= self._measure(gone, [last])
-        return item, gone
+        return item, changed
 
     def kept_items(self, start: int, end: int) -> Sequence[Any]:
         """Return the items from position *start* to *end* as they are kept; do not change them."""

@@ -25,6 +25,7 @@ from tower_memory._capabilities.erasure import Erasure, check_erase, check_prefi
 from tower_memory._capabilities.journal import PendingTurn
 from tower_memory._capabilities.pages import Page, check_page
 from tower_memory._capabilities.search import SearchHit
+from tower_memory._capabilities.summaries import Summary
 from tower_memory._errors import SessionError
 from tower_memory._history import History
 from tower_memory._items import Item
@@ -215,6 +216,22 @@ class ScopedStore(StoreWrapper[Item]):
         stored = self._stored(session_id)
         with self._own_errors():
             await self.store.forget(stored, turn_id)
+
+    async def load_summary(self, session_id: str, *, name: str = "summary") -> Summary | None:
+        """Return a summary of a session, or None (`SessionSummaries.load_summary`)."""
+        stored = self._stored(session_id)
+        with self._own_errors():
+            return await self.store.load_summary(stored, name=name)
+
+    async def save_summary(
+        self, session_id: str, text: str, *, turn_id: str, since: int, name: str = "summary"
+    ) -> Summary | None:
+        """Store a summary of the turns up to *turn_id* (`SessionSummaries.save_summary`)."""
+        stored = self._stored(session_id)
+        with self._own_errors():
+            return await self.store.save_summary(
+                stored, text, turn_id=turn_id, since=since, name=name
+            )
 
     def _stored(self, session_id: str) -> str:
         """Return the stored id of the tenant's session *session_id*."""

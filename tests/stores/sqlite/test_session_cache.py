@@ -838,11 +838,11 @@ def test_the_size_of_a_session_is_that_of_what_it_keeps_after_every_change(seed)
                 session.add(TurnInfo(f"t{step}", session.end, CREATED), kept(items))
                 model.append((f"t{step}", items))
             case 2 if any(items for _, items in model):
-                popped, gone = session.pop(JSON_CODEC)
+                popped, changed = session.pop(JSON_CODEC)
                 index = max(n for n, (_, items) in enumerate(model) if items)
                 assert popped == model[index][1].pop()
+                assert [turn.turn_id for turn in changed] == [each for each, _ in model[index:]]
                 first_gone = index if not model[index][1] else index + 1
-                assert [turn.turn_id for turn in gone] == [each for each, _ in model[first_gone:]]
                 del model[first_gone:]
             case 3:
                 session.drop_oldest(rnd.randrange(1500, 6000))

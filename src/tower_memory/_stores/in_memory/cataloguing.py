@@ -92,7 +92,9 @@ class Cataloguing(MemoryStore[Item]):
         turns = len(source.content.turns) if before is None else source.index_of(before)
         forked = self._sessions.change(new_session_id)
         forked.content = source.content.first_turns(turns)
-        forked.held.update(turn.turn_id for turn in forked.content.turns)
+        forked.held = dict.fromkeys(
+            (turn.turn_id for turn in forked.content.turns), forked.revision
+        )
         forked.metadata = source.metadata
         forked.origin = (session_id, source.first_number)
         return self._info(forked)

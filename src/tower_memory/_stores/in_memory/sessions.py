@@ -3,19 +3,23 @@
 1. One counter numbers the changes of all sessions, so no number of a session is used again.
 2. No function here awaits, so each change is whole or absent.
 3. A session that was erased, or cleared before its first write, leaves a tombstone for one day.
-4. Ids are kept sorted for prefixes, and the places of sessions in the order of their activity. So a
+4. A summary is bound to its last turn. `StoredSession.forget` removes it with this turn; turns are
+   removed at the end only, so all turns before it are then as they were.
+5. Ids are kept sorted for prefixes, and the places of sessions in the order of their activity. So a
    page of any place costs little more in a store with many sessions.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from time import time_ns
 from typing import Any, NamedTuple, TypeVar
 
+from tower_memory._capabilities.summaries import Summary
+from tower_memory._history import TurnInfo
 from tower_memory._stores.append_checks import SessionState, absent_session
 from tower_memory._stores.cached_session import CachedSession
 from tower_memory._stores.pending_turns import StoredPending
@@ -45,8 +49,9 @@ class StoredSession:
         metadata: The JSON of its metadata; None for an empty mapping.
         origin: Id and first number of the session of which it is a fork, or None.
         content: The turns and items.
-        held: The ids of the turns.
+        held: The ids of the turns, each with the number of the change that wrote the turn.
         pending: The pending turns by id, the oldest first.
+        summaries: The summaries by name; the turns that they cover are held.
     """
 
     session_id: str
@@ -60,19 +65,34 @@ class StoredSession:
     metadata: bytes | None = None
     origin: tuple[str, int] | None = None
     content: CachedSession = field(default_factory=_new_content)
-    held: set[str] = field(default_factory=set[str])
+    held: dict[str, int] = field(default_factory=dict[str, int])
     pending: dict[str, StoredPending] = field(default_factory=dict[str, StoredPending])
+    summaries: dict[str, Summary] = field(default_factory=dict[str, Summary])
 
     def index_of(self, turn_id: str) -> int:
         """Return the index of a held turn in the session's turns."""
         turns = self.content.turns
         return next(n for n in range(len(turns) - 1, -1, -1) if turns[n].turn_id == turn_id)
 
+    def end_of(self, index: int) -> int:
+        """Return the position after the last item of the turn with an index."""
+        following = self.content.turns[index + 1 : index + 2]
+        return following[0].position if following else self.content.end
+
+    def forget(self, turns: Iterable[TurnInfo]) -> None:
+        """Remove the ids of turns that are removed or changed, and the summaries of these turns."""
+        for turn in turns:
+            del self.held[turn.turn_id]
+        for name, summary in [*self.summaries.items()]:
+            if summary.turn_id not in self.held:
+                del self.summaries[name]
+
     def remove_content(self) -> None:
-        """Remove all items, turns and pending turns."""
+        """Remove all items, turns, pending turns and summaries."""
         self.content = _new_content()
         self.held.clear()
         self.pending.clear()
+        self.summaries.clear()
 
 
 class _Tombstone(NamedTuple):

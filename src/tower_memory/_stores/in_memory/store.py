@@ -23,19 +23,22 @@ from tower_memory._stores.in_memory.erasing import Erasing
 from tower_memory._stores.in_memory.journaling import Journaling
 from tower_memory._stores.in_memory.searching import Searching
 from tower_memory._stores.in_memory.sessions import run_to_end
+from tower_memory._stores.in_memory.summarising import Summarising
 from tower_memory._stores.records import encode, to_datetime
 from tower_memory._stores.search_text import TextOf, check_text_of
 from tower_memory._turn import Turn, check_turn
 
 
 @final
-class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Journaling[Item]):
+class InMemorySessionStore(
+    Cataloguing[Item], Searching[Item], Erasing[Item], Journaling[Item], Summarising[Item]
+):
     """A store that keeps its sessions in memory, as long as the store object lives.
 
     It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
-    `SessionSearch`, `SessionErasure` and `TurnJournal`. It needs no opening or closing and has no
-    size limit. It may be used in several event loops one after another, but not at the same time.
-    Two stores never share sessions.
+    `SessionSearch`, `SessionErasure`, `TurnJournal` and `SessionSummaries`. It needs no opening or
+    closing and has no size limit. It may be used in several event loops one after another, but not
+    at the same time. Two stores never share sessions.
 
     >>> import anyio
     >>> from tower_memory import InMemorySessionStore, Turn
@@ -117,14 +120,14 @@ class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Jo
         content = session.content
         if turn.replaces is not None:
             first = session.index_of(turn.replaces)
-            session.held.difference_update(each.turn_id for each in content.turns[first:])
+            session.forget(content.turns[first:])
             content.remove_turns(first)
             session.replaced = session.revision
 
         created_at = to_datetime(session.updated_at)
         info = TurnInfo(turn.turn_id, content.end, created_at, decode_metadata(metadata))
         content.add(info, kept)
-        session.held.add(turn.turn_id)
+        session.held[turn.turn_id] = session.revision
         return session.revision
 
     async def pop(self, session_id: str) -> Item | None:
@@ -137,9 +140,11 @@ class InMemorySessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Jo
             return None
 
         popped: Item
-        popped, gone = session.content.pop(self._codec)
-        session.held.difference_update(turn.turn_id for turn in gone)
+        popped, changed = session.content.pop(self._codec)
+        session.forget(changed)
         self._sessions.change(session_id)
+        if session.content.turns[-1:] == changed[:1]:  # the turn has items left
+            session.held[changed[0].turn_id] = session.revision
         return popped
 
     async def clear(self, session_id: str) -> None:

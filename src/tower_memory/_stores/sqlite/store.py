@@ -27,6 +27,7 @@ from tower_memory._stores.sqlite.journaling import Journaling
 from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checked_target
 from tower_memory._stores.sqlite.reads import Wanted
 from tower_memory._stores.sqlite.searching import Searching
+from tower_memory._stores.sqlite.summarising import Summarising
 from tower_memory._stores.sqlite.writes import Appended
 from tower_memory._stores.turn_encoding import encoded
 from tower_memory._turn import Turn, check_turn
@@ -36,13 +37,15 @@ if TYPE_CHECKING:
 
 
 @final
-class SqliteSessionStore(Cataloguing[Item], Searching[Item], Erasing[Item], Journaling[Item]):
+class SqliteSessionStore(
+    Cataloguing[Item], Searching[Item], Erasing[Item], Journaling[Item], Summarising[Item]
+):
     """A store in an SQLite file.
 
     It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
-    `SessionSearch`, `SessionErasure` and `TurnJournal`. With the default *synchronous*, a turn is
-    synced to disk when `append` returns; if it fails or the process dies, the turn is whole or
-    absent.
+    `SessionSearch`, `SessionErasure`, `TurnJournal` and `SessionSummaries`. With the default
+    *synchronous*, a turn is synced to disk when `append` returns; if it fails or the process dies,
+    the turn is whole or absent.
 
     Use the store as an async context manager, or `aclose` it at the end; it opens on first use. A
     closed store may be opened again, also in another event loop. All stores and sessions on a file

@@ -74,7 +74,7 @@ TABLES: Final = (
     ) WITHOUT ROWID
     """,
     # Summaries of the older part of a session. name: the name of the summary. number: the number
-    # of the last turn that it covers. summary: JSON.
+    # of the last turn that it covers. summary: the text.
     """
     CREATE TABLE memory_summary (
         session INTEGER NOT NULL,

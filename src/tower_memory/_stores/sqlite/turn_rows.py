@@ -1,5 +1,8 @@
 """The rows of turns: the only statements that add, change or remove a turn of a session.
 
+A function that removes or changes a turn also removes its words from the search index, and the
+summaries that cover it.
+
 The migration of an older file, which fills empty tables, has its own (`copy_turns`).
 """
 
@@ -40,6 +43,11 @@ _TURNS_FROM = (
 )
 _REMOVE_FROM = "DELETE FROM memory_turn WHERE session = ? AND (first, number) >= (?, ?)"
 _END_PENDING = "DELETE FROM memory_pending WHERE session = ? AND turn_id = ?"
+_REMOVE_SUMMARIES_FROM = "DELETE FROM memory_summary WHERE session = ? AND number >= ?"
+_REMOVE_SUMMARIES_OF = (
+    "DELETE FROM memory_summary"
+    " WHERE (session, number) = (SELECT session, number FROM memory_turn WHERE id = ?)"
+)
 _SHORTEN = "UPDATE memory_turn SET number = ?, size = ?, items = ? WHERE id = ?"
 
 
@@ -104,11 +112,16 @@ def end_pending(connection: sqlite3.Connection, head_id: int, turn_key: bytes | 
 
 
 def remove_turns(connection: sqlite3.Connection, head_id: int, start: Place) -> int:
-    """Remove the turns from the place *start* on, and return their number."""
+    """Remove the turns from the place *start* on, and return their number.
+
+    *start* is the place of a turn, the first place after a turn, or ``(0, 0)`` for all turns. So
+    these turns, and no others, have its number or a higher one.
+    """
     index = find_index(connection)
     if index is not None:
         turns = connection.execute(_TURNS_FROM, (head_id, *start)).fetchall()
         remove_from_index(connection, index, turns)
+    connection.execute(_REMOVE_SUMMARIES_FROM, (head_id, start[1]))
     return connection.execute(_REMOVE_FROM, (head_id, *start)).rowcount
 
 
@@ -126,5 +139,6 @@ def shorten_turn(
     *before* is the JSON array of its items, and *added* the additional text of those that are left.
     """
     array = join_array(left)
+    connection.execute(_REMOVE_SUMMARIES_OF, (row,))
     connection.execute(_SHORTEN, (number, len(left), array.decode(), row))
     replace_in_index(connection, row, before, array, added)

@@ -25,7 +25,6 @@ from tower_memory._stores.sqlite.heads import add_tombstone, create_head, find_f
 from tower_memory._stores.sqlite.turn_rows import add_turn, end_pending, remove_turns, shorten_turn
 from tower_memory._turn import Turn
 
-_REMOVE_SUMMARIES = "DELETE FROM memory_summary WHERE session = ? AND number >= ?"
 _NEWEST = (
     "SELECT id, number, first, CAST(items AS BLOB) FROM memory_turn WHERE session = ? AND size > 0"
     " ORDER BY first DESC, number DESC LIMIT 1"
@@ -69,7 +68,6 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
     if replaced is not None:
         first = replaced[0]
         turns -= remove_turns(connection, head.id, replaced)
-        connection.execute(_REMOVE_SUMMARIES, (head.id, replaced[1]))
         last_replaced = number
 
     add_turn(connection, head.id, (first, number), encoded, turn_key=key, created_at=now)
@@ -138,8 +136,7 @@ def clear(connection: sqlite3.Connection, session_id: str) -> bool:
 def remove_content(connection: sqlite3.Connection, head_id: int) -> None:
     """Remove the turns, pending turns and summaries of the session with the head *head_id*."""
     remove_turns(connection, head_id, (0, 0))
-    for table in ("memory_pending", "memory_summary"):
-        connection.execute(f"DELETE FROM {table} WHERE session = ?", (head_id,))  # noqa: S608
+    connection.execute("DELETE FROM memory_pending WHERE session = ?", (head_id,))
 
 
 def _committed(
