@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 from helpers.broken_stores import BROKEN, PopsTheOldest
 from helpers.plain_catalog import Catalogued, OnlyCatalogued
 from helpers.plain_store import Erasing, Journalling, Plain, Searching
+from helpers.plain_summaries import Summarising, SummarisingForks
 from tower_memory import (
     InMemorySessionStore,
     MessageItem,
@@ -26,10 +27,14 @@ from tower_memory import (
 from tower_memory.testing import StoreBroken, StoreReport, check_session_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STORE_RULES, CATALOG_RULES, SEARCH_RULES, ERASURE_RULES, JOURNAL_RULES = 39, 26, 12, 7, 12
-ALL_RULES = STORE_RULES + CATALOG_RULES + SEARCH_RULES + ERASURE_RULES + JOURNAL_RULES
+STORE_RULES, CATALOG_RULES, SEARCH_RULES, ERASURE_RULES = 39, 26, 12, 7
+JOURNAL_RULES, SUMMARY_RULES = 12, 10
+ALL_RULES = (
+    STORE_RULES + CATALOG_RULES + SEARCH_RULES + ERASURE_RULES + JOURNAL_RULES + SUMMARY_RULES
+)
 ALL_GROUPS = [
     *("SessionStore", "SessionCatalog", "SessionSearch", "SessionErasure", "TurnJournal"),
+    "SessionSummaries",
 ]
 RUN_ITEMS = [
     MessageItem("1", Role.USER, "What is 2 + 2?", NOW),
@@ -77,6 +82,16 @@ async def test_a_store_without_a_capability_is_not_checked_for_it():
             Journalling,
             ["SessionErasure", "TurnJournal"],
             STORE_RULES + ERASURE_RULES + JOURNAL_RULES,
+        ),
+        (
+            Summarising,
+            ["SessionErasure", "SessionSummaries"],
+            STORE_RULES + ERASURE_RULES + SUMMARY_RULES,
+        ),
+        (
+            SummarisingForks,
+            ["SessionCatalog", "SessionErasure", "SessionSummaries"],
+            STORE_RULES + CATALOG_RULES + ERASURE_RULES + SUMMARY_RULES,
         ),
     ],
 )
@@ -190,7 +205,7 @@ async def test_a_store_may_be_made_by_a_context_manager():
         opened.append("closed")
 
     await check_session_store(make_store)
-    to_learn_which_capabilities_it_lacks = 4
+    to_learn_which_capabilities_it_lacks = 5
     assert opened == ["opened", "closed"] * (STORE_RULES + to_learn_which_capabilities_it_lacks)
 
 

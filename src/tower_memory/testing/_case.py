@@ -5,11 +5,11 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from math import inf, nan
 from secrets import token_hex
-from typing import Any, TypeAlias, TypeVar, final
+from typing import Any, TypeAlias, TypeVar, cast, final
 
 from msgspec import convert, to_builtins
 
@@ -143,6 +143,15 @@ def expect_identical(subject: str, found: object, expected: object) -> None:
     """
     if not _is_identical(found, expected):
         raise _difference(subject, found, expected)
+
+
+def expect_near(subject: str, found: datetime | None, expected: datetime) -> None:
+    """Raise `AssertionError` unless *found* is about *expected*, in UTC."""
+    offset = None if found is None else found.utcoffset()
+    expect(f"the offset of {subject} from UTC", offset, timedelta(0))
+    if abs(cast("datetime", found) - expected) > CLOCK_DIFFERENCE:
+        msg = f"{subject}: expected about {expected}, found {found}"
+        raise AssertionError(msg)
 
 
 async def expect_error(kind: type[Error], call: Awaitable[object], subject: str) -> Error:

@@ -16,6 +16,7 @@ from tower_memory._capabilities.catalog import SessionCatalog
 from tower_memory._capabilities.erasure import SessionErasure
 from tower_memory._capabilities.journal import TurnJournal
 from tower_memory._capabilities.search import SessionSearch
+from tower_memory._capabilities.summaries import SessionSummaries
 from tower_memory._store import SessionStore, check_store
 from tower_memory._turn import check_items
 from tower_memory.testing._case import ITEMS, VALUES, Case, Rule
@@ -23,6 +24,7 @@ from tower_memory.testing._rules import RULES
 from tower_memory.testing._rules_annotate import ANNOTATE_RULES
 from tower_memory.testing._rules_catalog import CATALOG_RULES
 from tower_memory.testing._rules_concurrent import CONCURRENT_RULES
+from tower_memory.testing._rules_covered import COVERED_RULES
 from tower_memory.testing._rules_erasure import ERASURE_RULES
 from tower_memory.testing._rules_fork import FORK_RULES
 from tower_memory.testing._rules_journal import JOURNAL_RULES
@@ -30,6 +32,7 @@ from tower_memory.testing._rules_leases import LEASE_RULES
 from tower_memory.testing._rules_loads import LOAD_RULES
 from tower_memory.testing._rules_metadata import METADATA_RULES
 from tower_memory.testing._rules_search import SEARCH_RULES
+from tower_memory.testing._rules_summaries import SUMMARY_RULES
 from tower_memory.testing._rules_turns import TURN_RULES
 
 _GROUPS: tuple[tuple[type, tuple[Rule, ...]], ...] = (
@@ -41,6 +44,7 @@ _GROUPS: tuple[tuple[type, tuple[Rule, ...]], ...] = (
     (SessionSearch, SEARCH_RULES),
     (SessionErasure, ERASURE_RULES),
     (TurnJournal, (*JOURNAL_RULES, *LEASE_RULES)),
+    (SessionSummaries, (*SUMMARY_RULES, *COVERED_RULES)),
 )
 """The protocols, each with its rules. All but the first are optional capabilities."""
 
@@ -98,8 +102,10 @@ async def check_session_store(
     >>> from tower_memory import InMemorySessionStore
     >>> from tower_memory.testing import check_session_store
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
-    >>> print(str(report).splitlines()[0])
-    96 of 96 rules held: SessionStore, SessionCatalog, SessionSearch, SessionErasure, TurnJournal.
+    >>> print(str(report).splitlines()[0].partition(":")[0])
+    106 of 106 rules held
+    >>> report.groups[3:]
+    ['SessionErasure', 'TurnJournal', 'SessionSummaries']
 
     Args:
         make_store: Function that returns a store, or an async context manager of a store. It is

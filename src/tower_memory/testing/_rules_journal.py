@@ -16,7 +16,6 @@ from tower_memory._errors import SessionCleared, SessionConflict, TurnMissing, U
 from tower_memory._turn import Turn
 from tower_memory.testing._case import (
     BAD_IDS,
-    CLOCK_DIFFERENCE,
     ITEMS,
     METADATA,
     Case,
@@ -25,6 +24,7 @@ from tower_memory.testing._case import (
     expect_bad_argument,
     expect_error,
     expect_identical,
+    expect_near,
     mutate,
     similar_ids,
     unencodable_values,
@@ -250,15 +250,6 @@ async def pending_by_id(case: Case, session: str) -> dict[str, PendingTurn[Any]]
         each.turn_id: replace(each, items=list(each.items), metadata=dict(each.metadata))
         for each in await journal_of(case).pending(session)
     }
-
-
-def expect_near(subject: str, found: datetime | None, expected: datetime) -> None:
-    """Raise `AssertionError` unless *found* is about *expected*, in UTC."""
-    offset = None if found is None else found.utcoffset()
-    expect(f"the offset of {subject} from UTC", offset, timedelta(0))
-    if abs(cast("datetime", found) - expected) > CLOCK_DIFFERENCE:
-        msg = f"{subject}: expected about {expected}, found {found}"
-        raise AssertionError(msg)
 
 
 JOURNAL_RULES: tuple[Rule, ...] = (

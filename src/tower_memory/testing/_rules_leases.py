@@ -11,11 +11,10 @@ from anyio import create_task_group
 
 from tower_memory._errors import SessionConflict
 from tower_memory._turn import Turn
-from tower_memory.testing._case import METADATA, Case, Rule, expect, expect_error
+from tower_memory.testing._case import METADATA, Case, Rule, expect, expect_error, expect_near
 from tower_memory.testing._rules_journal import (
     LONG,
     described,
-    expect_near,
     journal_of,
     pending_by_id,
 )

@@ -11,6 +11,7 @@ from helpers.broken_stores import (
     loads,
     metadata,
     search,
+    summaries,
     turns,
 )
 from helpers.broken_stores.items import PopsTheOldest
@@ -29,5 +30,6 @@ __all__ = [
     "loads",
     "metadata",
     "search",
+    "summaries",
     "turns",
 ]
