@@ -18,6 +18,10 @@ async def _fill(path):
         await store.append(Turn("s", ["c"]))
         await store.append(Turn("other", ["d"]))
         await store.begin(Turn("s", ["pending"]))
+        history = await store.load("s")
+        await store.save_summary(
+            "s", "brief", turn_id=history.turns[0].turn_id, since=history.revision
+        )
 
 
 @pytest.fixture
@@ -89,6 +93,14 @@ def test_a_sound_file_has_no_damage(run):
         (
             "UPDATE memory_pending SET items = '{'",
             "session s: a pending turn: it cannot be decoded",
+        ),
+        (
+            "UPDATE memory_summary SET summary = CAST(x'ff' AS TEXT)",
+            "session s: a summary: it cannot be decoded",
+        ),
+        (
+            "UPDATE memory_summary SET number = number - 1",
+            "session s: a summary: the last turn that it covers is missing",
         ),
         ("DELETE FROM memory_head WHERE session_id = 'other'", "row 3: its session is missing"),
     ],

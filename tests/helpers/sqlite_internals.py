@@ -26,6 +26,7 @@ from tower_memory._stores.sqlite import (
     schema,
     search,
     search_index,
+    summaries,
     tombstones,
     turn_rows,
     writes,
@@ -405,6 +406,19 @@ async def plans_of_catalog(store):
         )
         plans[name] = [detail for *_, detail in rows]
     return plans
+
+
+async def steps_of_find_summary(store, session_id):
+    """Return the number of steps of SQLite's virtual machine that load a summary."""
+
+    def count_steps(connection):
+        steps = []
+        connection.set_progress_handler(lambda: steps.append(1), 1)
+        summaries.find(connection, session_id, "summary")
+        connection.set_progress_handler(None, 1)
+        return len(steps)
+
+    return await run_on_writer(store, count_steps)
 
 
 async def plan_of_fork(store):

@@ -52,6 +52,9 @@ async def make_call(store, name, **arguments):
             case "sessions":
                 page = await store.sessions(**arguments)
                 return {"infos": [described_info(info) for info in page], "next": page.next}
+            case "load_summary" | "save_summary":
+                summary = await getattr(store, name)(**arguments)
+                return summary and [summary.text, summary.turn_id, summary.end]
             case _:
                 return await make_journal_call(store, name, **arguments)
     except SessionError as error:
@@ -89,8 +92,10 @@ def described_info(info):
     return {**asdict(replace(info, metadata={})), **times, "metadata": {**info.metadata}}
 
 
-@dataclass
+@dataclass(eq=False)
 class ModelTurn:
+    """A turn of a model; it is equal only to itself."""
+
     turn_id: str
     items: list[Any]
     metadata: dict[str, Any] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Random calls of the catalogue, forks, erasure and pending turns, against a model.
+"""Random calls of the catalogue, forks, erasure, pending turns and summaries, against a model.
 
-Each description, history, list of sessions and list of pending turns is what the calls made it, and
-each walk keeps its promise while sessions change. Two processes may make the calls.
+Each description, history, list of sessions, list of pending turns and summary is what the calls
+made it, and each walk keeps its promise while sessions change. Two processes may make the calls.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ CALLS = [
     *["close_and_open_again"],
     *["begin_in_the_journal"] * 3,
     *["fail_in_the_journal", "settle_in_the_journal", "forget_in_the_journal"],
+    *["save_summary"] * 6,
 ]
 OWNERS = ["worker 1", "worker 2", None]
 LEASES = {100.0: "running", 1e-6: "left", None: "running"}
@@ -49,15 +50,32 @@ class Pending:
         return self.owner == owner or self.state != "running" or self.lease is None
 
 
+def state_of(turns):
+    """Return *turns* as they are now; a turn that changes later has another state."""
+    return [(turn, len(turn.items)) for turn in turns]
+
+
 @dataclass
 class Listed(ModelSession):
-    """A session of the model; *origin* is the number at the birth of its source, or None."""
+    """A session of the model; *origin* is the number at the birth of its source, or None.
+
+    *saved* is the last summary, with the state of the turns that it covers.
+    """
 
     turns: list[ModelTurn] = field(default_factory=list)
     born: int = 0
     origin: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     pending: dict[str, Pending] = field(default_factory=dict)  # by turn id, the oldest first
+    saved: tuple[Any, list[Any]] | None = None
+
+    @property
+    def summary(self):
+        """The text, the last turn and the end of the summary; None if its turns have changed."""
+        if self.saved is None:
+            return None
+        summary, covered = self.saved
+        return summary if state_of(self.turns)[: len(covered)] == covered else None
 
 
 @dataclass
@@ -88,6 +106,7 @@ class CatalogMachine(StoresMachine):
         self.walks = []
         self.begun = []
         self.revisions = {}  # the last known revision of each session
+        self.seen = {each: {0: []} for each in SESSIONS}  # the turns at each known revision
         self.changed = set()  # the sessions whose revision has risen since
         self.count = 0
 
@@ -359,6 +378,33 @@ class CatalogMachine(StoresMachine):
         pending = [*self.model(session_id).pending.items(), ("none", None)]
         return pending[which % len(pending)]
 
+    # Summaries
+
+    def save_summary(self, place, session_id, other, which, **_):
+        session, seen = self.model(session_id), [*self.seen[session_id].items()]
+        since, turns_then = seen[-min(len(seen), 1 + SESSIONS.index(other))]
+        index = which % len(session.turns) if session.turns else 0
+        covered = session.turns[: index + 1]
+
+        turn_id = covered[-1].turn_id if covered else "none"
+        text = f"summary {self.number()}"
+        arguments = {"text": text, "turn_id": turn_id, "since": since}
+        found = self.call(place, "save_summary", session_id=session_id, **arguments)
+
+        if not covered or state_of(covered) != turns_then[: index + 1]:
+            assert found is None
+            return
+        if session.summary is None or session.index(session.summary[1]) < index:
+            end = sum(len(turn.items) for turn in covered)
+            session.saved = [text, turn_id, end], state_of(covered)
+        assert found == session.summary
+
+    @invariant()
+    def every_summary_is_that_of_the_model(self):
+        for number, session_id in enumerate(SESSIONS):
+            found = self.call(number % 2, "load_summary", session_id=session_id)
+            assert found == self.model(session_id).summary
+
     @invariant()
     def every_list_of_pending_turns_is_that_of_the_model(self):
         for number, session_id in enumerate(SESSIONS):
@@ -403,6 +449,7 @@ class CatalogMachine(StoresMachine):
         assert revision > before if session_id in self.changed else revision == before
         self.changed.discard(session_id)
         self.revisions[session_id] = revision
+        self.seen[session_id][revision] = state_of(self.model(session_id).turns)
 
 
 def run_machine(kind, backend, size):

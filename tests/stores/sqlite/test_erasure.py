@@ -121,8 +121,9 @@ class RandomHistory:
     async def write(self):
         rnd, store = self.random, self.store
         session_id = f"session {rnd.randrange(6)}"
-        turns = (await store.load(session_id)).turns
-        match rnd.randrange(12):
+        history = await store.load(session_id)
+        turns = history.turns
+        match rnd.randrange(14):
             case 0 | 1:
                 await store.pop(session_id)
             case 2:
@@ -130,7 +131,6 @@ class RandomHistory:
             case 3:
                 await store.erase(session_id=session_id)
             case 4 | 5 if turns:
-                history = await store.load(session_id, limit=0)
                 items = [user(self.text()) for _ in range(rnd.randrange(3))]
                 await store.append(
                     Turn(
@@ -139,6 +139,13 @@ class RandomHistory:
                         replaces=rnd.choice(turns).turn_id,
                         expected_revision=history.revision,
                     )
+                )
+            case 6 | 7 if turns:
+                await store.save_summary(
+                    session_id,
+                    self.text(),
+                    turn_id=rnd.choice(turns).turn_id,
+                    since=history.revision,
                 )
             case _:
                 items = [user(self.text()) for _ in range(rnd.randrange(1, 5))]
@@ -153,6 +160,8 @@ class RandomHistory:
             marks |= marks_of(history)
             for turn in history.turns:
                 marks |= marks_of([{"content": text} for text in turn.metadata.values()])
+            summary = await self.store.load_summary(f"session {number}")
+            marks |= marks_of([{"content": summary.text}] if summary else [])
         return marks
 
 
@@ -345,7 +354,8 @@ async def test_no_row_of_any_table_has_the_id_or_the_content_of_an_erased_sessio
             " VALUES (?, '<<p>>', 1, 0, '[\"<<q>>\"]')",
             *head,
         )
-        query(path, "INSERT INTO memory_summary VALUES (?, '<<n>>', 1, 1, '\"<<s>>\"')", *head)
+        since = (await store.load("<<id>>")).revision
+        await store.save_summary("<<id>>", "<<s>>", turn_id="<<t>>", since=since, name="<<n>>")
         assert len(set(re.findall("<<.>>", rows_of(path)))) == 7
 
         assert await store.erase(session_id="<<id>>") == Erasure(1, 1, 1)
@@ -358,13 +368,13 @@ async def test_no_row_of_any_table_has_the_id_or_the_content_of_an_erased_sessio
 async def test_a_clear_removes_pending_turns_and_summaries_of_its_session_only(path):
     async with SqliteSessionStore(path) as store:
         for session_id in "ab":
-            await store.append(Turn(session_id, [1]))
+            since = await store.append(Turn(session_id, [1], turn_id="t"))
+            await store.save_summary(session_id, "a summary", turn_id="t", since=since)
         query(
             path,
             "INSERT INTO memory_pending (session, turn_id, created_at, failed, items)"
             " SELECT id, 'p', 1, 0, '[]' FROM memory_head",
         )
-        query(path, "INSERT INTO memory_summary SELECT id, 'n', 1, 1, '1' FROM memory_head")
         await store.clear("a")
         ((kept,),) = query(path, "SELECT id FROM memory_head WHERE session_id = 'b'")
         for table in ("turn", "pending", "summary"):
@@ -372,20 +382,44 @@ async def test_a_clear_removes_pending_turns_and_summaries_of_its_session_only(p
         assert query(path, "SELECT session_id FROM memory_head ORDER BY id") == [("a",), ("b",)]
 
 
-async def test_a_replacement_removes_the_summaries_that_cover_what_it_removed(path):
+async def replace(store, turn_id):
+    revision = (await store.load("s")).revision
+    await store.append(Turn("s", ["d"], replaces=turn_id, expected_revision=revision))
+
+
+async def pop(store, times):
+    for _ in range(times):
+        await store.pop("s")
+
+
+async def append_and_pop(store):
+    await store.append(Turn("s", ["d"]))
+    await store.pop("s")
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda store: replace(store, "b"), "a"),
+        (lambda store: replace(store, "c"), "ab"),
+        (lambda store: pop(store, 1), "ab"),
+        (lambda store: pop(store, 2), "ab"),
+        (lambda store: pop(store, 3), "a"),
+        (append_and_pop, "abc"),
+    ],
+    ids=["replace b", "replace c", "pop", "pop twice", "pop three times", "append and pop"],
+)
+async def test_a_change_removes_the_rows_of_the_summaries_that_cover_what_it_changed(
+    path, change, left
+):
     async with SqliteSessionStore(path) as store:
         for turn_id in "abc":
-            await store.append(Turn("s", [turn_id], turn_id=turn_id))
-        numbers = query(path, "SELECT session, number FROM memory_turn ORDER BY number")
-        for session, number in numbers:
-            query(
-                path,
-                "INSERT INTO memory_summary VALUES (?, ?, ?, 1, '1')",
-                *(session, str(number), number),
-            )
-        revision = (await store.load("s")).revision
-        await store.append(Turn("s", ["d"], replaces="b", expected_revision=revision))
-        assert query(path, "SELECT session, number FROM memory_summary") == numbers[:1]
+            since = await store.append(Turn("s", [turn_id, 2], turn_id=turn_id))
+        for turn_id in "abc":
+            await store.save_summary("s", "a summary", turn_id=turn_id, since=since, name=turn_id)
+        await change(store)
+        rows = query(path, "SELECT name FROM memory_summary ORDER BY name")
+        assert rows == [(name,) for name in left]
 
 
 async def test_erase_counts_the_turns_and_items_that_it_removes(path):

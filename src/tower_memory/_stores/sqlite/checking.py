@@ -19,6 +19,11 @@ _PENDING: Final = (
     "SELECT CAST(turn_id AS BLOB), CAST(metadata AS BLOB), CAST(items AS BLOB)"
     " FROM memory_pending WHERE session = ?"
 )
+_SUMMARIES: Final = (
+    "SELECT CAST(summary AS BLOB),"
+    " EXISTS (SELECT 1 FROM memory_turn WHERE session = s.session AND number = s.number)"
+    " FROM memory_summary AS s WHERE session = ?"
+)
 _LOST: Final = (
     "SELECT id FROM memory_turn WHERE session NOT IN (SELECT id FROM memory_head) ORDER BY id"
 )
@@ -115,6 +120,10 @@ class Check:
             if reason := self._fault(of_turn, array, None):
                 yield Damage(session_id, None, f"a pending turn: {reason}")
 
+        for text, has_turn in self._connection.execute(_SUMMARIES, (head_id,)):
+            if reason := _fault_of_summary(text, has_turn):
+                yield Damage(session_id, None, f"a summary: {reason}")
+
     def _fault(self, metadata: bytes | None, array: bytes, size: int | None) -> str | None:
         """Return the reason why a turn with *size* items is damaged; None if it is not."""
         try:
@@ -122,3 +131,12 @@ class Check:
         except ValueError as error:
             return f"it cannot be decoded: {error}"
         return None if size in (None, found) else f"it has {found} items, not {size}"
+
+
+def _fault_of_summary(text: bytes, has_turn: int) -> str | None:
+    """Return the reason why a summary is damaged; None if it is not."""
+    try:
+        text.decode()
+    except ValueError as error:
+        return f"it cannot be decoded: {error}"
+    return None if has_turn else "the last turn that it covers is missing"

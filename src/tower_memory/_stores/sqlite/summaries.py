@@ -15,12 +15,13 @@ import time
 from typing import Final
 
 from tower_memory._capabilities.summaries import Summary
+from tower_memory._errors import CorruptSessionError
 from tower_memory._stores.records import to_datetime, turn_key, turn_text
 
 # The newest turns are passed over until the turn is found: these are the turns that the summary
 # does not cover, which are few.
 _FIND: Final = (
-    "SELECT s.summary, t.turn_id, t.first + t.size, s.created_at"
+    "SELECT CAST(s.summary AS BLOB), t.turn_id, t.first + t.size, s.created_at, s.session"
     " FROM memory_head AS h JOIN memory_summary AS s ON s.session = h.id"
     " JOIN memory_turn AS t ON t.id = ("
     " SELECT id FROM memory_turn WHERE session = h.id AND number = s.number"
@@ -41,12 +42,21 @@ _PUT: Final = (
 
 
 def find(connection: sqlite3.Connection, session_id: str, name: str) -> Summary | None:
-    """Return the summary *name* of a session, or None."""
+    """Return the summary *name* of a session, or None.
+
+    Raises:
+        CorruptSessionError: The text cannot be decoded.
+    """
     found = connection.execute(_FIND, (session_id, name)).fetchone()
     if found is None:
         return None
 
-    text, turn_id, end, created_at = found
+    encoded, turn_id, end, created_at, session = found
+    try:
+        text = encoded.decode()
+    except ValueError as error:
+        # Rows of this table have no number of their own, so the error shows that of the session.
+        raise CorruptSessionError(session_id, row=session, reason=str(error)) from error
     return Summary(text, turn_text(turn_id), end, to_datetime(created_at))
 
 
@@ -62,6 +72,9 @@ def save(
     """Store a summary, unless one stays, and return the stored summary.
 
     Return None if the turns up to *turn_id* have changed after *since*, or are not there.
+
+    Raises:
+        CorruptSessionError: The text of a summary that stays cannot be decoded.
     """
     turn = connection.execute(_UNCHANGED_TURN, (session_id, turn_key(turn_id), since)).fetchone()
     if turn is None:
