@@ -26,7 +26,7 @@ CALLS = [
     *["close_and_open_again"],
     *["begin_in_the_journal"] * 3,
     *["fail_in_the_journal", "settle_in_the_journal", "forget_in_the_journal"],
-    *["save_summary"] * 6,
+    *["save_summaries"] * 6,
 ]
 OWNERS = ["worker 1", "worker 2", None]
 LEASES = {100.0: "running", 1e-6: "left", None: "running"}
@@ -380,9 +380,14 @@ class CatalogMachine(StoresMachine):
 
     # Summaries
 
-    def save_summary(self, place, session_id, other, which, **_):
+    def save_summaries(self, place, session_id, other, which, **_):
+        for number, age in ((which, 1), (which // 2, 1 + SESSIONS.index(other))):
+            self.save_summary(place, session_id, number, age)
+
+    def save_summary(self, place, session_id, which, age):
+        """Save a summary of one of the turns, since the last but (*age* - 1) known revision."""
         session, seen = self.model(session_id), [*self.seen[session_id].items()]
-        since, turns_then = seen[-min(len(seen), 1 + SESSIONS.index(other))]
+        since, turns_then = seen[-min(len(seen), age)]
         index = which % len(session.turns) if session.turns else 0
         covered = session.turns[: index + 1]
 
