@@ -114,7 +114,15 @@ def test_the_public_names_are_exactly_these():
         *("FullStore", "StoreWrapper"),
     }
     assert set(windows.__all__) == {
-        *("BoundedWindow", "LastItems", "LastTurns", "Shortest", "TokenBudget", "Window"),
+        *(
+            "BoundedWindow",
+            "LastItems",
+            "LastTurns",
+            "Shortest",
+            "Stepped",
+            "TokenBudget",
+            "Window",
+        ),
         "estimated_tokens",
     }
     assert set(testing.__all__) == {

@@ -16,6 +16,7 @@ from pydantic_ai import messages as pydantic_ai
 from helpers.json_values import JSON
 from helpers.layers import memory_over
 from helpers.messages import assert_valid_chat, calling, result, user
+from helpers.windows import bounded_windows
 from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveSession, Turn
 from tower_memory.dialects import (
     AnthropicMessages,
@@ -25,7 +26,6 @@ from tower_memory.dialects import (
     PydanticAI,
 )
 from tower_memory.testing import ScriptedService
-from tower_memory.windows import LastItems, LastTurns, Shortest, TokenBudget
 
 ADAPTER = pydantic_ai.ModelMessagesTypeAdapter
 NOW = "2026-01-01T00:00:00Z"
@@ -300,16 +300,6 @@ exchanges = st.builds(
     st.booleans(),
 )
 
-windows = st.one_of(
-    st.none(),
-    st.builds(LastTurns, st.integers(1, 4)),
-    st.builds(LastItems, st.integers(0, 12)),
-    st.builds(TokenBudget, st.integers(0, 400)),
-    st.builds(
-        Shortest, st.builds(LastTurns, st.integers(1, 4)), st.builds(LastItems, st.integers(0, 9))
-    ),
-)
-
 
 def spoken(language, conversation):
     """Return the items of each exchange, and the calls of the last exchange without a result."""
@@ -364,7 +354,7 @@ async def asked(language, turns, messages, **parameters):
 @pytest.mark.parametrize("name", LANGUAGES)
 @given(
     conversation=st.lists(exchanges, max_size=5),
-    window=windows,
+    window=st.none() | bounded_windows,
     late=st.integers(0, 3),
     said=st.booleans(),
 )

@@ -19,7 +19,7 @@ from tower_memory import (
 from tower_memory.dialects import OpenAIResponses
 from tower_memory.dialects.toolkit import EMPTY_MESSAGE
 from tower_memory.testing import ScriptedService
-from tower_memory.windows import LastItems, LastTurns, Shortest, TokenBudget
+from tower_memory.windows import LastItems, LastTurns, Shortest, Stepped, TokenBudget
 
 TALK = [user("a"), assistant("A"), user("b"), calling("1"), result("1"), assistant("B"), user("c")]
 
@@ -54,6 +54,8 @@ async def long_session(turns=500):
         (TokenBudget(200, count=ten), 20, [64]),
         (TokenBudget(2000, count=ten), 200, [64, 256]),
         (Shortest(LastTurns(300), LastItems(10)), 10, [11]),
+        (Stepped(LastTurns(200)), 400, [1600]),
+        (Stepped(LastItems(30)), 20, [31]),
         (Shortest(LastItems(600), TokenBudget(2000, count=ten)), 200, [64, 256]),
         (None, 1000, [None]),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import accumulate
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 from tower_memory._arguments import check_int, shown
 from tower_memory._history import History
@@ -164,6 +164,10 @@ class Shortest:
 
     def __repr__(self) -> str:
         return f"Shortest({', '.join(map(repr, self.windows))})"
+
+
+NewestItems: TypeAlias = LastTurns | LastItems | TokenBudget | Shortest
+"""A window whose start depends on the newest items only."""
 
 
 def _need(loaded: History[Any], *, is_enough: bool) -> int:

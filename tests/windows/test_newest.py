@@ -1,4 +1,4 @@
-"""Windows: the part of a history that the model is given, which is a valid conversation."""
+"""Windows that keep the newest items: the part of a history that the model is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from helpers.internals import check_window
 from helpers.layers import memory_over
 from helpers.messages import assert_valid_chat, assistant, calling, result, user
-from helpers.windows import ten
+from helpers.windows import bounded_windows, conversation, exchanges
 from tower_memory import (
     History,
     InMemorySessionStore,
@@ -186,41 +186,7 @@ def test_the_estimate_of_tokens_grows_with_the_text():
     )
 
 
-exchanges = st.lists(
-    # The number of rounds, and of calls in each round.
-    st.tuples(st.integers(0, 3), st.integers(1, 2)),
-    max_size=6,
-)
-windows = st.one_of(
-    st.builds(LastTurns, st.integers(1, 4)),
-    st.builds(LastItems, st.integers(0, 12)),
-    st.builds(TokenBudget, st.integers(0, 120), count=st.just(ten)),
-    st.builds(
-        Shortest, st.builds(LastTurns, st.integers(1, 4)), st.builds(LastItems, st.integers(0, 9))
-    ),
-)
-
-
-def conversation(shape, *, is_open):
-    """Return the items of a valid conversation, and the results that the next request holds."""
-    items, ids = [], iter(range(10**6))
-    late = []
-
-    for number, (rounds, calls) in enumerate(shape):
-        items.append(user(f"question {number}"))
-        for _ in range(rounds):
-            made = [str(next(ids)) for _ in range(calls)]
-            items += [calling(*made), *map(result, made)]
-        if is_open and number == len(shape) - 1 and rounds:
-            late = items[-calls:]
-            del items[-calls:]
-        else:
-            items.append(assistant(f"answer {number}"))
-
-    return items, late
-
-
-@given(shape=exchanges, is_open=st.booleans(), window=windows)
+@given(shape=exchanges, is_open=st.booleans(), window=bounded_windows)
 async def test_the_model_gets_a_valid_conversation_through_every_window(shape, is_open, window):
     store = InMemorySessionStore()
     items, late = conversation(shape, is_open=is_open)
