@@ -37,7 +37,7 @@ from tower_memory import (
 )
 from tower_memory.bridges import AsyncioLayer
 from tower_memory.dialects import AnthropicMessages, ChatCompletions, OpenAIResponses, toolkit
-from tower_memory.windows import LastItems, LastTurns, TokenBudget
+from tower_memory.windows import LastItems, LastTurns, Stepped, Summarised, TokenBudget
 
 SECRET = "my secret, 4711"
 ANY = "any text"
@@ -209,6 +209,15 @@ def reply_with(make):
 
 
 STORE = InMemorySessionStore()
+SUMMARISED = (*("service", "store", "keep", "every", "item", "max_characters", "max_input_tokens"),)
+
+
+def summarised(name):
+    """Return an entry point: the parameter *name* of a window with a summary."""
+    good = {"service": repeat_last, "store": STORE}
+    return lambda value: Summarised(**{**good, name: value})
+
+
 CHAT = ChatCompletions()
 CODEC = ItemCodec(RunItem)
 ENTRIES = {
@@ -312,6 +321,9 @@ ENTRIES = {
     "LastItems": LastItems,
     "LastTurns": LastTurns,
     "TokenBudget": TokenBudget,
+    "Stepped": Stepped,
+    "step of Stepped": lambda value: Stepped(LastTurns(2), by=value),
+    **{f"{name} of Summarised": summarised(name) for name in SUMMARISED},
     "error of a save": save_foreign,
     "invalid turn": save_invalid,
     "save that is not async": lambda value: call(

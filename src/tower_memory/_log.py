@@ -126,3 +126,28 @@ def lease_not_renewed(session_id: str, turn_id: str, *, reason: str) -> None:
         *(session_id, turn_id, reason),
         extra={"event": "unrenewed", "session_id": session_id, "turn_id": turn_id},
     )
+
+
+def summary_stored(session_id: str, *, items: int, since: float) -> None:
+    """Report that a summary of the first *items* items is stored; *since* is its beginning."""
+    if _logger.isEnabledFor(logging.DEBUG):
+        seconds = monotonic() - since
+        _logger.debug(
+            "session %r: summarised the first %d items in %.1f ms",
+            *(session_id, items, seconds * 1000),
+            extra={
+                "event": "summary",
+                "session_id": session_id,
+                "items": items,
+                "seconds": seconds,
+            },
+        )
+
+
+def no_summary(session_id: str, *, reason: str) -> None:
+    """Report that a summary could not be made or stored."""
+    _logger.warning(
+        "session %r: the summary was not renewed or not stored: %s",
+        *(session_id, reason),
+        extra={"event": "no_summary", "session_id": session_id},
+    )

@@ -141,6 +141,9 @@ these attributes:
                  be saved, but no task closed it        ``chunks``
 ``unmarked``     WARNING: a call has failed, and its    ``session_id``, ``turn_id``
                  pending turn stays ``"running"``
+``summary``      DEBUG: older items were summarised     ``session_id``, ``items``, ``seconds``
+``no_summary``   WARNING: a summary could not be made   ``session_id``
+                 or stored
 ``unrenewed``    WARNING: a lease could not be          ``session_id``, ``turn_id``
                  renewed; it is tried again, and
                  reported once for each turn
@@ -148,8 +151,8 @@ these attributes:
                  and no caller got its error
 ===============  =====================================  ========================================
 
-``items`` are those that were loaded or saved. A save that fails raises an error and is not logged.
-Long work on a file is reported at INFO, with its share from 0.0 to 1.0 in the attribute
+``items`` are those that were loaded, saved or summarised. A save that fails raises an error and is
+not logged. Long work on a file is reported at INFO, with its share from 0.0 to 1.0 in the attribute
 ``progress``.
 
 >>> import logging

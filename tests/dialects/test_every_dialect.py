@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from inspect import isfunction
 from typing import Any
 
 import pytest
 from google.genai.types import Content
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_ai import messages as pydantic_ai
 
@@ -26,6 +27,7 @@ from tower_memory.dialects import (
     PydanticAI,
 )
 from tower_memory.testing import ScriptedService
+from tower_memory.windows import Summarised
 
 ADAPTER = pydantic_ai.ModelMessagesTypeAdapter
 NOW = "2026-01-01T00:00:00Z"
@@ -324,9 +326,14 @@ def spoken(language, conversation):
     return turns, waiting
 
 
-async def asked(language, turns, messages, **parameters):
-    """Store *turns*, send *messages*, and return the messages that the model gets."""
+async def asked(language, turns, messages, window=None, **parameters):
+    """Store *turns*, send *messages*, and return the messages that the model gets.
+
+    *window* is a window, or a function of the store that returns one.
+    """
     store = InMemorySessionStore()
+    if isfunction(window):
+        window = window(store)
     for items in turns:
         await store.append(Turn("s", items))
     service = ScriptedService("ok")
@@ -344,6 +351,7 @@ async def asked(language, turns, messages, **parameters):
         SaveSession(store),
         session_id="s",
         dialect=Dialect(),
+        window=window,
         **parameters,
     )
     await layer(service)(messages)
@@ -377,6 +385,42 @@ async def test_the_model_gets_a_valid_conversation_for_every_session_and_window(
     # A second repair changes nothing.
     again = language.dialect.with_history(messages[-1:], []) if said else None
     assert again is None or list(again) == list(messages[-1:])
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+@settings(max_examples=30)
+@given(
+    conversation=st.lists(exchanges, min_size=2, max_size=6),
+    bounds=st.fixed_dictionaries(
+        {
+            "keep": bounded_windows,
+            "every": st.integers(1, 2),
+            "max_input_tokens": st.integers(1, 200),
+        }
+    ),
+    late=st.integers(0, 3),
+    by_item=st.booleans(),
+)
+async def test_the_model_and_the_summariser_get_valid_conversations(
+    name, conversation, bounds, late, by_item
+):
+    """A turn is an exchange, or a single item."""
+    language = LANGUAGES[name]
+    turns, waiting = spoken(language, conversation)
+    if by_item:
+        turns = [[item] for items in turns for item in items]
+    summarise = ScriptedService(*["a summary"] * len(turns))
+
+    def window(store):
+        return Summarised(summarise, store=store, item=language.user, **bounds)
+
+    new = language.spoken([*language.results(waiting[:late]), language.user("new")])
+    given = await asked(language, turns, new, window=window)
+    language.check(given)
+
+    for items in summarise.requests:
+        question = language.spoken([language.user("summarise")])
+        language.check(language.dialect.with_history(question, items))
 
 
 @pytest.mark.parametrize("name", LANGUAGES)

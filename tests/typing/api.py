@@ -4,7 +4,7 @@
 A line with an ignore comment must be an error: both checkers report a comment without use.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, assert_type
 
 import agents
@@ -52,7 +52,15 @@ from tower_memory.dialects import (
 from tower_memory.resumable import ReplyStream, ResumableLayer
 from tower_memory.streams import Stream
 from tower_memory.testing import ScriptedService
-from tower_memory.windows import LastTurns, Shortest, TokenBudget, Window
+from tower_memory.windows import (
+    LastItems,
+    LastTurns,
+    Shortest,
+    Stepped,
+    Summarised,
+    TokenBudget,
+    Window,
+)
 
 
 async def ask(request: list[str]) -> bytes:
@@ -230,6 +238,17 @@ all_take_whole_requests: list[WholeRequests] = [
 ]
 window: Window = Shortest(LastTurns(3), TokenBudget(1000))
 MemoryLayer(LoadSession(store), SaveSession(store), session_id="s", window=window)
+
+
+async def summarise(items: Sequence[Any]) -> str:
+    return f"{len(items)} items"
+
+
+windows: list[Window] = [
+    Stepped(LastTurns(3), by=4),
+    Summarised(summarise, store=store),
+    Summarised(summarise, store=ScopedStore(store, "user"), keep=Stepped(LastItems(9)), every=5),
+]
 
 
 def users(request: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from a `History` to a sequence of items. The stored items do not change.
 
 The windows of this module
 
-1. keep the newest items, as they are;
+1. keep the newest items, as they are; `Summarised` adds a summary of the others;
 2. start where an exchange starts if they cut the history, so they separate no answer from its
    question and no tool result from its tool call;
 3. keep the last exchange whole if one of its tool calls has no result, since the request may bring
@@ -50,32 +50,72 @@ tenth turn of a conversation, as numbers of items:
 Between two steps, the window keeps half to all of the items of the inner window, if *by* is half of
 these. A larger step repeats more of each request, and keeps fewer items after the step.
 
+Summaries of long conversations
+===============================
+
+The model does not see what a window leaves out. `Summarised` shows a summary of it, in front of the
+newest exchanges. You provide a service that calls a model for the summary:
+
+>>> from collections.abc import Sequence
+>>> from tower_memory.dialects import ChatCompletions
+>>> from tower_memory.windows import Summarised
+>>> async def summarise(items: Sequence[Any]) -> str:
+...     question = {"role": "user", "content": "Summarise our conversation in 300 words."}
+...     messages = ChatCompletions().with_history([question], items)
+...     return f"{len(messages) - 1} messages about the weather"  # a model would read them
+>>> store = InMemorySessionStore()
+>>> summarising = Summarised(summarise, keep=LastTurns(2), store=store, every=2)
+>>> long = MemoryLayer.over(store, session_id="user_123", window=summarising)
+>>> async def show(request: list[Any]) -> str:
+...     return f"{len(request)} messages: {request[0]['content'].splitlines()[-1]} ..."
+>>> async def talk_long() -> None:
+...     for number in range(1, 8):
+...         print(await long(show)([{"role": "user", "content": f"Rain on day {number}?"}]))
+>>> anyio.run(talk_long)
+1 messages: Rain on day 1? ...
+3 messages: Rain on day 1? ...
+5 messages: Rain on day 1? ...
+7 messages: Rain on day 1? ...
+6 messages: 4 messages about the weather ...
+8 messages: 4 messages about the weather ...
+6 messages: 5 messages about the weather ...
+
+The store keeps the summary beside the session, and the stored items stay as they are. The summary
+is renewed after *every* more exchanges. Until then these are shown as they are, so the model misses
+nothing, and the requests share their prefix, which providers cache. A renewal reads the previous
+summary and the new exchanges only (the last line: one summary and four messages), so neither its
+cost nor its text grows with the session.
+
+- The service gets stored items. ``with_history`` makes them a valid request, even if a call was
+  interrupted. Put a `RetryLayer` or a `TimeoutLayer` around the service as around any other.
+- If the service fails, the turn goes on without the new summary, and a warning is logged.
+- For Gemini, pass ``item=lambda text: {"role": "user", "parts": [{"text": text}]}``. For
+  pydantic-ai: ``item=lambda text: {"kind": "request", "parts": [{"part_kind": "user-prompt",
+  "content": text}]}``.
+- Tenants who share a store have a window each, over their `ScopedStore`.
+- The summary disappears with the turns that it covers: if one of them is replaced or popped, or the
+  session is cleared or erased. The next turn that needs a summary makes a new one.
+
 Windows of your own
 ===================
 
-A window of your own may return anything that the dialect can read, such as a summary. It must keep
-a tool call and its result together, or drop both; otherwise the layer raises `ValueError` before
-the model is called. This window calls a model for each summary, and reads the whole history:
+A window of your own may return anything that the dialect can read. It must keep a tool call and its
+result together, or drop both; otherwise the layer raises `ValueError` before the model is called.
+This window also keeps the first message, which may state the task. It reads the whole history,
+because it does not tell how many items it needs:
 
->>> from collections.abc import Sequence
->>> async def summarise(messages: Sequence[Any]) -> str:  # stands for the call of a model
-...     return f"{len(messages)} messages about the weather"
->>> async def summarised(history: History[Any]) -> Sequence[Any]:
+>>> async def with_task(history: History[Any]) -> Sequence[Any]:
 ...     kept = await LastTurns(1)(history)
-...     older = history[: len(history) - len(kept)]
-...     if not older:
-...         return kept
-...     summary = await summarise(older)
-...     return [{"role": "user", "content": f"Said before: {summary}"}, *kept]
->>> rain = [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "No."}]
->>> anyio.run(summarised, History(rain * 2))[0]
-{'role': 'user', 'content': 'Said before: 2 messages about the weather'}
+...     return kept if len(kept) == len(history) else [history[0], *kept]
+>>> anyio.run(with_task, History([{"role": "user", "content": "Be my tutor."}, *talk]))[0]
+{'role': 'user', 'content': 'Be my tutor.'}
 """
 
 from tower_memory._token_estimate import estimated_tokens
 from tower_memory.windows._newest import LastItems, LastTurns, Shortest, TokenBudget
 from tower_memory.windows._protocols import BoundedWindow, Window
 from tower_memory.windows._stepped import Stepped
+from tower_memory.windows._summarised import Summarised
 
 __all__ = (
     "BoundedWindow",
@@ -83,6 +123,7 @@ __all__ = (
     "LastTurns",
     "Shortest",
     "Stepped",
+    "Summarised",
     "TokenBudget",
     "Window",
     "estimated_tokens",

@@ -10,7 +10,8 @@ from tower_memory._tool_links import GetLinks, OpenCalls, last_exchange_start, p
 from tower_memory.dialects._known_links import known_links
 
 
-def _links_of(history: Sequence[Any]) -> GetLinks:
+def links_of(history: Sequence[Any]) -> GetLinks:
+    """Return the function that reads the links of the items of *history*."""
     links = history.links if isinstance(history, History) else None
     return known_links if links is None else links
 
@@ -23,7 +24,7 @@ def exchange_starts(history: Sequence[Any]) -> list[int]:
     """
     starts: list[int] = []
     open_calls = OpenCalls()
-    for position, (calls, results, starts_exchange) in enumerate(map(_links_of(history), history)):
+    for position, (calls, results, starts_exchange) in enumerate(map(links_of(history), history)):
         if starts_exchange:
             starts.append(position)
         for caller in map(open_calls.answer, results):
@@ -36,7 +37,7 @@ def exchange_starts(history: Sequence[Any]) -> list[int]:
 
 def _last_exchange_is_open(history: Sequence[Any]) -> bool:
     """Return True if the last exchange is open: one of its tool calls has no result."""
-    links = _links_of(history)
+    links = links_of(history)
     last = last_exchange_start(history, links)
     return any(call.position >= last for call in pair_calls(history, links).unanswered)
 

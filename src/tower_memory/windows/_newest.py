@@ -36,11 +36,11 @@ class LastTurns:
     def __post_init__(self) -> None:
         check_int("turns", self.turns, least=1)
 
-    def needs(self, loaded: History[Any] | None, /) -> int | None:
+    def needs(self, loaded: History[Any] | None, /) -> int:
         """See `BoundedWindow.needs`."""
         if loaded is None:
             return max(_FIRST_LOAD, 8 * self.turns)
-        return _need(loaded, is_enough=len(exchange_starts(loaded)) > self.turns)
+        return next_need(loaded, is_enough=len(exchange_starts(loaded)) > self.turns)
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
@@ -71,11 +71,11 @@ class LastItems:
     def __post_init__(self) -> None:
         check_int("items", self.items, least=0)
 
-    def needs(self, loaded: History[Any] | None, /) -> int | None:
+    def needs(self, loaded: History[Any] | None, /) -> int:
         """See `BoundedWindow.needs`."""
         if loaded is None or len(loaded) <= self.items:
             return self.items + 1  # the additional item tells whether the window cuts
-        return _need(loaded, is_enough=bool(exchange_starts(loaded)))
+        return next_need(loaded, is_enough=bool(exchange_starts(loaded)))
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
@@ -112,12 +112,12 @@ class TokenBudget:
             msg = f"count must be a function from an item to its tokens, got {shown(self.count)}"
             raise TypeError(msg)
 
-    def needs(self, loaded: History[Any] | None, /) -> int | None:
+    def needs(self, loaded: History[Any] | None, /) -> int:
         """See `BoundedWindow.needs`."""
         if loaded is None:
             return _FIRST_LOAD
         is_cut = self._fitting(loaded) < len(loaded)
-        return _need(loaded, is_enough=is_cut and bool(exchange_starts(loaded)))
+        return next_need(loaded, is_enough=is_cut and bool(exchange_starts(loaded)))
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
@@ -150,9 +150,9 @@ class Shortest:
             raise ValueError(msg)
         self.windows = windows
 
-    def needs(self, loaded: History[Any] | None, /) -> int | None:
+    def needs(self, loaded: History[Any] | None, /) -> int:
         """See `BoundedWindow.needs`. The smallest need is enough for the shortest window."""
-        return min(need for window in self.windows if (need := window.needs(loaded)) is not None)
+        return min(window.needs(loaded) for window in self.windows)
 
     async def __call__(self, history: History[Any], /) -> Sequence[Any]:
         """See `Window`."""
@@ -170,6 +170,6 @@ NewestItems: TypeAlias = LastTurns | LastItems | TokenBudget | Shortest
 """A window whose start depends on the newest items only."""
 
 
-def _need(loaded: History[Any], *, is_enough: bool) -> int:
+def next_need(loaded: History[Any], *, is_enough: bool) -> int:
     """Return the number of loaded items if they are enough, otherwise four times as many."""
     return len(loaded) if is_enough else 4 * max(len(loaded), 1)

@@ -46,7 +46,7 @@ class Stepped:
             raise TypeError(msg)
         check_int("by", self.by, least=1)
 
-    def needs(self, loaded: History[Any] | None, /) -> int | None:
+    def needs(self, loaded: History[Any] | None, /) -> int:
         """See `BoundedWindow.needs`. This window needs no more than *window*."""
         return self.window.needs(loaded)
 
