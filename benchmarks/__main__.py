@@ -30,6 +30,7 @@ PARTS = (
     "cache",
     "runtimes",
     "resources",
+    "prompt_cache",
 )
 
 _REQUIRED_MODULES = ("trio", "stamina")

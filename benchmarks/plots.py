@@ -1,4 +1,4 @@
-"""Draw the plots: `history_length`, `concurrency`, and the spread of all targets."""
+"""Draw the plots of three parts, and the spread of all targets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.harness.measuring import Series, items_case, quartiles, ratios
 from benchmarks.harness.reporting import Report, Target, format_number
-from benchmarks.parts import concurrency, history_length
+from benchmarks.parts import concurrency, history_length, prompt_cache
 from benchmarks.sides import BASELINES, OURS, is_peer
 
 _LABEL_WIDTH = 60
 _OUR_COLOUR = "#c2410c"
 _MET_COLOUR = "#15803d"
 _BASELINE_COLOURS = ("#111827", "#6b7280")
+_CACHED_COLOUR = "#f5c9ab"
+_PRICE_COLOURS = ("#3b5b6d", "#93b5c6")
 _PEER_COLOURS = ("#93b5c6", "#5b8a72", "#b8a9c9", "#c9b27c", "#a8a29e")
 
 
@@ -32,6 +34,8 @@ def draw(folder: Path, reports: Mapping[str, Report]) -> None:
         _history_length(reports["history_length"].series).savefig(folder / "history_length.png")
     if "concurrency" in reports:
         _concurrency(reports["concurrency"].series).savefig(folder / "concurrency.png")
+    if "prompt_cache" in reports:
+        _prompt_cache(reports["prompt_cache"].series).savefig(folder / "prompt_cache.png", dpi=150)
     if targets := [target for report in reports.values() for target in report.targets]:
         _spread(targets).savefig(folder / "spread.png")
 
@@ -91,6 +95,48 @@ def _values_and_ratios(
     quotients.axhline(1, color=_OUR_COLOUR, linewidth=2)
 
     figure.legend(*values.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _prompt_cache(series: Sequence[Series]) -> Figure:
+    """Draw the tokens that each window sends, and beside them their price."""
+    windows = list(dict.fromkeys(each.side for each in series))
+    values = {(each.side, each.case): quartiles(each.rounds).median for each in series}
+    positions = range(len(windows), 0, -1)  # the first window is at the top
+
+    figure, (tokens, prices) = plt.subplots(
+        1, 2, figsize=(12, 4.2), sharey=True, layout="constrained"
+    )
+    figure.suptitle(f"Input of a conversation of {prompt_cache.TURNS} turns", fontsize=14)
+
+    uncached = [values[window, prompt_cache.UNCACHED] for window in windows]
+    cached = [values[window, prompt_cache.CACHED] for window in windows]
+    repeated = [values[window, prompt_cache.REPEATED] for window in windows]
+    tokens.barh(positions, uncached, 0.6, color=_OUR_COLOUR, label="not cached")
+    bars = tokens.barh(
+        positions, cached, 0.6, left=uncached, color=_CACHED_COLOUR, label="read from the cache"
+    )
+    tokens.bar_label(bars, [f"{share:.0%}" for share in repeated], padding=5)
+    tokens.set(title="Thousand tokens, and the share that repeats the request before")
+    tokens.set(yticks=positions, yticklabels=windows)
+    tokens.xaxis.set_major_formatter("{x:,.0f}")
+
+    height = 0.6 / len(prompt_cache.PRICES)
+    for number, models in enumerate(prompt_cache.PRICES):
+        costs = [values[window, prompt_cache.price_case(models)] for window in windows]
+        places = [position + height * (0.5 - number) for position in positions]
+        colour = _PRICE_COLOURS[number]
+        bars = prices.barh(places, costs, height, color=colour, label=models)
+        prices.bar_label(bars, [f"{cost:.2f}" for cost in costs], padding=5)
+    prices.set(title="US$, at the list prices of October 2026")
+
+    for axes in (tokens, prices):
+        axes.margins(x=0.12)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0, labelsize=11)
+        axes.set_axisbelow(True)
+        axes.grid(axis="x", alpha=0.2)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.15), frameon=False, fontsize=11)
     return figure
 
 

@@ -107,12 +107,21 @@ class Transcript:
         length = int(self._random.lognormvariate(log(MEDIAN_BYTES), SIGMA))
         length = max(1, min(MAX_BYTES, length))
         is_foreign = self._random.randrange(FOREIGN_EVERY) == 0
-        pool = _pool(self._random.choice(_FOREIGN) if is_foreign else _ENGLISH)
+        return _cut(self._random, self._random.choice(_FOREIGN) if is_foreign else _ENGLISH, length)
 
-        # A cut may split a character; the damaged bytes at both ends are dropped.
-        start = self._random.randrange(len(pool) - length)
-        text = pool[start : start + length].decode(errors="ignore")
-        return text if text.strip() else "."  # providers refuse blank texts
+
+def english(random: Random, length: int) -> str:
+    """Return an English text of *length* bytes."""
+    return _cut(random, _ENGLISH, length)
+
+
+def _cut(random: Random, words: str, length: int) -> str:
+    """Return *length* bytes of a long text of *words*."""
+    pool = _pool(words)
+    # A cut may split a character; the damaged bytes at both ends are dropped.
+    start = random.randrange(len(pool) - length)
+    text = pool[start : start + length].decode(errors="ignore")
+    return text if text.strip() else "."  # providers refuse blank texts
 
 
 @cache
