@@ -269,11 +269,10 @@ class ResumableLayer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._calls is not None:
-            try:
-                await self._calls.leave(self.exit_seconds)
-            finally:
-                self._calls = None
+        try:
+            await self.open_calls().leave(self.exit_seconds)
+        finally:
+            self._calls = None
 
     def __repr__(self) -> str:
         return f"ResumableLayer(key={describe(self.key)})"
