@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +22,19 @@ settings.register_profile(
 settings.load_profile("default")
 
 pytest.register_assert_rewrite("helpers")
+
+IN_MEMORY = Path("/dev/shm")
+"""Folder of files in memory, where a sync takes no time."""
+
+ROOM = 2 * 2**30
+"""Bytes that must be free there: many times what the files of all tests take."""
+
+
+def pytest_configure():
+    """Keep the files of the tests in memory, if there is room and nobody chose another folder."""
+    is_chosen = "TMPDIR" in os.environ
+    if not is_chosen and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
+        tempfile.tempdir = str(IN_MEMORY)
 
 
 def pytest_collection_finish():

@@ -34,6 +34,13 @@ TURNS = [Turn("s", [{"n": n, "text": "x" * 500}]) for n in range(60)]
 ITEMS = [turn.items[0] for turn in TURNS]
 
 
+@pytest.fixture
+def tmp_path():
+    """Return a folder on a disk: there a new file may get the inode number of a deleted one."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
 def empty_log(path):
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
