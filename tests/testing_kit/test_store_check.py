@@ -136,7 +136,20 @@ async def test_a_store_of_items_without_text_is_not_checked_for_search(items):
     assert report.broken == {}
 
 
-@pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
+def has_tasks(rule):
+    """Return True if *rule* runs several tasks or cancels one, as its sentence says."""
+    return any(word in rule for word in ("at the same time", "during", "cancelled"))
+
+
+def broken_stores():
+    """Yield each broken store, on both runtimes if its rule depends on the runtime."""
+    for store, rule in BROKEN.items():
+        marks = () if has_tasks(rule) else pytest.mark.long
+        yield pytest.param(store, "asyncio", id=f"{store.__name__}-asyncio")
+        yield pytest.param(store, "trio", id=f"{store.__name__}-trio", marks=marks)
+
+
+@pytest.mark.parametrize(("store", "anyio_backend"), [*broken_stores()])
 async def test_a_store_that_breaks_a_rule_fails_that_rule_and_no_other(store):
     with pytest.raises(StoreBroken) as caught:
         await check_session_store(store)
