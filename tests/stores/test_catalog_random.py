@@ -461,12 +461,12 @@ def run_machine(kind, backend, size):
     run_state_machine_as_test(lambda: CatalogMachine(kind, backend), settings=size)
 
 
-@few_or_many_runs(default=12, long=1000)
+@few_or_many_runs(default=5, long=1000)
 @pytest.mark.parametrize("kind", ["in memory", "sqlite"])
 def test_the_catalogue_of_a_store_is_that_of_a_model(kind, anyio_backend, size):
     run_machine(kind, anyio_backend, size)
 
 
-@few_or_many_runs(default=3, long=200)
+@few_or_many_runs(default=2, long=200)
 def test_the_catalogue_of_two_processes_is_that_of_a_model(anyio_backend, size):
     run_machine("two processes", anyio_backend, size)

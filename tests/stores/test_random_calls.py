@@ -394,7 +394,7 @@ class StoreMachine(StoresMachine):
                 self.accounts[session_id] = account.after([self.loaded(store, session_id)])
 
 
-@few_or_many_runs(default=25, long=500)
+@few_or_many_runs(default=10, long=500)
 @every_store
 def test_some_order_of_whole_calls_explains_every_outcome_of_a_store(kind, anyio_backend, size):
     run_state_machine_as_test(lambda: StoreMachine(kind, anyio_backend), settings=size)

@@ -270,13 +270,13 @@ def few_or_many(examples, long):
 
 
 @pytest.mark.parametrize("memory", MEMORY)
-@few_or_many(examples=5, long=200)
+@few_or_many(examples=2, long=200)
 def test_a_load_shows_the_file_whichever_process_has_written_it(anyio_backend, memory, size):
     run_machine(anyio_backend, memory, size, has_other_process=True)
 
 
 @pytest.mark.parametrize("memory", MEMORY)
-@few_or_many(examples=12, long=1000)
+@few_or_many(examples=5, long=1000)
 def test_a_load_shows_the_file_whichever_store_has_written_it(anyio_backend, memory, size):
     run_machine(anyio_backend, memory, size, has_other_process=False)
 
@@ -346,11 +346,12 @@ class ChatMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", ["in memory", "in a file"])
+@few_or_many(examples=8, long=500)
 def test_a_model_is_given_the_history_itself_however_much_of_it_is_cached(
-    anyio_backend, kind, tmp_path
+    anyio_backend, kind, tmp_path, size
 ):
     path = tmp_path / "sessions.db" if kind == "in a file" else None
     run_state_machine_as_test(
         lambda: ChatMachine(anyio_backend, path),
-        settings=settings(max_examples=20, stateful_step_count=40, deadline=None),
+        settings=settings(size, deadline=None),
     )
