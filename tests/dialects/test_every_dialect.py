@@ -17,6 +17,7 @@ from pydantic_ai import messages as pydantic_ai
 from helpers.json_values import JSON
 from helpers.layers import memory_over
 from helpers.messages import assert_valid_chat, calling, result, user
+from helpers.runtimes import on_one_runtime
 from helpers.windows import bounded_windows
 from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveSession, Turn
 from tower_memory.dialects import (
@@ -359,6 +360,7 @@ async def asked(language, turns, messages, window=None, **parameters):
     return given
 
 
+@on_one_runtime
 @pytest.mark.parametrize("name", LANGUAGES)
 @given(
     conversation=st.lists(exchanges, max_size=5),
@@ -387,6 +389,7 @@ async def test_the_model_gets_a_valid_conversation_for_every_session_and_window(
     assert again is None or list(again) == list(messages[-1:])
 
 
+@on_one_runtime
 @pytest.mark.parametrize("name", LANGUAGES)
 @settings(max_examples=30)
 @given(
@@ -423,6 +426,7 @@ async def test_the_model_and_the_summariser_get_valid_conversations(
         language.check(language.dialect.with_history(question, items))
 
 
+@on_one_runtime
 @pytest.mark.parametrize("name", LANGUAGES)
 @given(conversation=st.lists(exchanges, max_size=5), limit=st.integers(0, 20))
 async def test_the_model_gets_a_valid_conversation_wherever_a_limit_cuts(name, conversation, limit):
@@ -494,6 +498,7 @@ extras = st.dictionaries(
 )
 
 
+@on_one_runtime
 @pytest.mark.parametrize("name", ["chat completions", "responses", "anthropic", "gemini"])
 @given(extra=extras, content=JSON)
 async def test_messages_are_stored_and_sent_back_exactly(name, extra, content):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from helpers.messages import user
 from helpers.reply_strategies import anthropic_reply, chat_reply, gemini_reply, responses_reply
+from helpers.runtimes import on_one_runtime
 from helpers.validators import (
     check_anthropic,
     check_gemini,
@@ -271,24 +272,28 @@ async def assert_all_accepted(kind, replies, choices, window, limit):
         new = (provider.results(last) if is_whole else None) or [provider.question()]
 
 
+@on_one_runtime
 @sessions(ChatProvider)
 async def test_no_reply_of_chat_completions_makes_later_requests_fail(**session):
     """OpenAI, Mistral, vLLM and llama.cpp accept each request after any replies."""
     await assert_all_accepted(ChatProvider, **session)
 
 
+@on_one_runtime
 @sessions(AnthropicProvider)
 async def test_no_reply_of_anthropic_makes_later_requests_fail(**session):
     """Anthropic accepts each request after any replies."""
     await assert_all_accepted(AnthropicProvider, **session)
 
 
+@on_one_runtime
 @sessions(ResponsesProvider)
 async def test_no_reply_of_openai_responses_makes_later_requests_fail(**session):
     """OpenAI's responses accept each request after any replies."""
     await assert_all_accepted(ResponsesProvider, **session)
 
 
+@on_one_runtime
 @sessions(GeminiProvider)
 async def test_no_reply_of_gemini_makes_later_requests_fail(**session):
     """Gemini accepts each request after any replies."""
