@@ -48,8 +48,20 @@ class Point:
     x: int
 
 
-@pytest.mark.parametrize("items", [None, RUN_ITEMS], ids=["JSON values", "run items"])
-@pytest.mark.parametrize("kind", ["in memory", "sqlite file", "sqlite in memory"])
+@pytest.mark.parametrize(
+    ("kind", "items"),
+    [
+        pytest.param("in memory", None, id="in memory-JSON values"),
+        pytest.param("in memory", RUN_ITEMS, id="in memory-run items"),
+        pytest.param("sqlite file", None, id="sqlite file-JSON values"),
+        pytest.param("sqlite file", RUN_ITEMS, id="sqlite file-run items"),
+        pytest.param("sqlite in memory", None, id="sqlite in memory-JSON values"),
+        # The items are encoded before a connection writes them, to a file or to memory.
+        pytest.param(
+            "sqlite in memory", RUN_ITEMS, id="sqlite in memory-run items", marks=pytest.mark.long
+        ),
+    ],
+)
 async def test_our_stores_keep_the_contract(tmp_path, kind, items):
     item_type = Any if items is None else RunItem
     make_store = {
