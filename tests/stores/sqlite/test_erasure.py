@@ -165,7 +165,9 @@ class RandomHistory:
         return marks
 
 
-@pytest.mark.parametrize("seed", range(52))
+@pytest.mark.parametrize(
+    "seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 200))]
+)
 async def test_after_a_scrub_the_files_hold_only_what_can_be_loaded(path, seed):
     async with opened(path, search_index=seed % 2 == 1) as store:
         history = RandomHistory(store, seed)
