@@ -43,6 +43,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def leftovers_are_frozen():
+    """Exclude also what a module has imported and cached, which no test of another module needs."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request):
     return request.param
