@@ -381,8 +381,18 @@ class CatalogMachine(StoresMachine):
     # Summaries
 
     def save_summaries(self, place, session_id, other, which, **_):
+        """Save two summaries of a session that has turns, then perhaps change a turn of it."""
+        while len(self.model(session_id).turns) < 2:
+            self.append(place, session_id, which)
+            self.every_description_and_history_is_that_of_the_model()
+
         for number, age in ((which, 1), (which // 2, 1 + SESSIONS.index(other))):
             self.save_summary(place, session_id, number, age)
+        match which % 3:
+            case 1:
+                self.pop(1 - place, session_id)
+            case 2:
+                self.replace(1 - place, session_id, which // 3)
 
     def save_summary(self, place, session_id, which, age):
         """Save a summary of one of the turns, since the last but (*age* - 1) known revision."""

@@ -123,6 +123,16 @@ async def test_a_capability_is_checked_without_the_others():
     assert len(report.held) == STORE_RULES + JOURNAL_RULES
 
 
+class SummarisingWithoutErasure(Summarising):
+    erase = None
+
+
+async def test_summaries_are_checked_without_erasure():
+    report = await check_session_store(SummarisingWithoutErasure)
+    assert report.groups == ["SessionStore", "SessionSummaries"]
+    assert len(report.held) == STORE_RULES + SUMMARY_RULES
+
+
 class SearchingWithoutErasure(Searching):
     erase = None
 

@@ -75,12 +75,12 @@ class SessionSummaries(Protocol):
     ) -> Summary | None:
         """Store a summary of the turns up to *turn_id*, and return the stored summary.
 
-        If the session already has a summary *name* that covers this turn, that summary stays and is
-        returned. So of several processes that compute a summary at the same time, one stores it,
-        and all get the same.
-
         Nothing is written, and None is returned, if the turns up to *turn_id* have changed since
         the revision *since*, or if the session does not hold the turn.
+
+        Otherwise, if the session already has a summary *name* that covers this turn, that summary
+        stays and is returned. So of several processes that compute a summary at the same time, one
+        stores it, and all get the same.
 
         Args:
             session_id: The session.

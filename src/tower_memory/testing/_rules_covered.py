@@ -107,8 +107,10 @@ async def summary_of_fork(case: Case) -> None:
     session, new = case.new_session(), case.new_session()
     before = await _expect_summarised(case, session)
     source = (await case.store.load(session)).revision
+    late = (await case.store.load(new)).revision
     revision = (await case.store.fork(session, new)).revision
     await _expect_left(case, new, before, "")
+    await _expect_refused(case, new, "1", late)
 
     for turn_id, end in (("1", 2), ("2", 4), ("3", 6)):
         saved = await save(case, new, turn_id, revision, text=f"fork {turn_id}")
