@@ -237,37 +237,28 @@ async def test_a_task_of_the_layer_that_is_cancelled_natively_stops_its_call(mem
 SERVE = """
 import sys
 import anyio
-from helpers.feeds import asked, generated, FedModel, resumable_layer, turn_id_of
-from helpers.waiting import until
+from helpers.feeds import asked, generated, FedModel, resumable_layer
 from tower_memory import MemoryLayer, SqliteSessionStore
 
-async def tell_when_left(layer):
-    await until(lambda: layer.open_calls()._is_left)
-    print("leaving", flush=True)
-
-async def serve(path, seconds):
-    layer, model = resumable_layer(exit_seconds=seconds), FedModel(generated)
-    async with SqliteSessionStore(path) as store, anyio.create_task_group() as tasks, layer:
+async def serve(path):
+    model = FedModel(generated)
+    async with SqliteSessionStore(path) as store, resumable_layer(exit_seconds=0) as layer:
         memory = MemoryLayer.over(store, session_id="s", keep_interrupted=True, journal=True)
         stream = await layer(memory(model))(asked())
         model.feed.send("a")
-        assert await anext(stream) == "a"
-        tasks.start_soon(tell_when_left, layer)
-        print("serving", flush=True)
+        print(await anext(stream), flush=True)
         await anyio.sleep_forever()
 
-anyio.run(serve, sys.argv[1], float(sys.argv[2]), backend=sys.argv[3])
+anyio.run(serve, sys.argv[1], backend=sys.argv[2])
 """
 
 
-@pytest.mark.parametrize(("seconds", "interrupts"), [(0, 1), (1000, 2)])
 async def test_an_interrupted_process_ends_and_keeps_the_parts_of_its_answers(
-    path, anyio_backend_name, seconds, interrupts
+    path, anyio_backend_name
 ):
-    with start_python(SERVE, path, seconds, anyio_backend_name, stderr=PIPE) as child:
-        for line in ("serving\n", "leaving\n")[:interrupts]:
-            assert child.stdout.readline() == line
-            child.send_signal(signal.SIGINT)
+    with start_python(SERVE, path, anyio_backend_name, stderr=PIPE) as child:
+        assert child.stdout.readline() == "a\n"
+        child.send_signal(signal.SIGINT)
         assert "KeyboardInterrupt" in child.communicate()[1]
     async with SqliteSessionStore(path) as store:
         assert (await store.load("s"), await store.pending("s")) == (PART, [])
