@@ -90,7 +90,10 @@ nothing is saved. The streams of all readers end, and their `ReplyStream.is_stop
 caller that has no stream yet gets `CallStopped`.
 
 Leaving the layer's ``async with``, because of a deployment or Ctrl-C, does the same for all calls
-that still run after ``exit_seconds``. New calls raise `RuntimeError` from then on.
+that still run after ``exit_seconds``. New calls raise `RuntimeError` from then on. In a web server,
+enter the layer in the lifespan. Uvicorn first waits until all readers have left, without a limit
+unless it has the option ``--timeout-graceful-shutdown 5``, and then ends the lifespan. A supervisor
+must not kill the process in the meantime.
 
 After a crash, and on other workers
 ===================================
@@ -105,7 +108,12 @@ runs its call, route the requests of a session to one worker, by a hash of their
     }
     map $uri $session { ~^/sessions/([^/]+) $1; default $request_id; }
     server {
-        location / { proxy_pass http://workers; proxy_buffering off; }
+        location / {
+            proxy_pass http://workers;
+            proxy_http_version 1.1;  # with 1.0, a broken connection looks like the end of an answer
+            proxy_buffering off;
+            proxy_read_timeout 1h;  # a model may think for some minutes
+        }
     }
 
 If the worker has died, or the route has changed, no chunk can be joined, and `join` raises
