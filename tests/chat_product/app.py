@@ -1,27 +1,28 @@
 """A web chat for several users, which stores everything in one tower-memory store.
 
     pip install '.[openai]' starlette uvicorn
-    OPENAI_API_KEY=... uvicorn --app-dir tests/chat_product app:app --workers 3
+    OPENAI_API_KEY=... uvicorn --app-dir tests/chat_product app:app --timeout-graceful-shutdown 5
 
-1. A user sees only the sessions in the scope of the user's name. The page puts the name into a
-   cookie, without a password; take it from your own login instead.
+1. Each user has a scope, named by a cookie without a password; take it from your own login instead.
 2. The page chooses the id of a turn, so a request that arrives twice is answered once.
-3. A question is a pending turn until its answer is saved, so it survives a reload and an error.
-4. An answer stops when its reader closes the connection. The received part is saved.
-5. The title is metadata of the session. The token counts are metadata of the turn.
+3. A question is a pending turn until its answer is saved, so it survives an error and a crash.
+4. An answer goes on without its readers, and any page of the user can join or stop it. For this,
+   one worker gets all requests of a session: run one worker, or several, each with a ``--port``,
+   behind nginx (`tower_memory.resumable`). A shutdown waits, then saves what was written.
+5. In a long conversation, the model gets a summary of the older turns.
+6. The title is metadata of the session. The token counts are metadata of the turn.
 """
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 from msgspec import json
 from openai import AsyncOpenAI, OpenAIError
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -29,17 +30,26 @@ from starlette.routing import Route
 
 from tower_memory import MemoryLayer, ScopedStore, SessionError, SqliteSessionStore
 from tower_memory.dialects import usage_of
+from tower_memory.resumable import ResumableLayer
+from tower_memory.windows import LastTurns, Summarised
 
 MODEL = os.environ.get("CHAT_MODEL", "gpt-5-mini")  # OPENAI_BASE_URL sets another provider
-PRICES = {"gpt-5-mini": (0.25, 0.025, 2.0), "gpt-5": (1.25, 0.125, 10.0)}
-"""US dollars for a million tokens of input, of cached input and of output."""
-client = AsyncOpenAI()
+TITLE, SUMMARY = "Write a title of at most five words for this chat.", "Summarise this chat."
+completions = AsyncOpenAI().chat.completions
 all_users = SqliteSessionStore(os.environ.get("CHAT_DB", "chat.db"), search_index=True)
+resumable = ResumableLayer(key=lambda request: request["key"], keep_seconds=0)
 
 
-def store_of(request: Request) -> ScopedStore[Any]:
-    """Return the store of the user of a request (rule 1); `ValueError` if there is no name."""
-    return ScopedStore(all_users, unquote(request.cookies.get("user", "")))
+@asynccontextmanager
+async def running(_: Starlette) -> AsyncIterator[None]:
+    async with all_users, resumable:
+        yield
+
+
+def opened(request: Request) -> tuple[ScopedStore[Any], tuple[str, ...]]:
+    """Return the store of the user of a request (rule 1), and its key: user, session and turn."""
+    user = unquote(request.cookies.get("user", ""))
+    return ScopedStore(all_users, user), (user, *request.path_params.values())
 
 
 def as_json(value: Any) -> Response:
@@ -47,124 +57,114 @@ def as_json(value: Any) -> Response:
     return Response(json.encode(value, enc_hook=dict), 404 if value is None else 200)
 
 
-async def ask(messages: list[Any]) -> Any:
+async def ask(request: Any) -> Any:
     """Ask the model for an answer, as a stream that ends with the token counts."""
     options: Any = {"stream": True, "stream_options": {"include_usage": True}}
-    return await client.chat.completions.create(model=MODEL, messages=messages, **options)
+    return await completions.create(model=MODEL, messages=request["messages"], **options)
 
 
-async def send(request: Request) -> Response:
-    """Stream the answer to a question, perhaps in place of an old turn, as lines of JSON."""
-    store, path, body = store_of(request), request.path_params, await request.json()
-    memory = MemoryLayer.over(
-        store,
-        session_id=path["id"],
-        turn_id=lambda _: path["turn"],
-        replaces=lambda _: body["replaces"] and (body["replaces"], int(body["revision"])),
-        metadata=lambda _, reply: {**usage_of(reply), "stopped": reply.interrupted},
-        keep_interrupted=True,
-        journal=True,
-    )
-
-    async def lines() -> AsyncIterator[bytes]:
-        try:
-            async with await memory(ask)([{"role": "user", "content": body["text"]}]) as answer:
-                async for chunk in answer:
-                    for choice in chunk.choices:
-                        yield json.encode({"text": choice.delta.content}) + b"\n"
-        except (OpenAIError, SessionError) as error:  # TurnExists if it was answered before
-            yield json.encode({"error": type(error).__name__}) + b"\n"
-
-    return Lines(lines(), background=BackgroundTask(add_title, store, path["id"], body["text"]))
+async def write(messages: Sequence[Any], wish: str = SUMMARY) -> str:
+    """Let the model write a short text about messages."""
+    asked: Any = [*messages, {"role": "user", "content": wish}]
+    reply = await completions.create(model=MODEL, messages=asked)
+    return reply.choices[0].message.content or ""
 
 
-class Lines(StreamingResponse):
-    """A stream that is closed at once if its reader leaves, so the received part is saved."""
-
-    async def stream_response(self, send: Any) -> None:
-        async with aclosing(cast("Any", self.body_iterator)):
-            await super().stream_response(send)
-
-
-async def add_title(store: ScopedStore[Any], session_id: str, question: str) -> None:
-    """Let the model write a title. A user's own title stays, and a deleted chat stays deleted."""
-    session = await store.describe(session_id)
-    if session and session.turns and "title" not in session.metadata:
-        prompt = f"Write a title of at most five words for a chat that begins with: {question}"
-        messages: Any = [{"role": "user", "content": prompt}]
-        reply = await client.chat.completions.create(model=MODEL, messages=messages)
-        title = reply.choices[0].message.content
-        await store.annotate(session_id, {"title": title}, overwrite=False)
+async def lines(answer: Awaitable[Any]) -> AsyncIterator[bytes]:
+    """Yield an answer as lines of JSON."""
+    try:
+        async with await answer as chunks:
+            async for chunk in chunks:
+                for choice in chunk.choices:
+                    yield json.encode({"text": choice.delta.content}) + b"\n"
+    except (OpenAIError, SessionError) as error:  # TurnExists if it was answered before
+        yield json.encode({"error": type(error).__name__}) + b"\n"
 
 
-async def forget(request: Request) -> Response:
-    """Remove a question that was not answered."""
-    await store_of(request).forget(request.path_params["id"], request.path_params["turn"])
-    return as_json({})
+class Turn(HTTPEndpoint):
+    async def put(self, request: Request) -> Response:
+        """Ask, perhaps in place of an old turn, and stream the answer."""
+        (store, key), body = opened(request), await request.json()
+        memory = MemoryLayer.over(
+            store,
+            session_id=key[1],
+            turn_id=lambda _: key[2],
+            replaces=lambda _: body["replaces"] and (body["replaces"], int(body["revision"])),
+            metadata=lambda _, reply: {**usage_of(reply), "stopped": reply.interrupted},
+            window=Summarised(write, store=store, keep=LastTurns(10)),
+            keep_interrupted=True,
+            journal=True,
+        )
+        asked = {**body, "key": key, "messages": [{"role": "user", "content": body["text"]}]}
+        return StreamingResponse(lines(resumable(memory(ask))(asked)))
+
+    async def get(self, request: Request) -> Response:
+        """Stream the answer that is being written, from its start."""
+        return StreamingResponse(lines(resumable.join(opened(request)[1])))
+
+    async def post(self, request: Request) -> Response:
+        """Stop the answer for all readers. The part that was written is saved."""
+        return as_json(await resumable.stop(opened(request)[1]))
+
+    async def delete(self, request: Request) -> Response:
+        """Forget a question that was not answered."""
+        store, (_, session_id, turn_id) = opened(request)
+        await store.forget(session_id, turn_id)
+        return as_json({})
 
 
 class Session(HTTPEndpoint):
-    """A conversation."""
-
     async def get(self, request: Request) -> Response:
         """Show all turns, or the 20 turns before a turn, or the newest; and pending questions."""
-        store, session_id = store_of(request), request.path_params["id"]
-        query = request.query_params
+        (store, key), query = opened(request), request.query_params
         limit = None if "all" in query else 40  # items: 20 turns
-        session, pending = await store.describe(session_id), await store.pending(session_id)
-        history = await store.load(session_id, limit=limit, before=query.get("before"))
-        turns = [(t, history.turn(t.turn_id), cost_of(t.metadata)) for t in history.turns]
+        session, pending = await store.describe(key[1]), await store.pending(key[1])
+        history = await store.load(key[1], limit=limit, before=query.get("before"))
+        turns = [(turn, history.turn(turn.turn_id)) for turn in history.turns]
+        here = [(*key, turn.turn_id) in resumable.running() for turn in pending]  # can be joined
         seen = str(history.revision)  # a browser would round the number
-        return as_json(session and (session, turns, history.offset, pending, seen))
+        return as_json(session and (session, turns, history.offset, pending, seen, here))
 
     async def patch(self, request: Request) -> Response:
-        """Change the title."""
-        title = {"title": (await request.json())["title"]}
-        return as_json(await store_of(request).annotate(request.path_params["id"], title))
+        """Change the title, or let the model write one, once for all pages that ask for it."""
+        (store, key), title = opened(request), (await request.json())["title"]
+
+        async def change(_: Any) -> Any:
+            text = title or await write((await store.load(key[1]))[:1], TITLE)
+            return await store.annotate(key[1], {"title": text}, overwrite=bool(title))
+
+        return as_json(await resumable(change)({"key": (*key, "title", title)}))
 
     async def post(self, request: Request) -> Response:
         """Copy the turns before an edited question to a new session."""
-        store, path, body = store_of(request), request.path_params, await request.json()
-        return as_json(await store.fork(path["id"], body["id"], before=body["before"]))
+        (store, key), body = opened(request), await request.json()
+        return as_json(await store.fork(key[1], body["id"], before=body["before"]))
 
     async def delete(self, request: Request) -> Response:
         """Erase the session."""
-        return as_json(await store_of(request).erase(session_id=request.path_params["id"]))
-
-
-def cost_of(usage: Any) -> float | None:
-    """Return the cost of an answer in US dollars; None if a count or the price is not known."""
-    model, cached = str(usage["model"]), usage["cached_input_tokens"] or 0
-    tokens, output = usage["input_tokens"], usage["output_tokens"]
-    price = PRICES.get(model) or PRICES.get(model[:-11])  # without the date, as in -2025-08-07
-    if price is None or tokens is None or output is None:
-        return None
-    return ((tokens - cached) * price[0] + cached * price[1] + output * price[2]) / 1_000_000
+        store, (_, session_id) = opened(request)
+        return as_json(await store.erase(session_id=session_id))
 
 
 async def sessions(request: Request) -> Response:
-    """List the sessions, the last active first."""
-    page = await store_of(request).sessions(limit=30, after=request.query_params.get("after"))
+    """List the sessions, the last active first; or find the turns with all words of a text."""
+    (store, _), query = opened(request), request.query_params
+    if "q" in query:
+        hits = await store.search(query["q"])
+        return as_json([(hit, await store.describe(hit.session_id)) for hit in hits])
+    page = await store.sessions(limit=30, after=query.get("after"))
     return as_json((list(page), page.next))
 
 
-async def search(request: Request) -> Response:
-    """Find the turns that contain all words of a text, newest first."""
-    store, query = store_of(request), request.query_params["q"]
-    return as_json([(h, await store.describe(h.session_id)) for h in await store.search(query)])
-
-
 app = Starlette(
-    exception_handlers={
-        refusal: lambda _, error: Response(type(error).__name__, 409)
-        for refusal in (SessionError, ValueError)
-    },
+    lifespan=running,
+    exception_handlers=dict.fromkeys(
+        (SessionError, ValueError, OpenAIError), lambda _, e: Response(type(e).__name__, 409)
+    ),
     routes=[
         Route("/", FileResponse(Path(__file__).with_name("index.html"))),
         Route("/sessions", sessions),
         Route("/sessions/{id}", Session),
-        Route("/sessions/{id}/turns/{turn}", send, methods=["PUT"]),
-        Route("/sessions/{id}/turns/{turn}", forget, methods=["DELETE"]),
-        Route("/search", search),
+        Route("/sessions/{id}/turns/{turn}", Turn),
     ],
 )

@@ -1,22 +1,25 @@
-"""The chat for its tests: three workers on one file, a model, and a browser."""
+"""The chat for its tests: three workers on one file behind nginx, a model, and a browser."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
 
 from helpers.model_server import model_server
-from helpers.processes import python_path
+from helpers.nginx import NGINX, nginx
+from helpers.processes import ended, python_path
 
-collect_ignore = ["app.py"]  # it is a program, which needs a model
+collect_ignore = ["app.py", "quick_app.py"]  # they are programs, which need a model
 
 HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium")
@@ -26,7 +29,7 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def running_model():
     with model_server() as server:
         yield server
@@ -38,34 +41,62 @@ def model(running_model):
     running_model.forget_answers()
 
 
-@pytest.fixture(scope="module")
-def workers(running_model, tmp_path_factory):
-    """Run three workers on one file, and return their URLs."""
-    variables = {
+@pytest.fixture(scope="package")
+def variables(running_model, tmp_path_factory):
+    """Return the environment variables of a worker. All workers have one file."""
+    return {
         "CHAT_DB": str(tmp_path_factory.mktemp("chat") / "chat.db"),
         "OPENAI_BASE_URL": running_model.url,
         "OPENAI_API_KEY": "none",
     }
+
+
+@pytest.fixture(scope="package")
+def workers(variables):
+    """Run three workers on one file, and return their URLs."""
     with ExitStack() as stack:
-        yield [stack.enter_context(worker(variables)) for _ in range(3)]
+        yield [stack.enter_context(worker(variables)).url for _ in range(3)]
+
+
+@pytest.fixture
+def start_quick_worker(variables):
+    """Return a function that runs one more worker, with short times, until the test ends."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(worker(variables, "quick_app"))
+
+
+@pytest.fixture(scope="package")
+def proxy(workers, tmp_path_factory):
+    """Run nginx in front of the workers, and return its URL."""
+    if NGINX is None:
+        pytest.skip("the proxy nginx is not installed")
+    with nginx(tmp_path_factory.mktemp("nginx"), workers) as url:
+        yield url
+
+
+class Worker(NamedTuple):
+    """A process that serves the chat, and its URL."""
+
+    url: str
+    process: subprocess.Popen
 
 
 @contextmanager
-def worker(variables):
+def worker(variables, app="app"):
     """Run a worker. Its requests wait until it has started, because its socket is open before."""
+    uvicorn = [sys.executable, "-m", "uvicorn", f"{app}:app", "--log-level", "warning"]
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        uvicorn = [sys.executable, "-m", "uvicorn", "app:app", "--log-level", "warning"]
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         process = subprocess.Popen(
             [*uvicorn, "--fd", str(listening.fileno())],
             pass_fds=[listening.fileno()],
-            env={**os.environ, "PYTHONPATH": python_path(HERE), **variables},
+            env={**os.environ, "PYTHONPATH": python_path(HERE, HERE.parent), **variables},
         )
-        with process:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-            process.terminate()
+    with ended(process, signal.SIGKILL):  # otherwise it waits for its readers
+        yield Worker(url, process)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser():
     if CHROMIUM is None:
         pytest.skip("the browser chromium is not installed")
@@ -78,24 +109,29 @@ def browser():
 
 
 @pytest.fixture
-def open_chat(browser, workers, model, request):
-    """Return a function that opens the chat as a user, in a browser that is closed at the end."""
-    contexts = {}
+def open_chat(browser, workers, proxy, model, request):
+    """Return a function that opens the chat as a user, in a browser that is closed at the end.
 
-    def open_chat(user="ada", worker=0, path="/"):
+    The requests go through nginx, or to the worker with a number.
+    """
+    contexts, errors = {}, []
+
+    def open_chat(user="ada", worker=None, path="/", url=proxy):
         if user not in contexts:
             name = f"{user} in {request.node.name}"  # each test has users of its own
             contexts[user] = browser.new_context(locale="en-GB", timezone_id="UTC")
             contexts[user].set_default_timeout(20_000)
-            cookie = {"name": "user", "value": quote(name, safe=""), "url": workers[0]}
+            cookie = {"name": "user", "value": quote(name, safe=""), "url": proxy}
             contexts[user].add_cookies([cookie])
+            contexts[user].on("weberror", lambda error: errors.append(str(error.error)))
         page = contexts[user].new_page()
-        page.goto(workers[worker] + path)
+        page.goto((url if worker is None else workers[worker]) + path)
         return page
 
     yield open_chat
     for context in contexts.values():
         context.close()
+    assert not errors
 
 
 @pytest.fixture

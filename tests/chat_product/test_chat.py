@@ -25,6 +25,7 @@ from helpers.chat_page import (
     session_id,
     shows,
     stored,
+    title_comes,
     turns,
 )
 
@@ -55,39 +56,6 @@ def test_an_answer_is_streamed_and_stays_after_a_reload(page, model):
     shows(page, "Once upon a time.")
 
 
-def test_a_reload_before_the_answer_shows_the_question(page, model):
-    answer = model.answer("Slow?", "At last", hold_before=0)
-    ask(page, "Slow?")
-    answer.wait_until_held()
-    page.reload()
-    shows(page, "Slow?")
-    page.get_by_role("button", name="Try again").click()
-    answer.release()
-    saved(page, "At last")
-
-
-def test_a_question_that_another_tab_waits_for_is_shown(page, open_chat, model):
-    answer = model.answer("Both?", "To both", hold_before=0)
-    ask(page, "Both?")
-    answer.wait_until_held()
-    other = open_chat(worker=1, path=f"/#{session_id(page)}")
-    expect(turns(other)).to_contain_text("Both?")
-    expect(turns(other)).to_contain_text("The answer is being written")
-    answer.release()
-    saved(other, "To both")
-    saved(page, "To both")
-
-
-def test_a_reload_during_an_answer_keeps_the_question_and_the_received_part(page, model):
-    answer = model.answer("Long?", "The first part. ", "The rest.", hold_before=1)
-    ask(page, "Long?")
-    expect(turns(page)).to_contain_text("The first part.")
-    page.reload()
-    expect(turns(page)).to_contain_text("Long?")
-    saved(page, "The first part.")
-    assert answer.calls == 1
-
-
 def test_stop_keeps_the_received_part(page, model):
     model.answer("Stop?", "A beginning ", "and an end.", hold_before=1)
     ask(page, "Stop?")
@@ -110,9 +78,10 @@ def test_escape_stops_an_answer(page, model):
     saved(page, "Free")
 
 
-def test_a_conversation_that_is_deleted_during_its_answer_does_not_come_back(
-    page, open_chat, model
+def test_a_conversation_that_another_worker_deletes_during_its_answer_does_not_come_back(
+    open_chat, model
 ):
+    page = open_chat(worker=0)
     answer = model.answer("Secret?", "Some ", "secret", hold_before=1)
     ask(page, "Secret?")
     expect(turns(page)).to_contain_text("Some")
@@ -132,9 +101,9 @@ def test_a_late_title_does_not_bring_a_deleted_conversation_back(page, model):
     identity = session_id(page)
     delete(page)
     expect(link(page, "")).to_have_count(0)
-    answer.release_title()
+    title_comes(page, answer)
     page.goto(page.url.split("#")[0])
-    answered(page, "Something else")  # the answer comes after the title
+    answered(page, "Something else")
     expect(link(page, "")).to_have_count(1)
     page.goto(page.url.split("#")[0] + f"#{identity}")
     expect(page.get_by_role("alert")).to_contain_text("no such conversation")
@@ -152,7 +121,7 @@ def test_a_user_s_title_stays_when_the_automatic_title_comes_late(page, model):
     answered(page, "Name?", "An answer")
     answer.wait_until_title_held()
     rename(page, "By the user")
-    answer.release_title()
+    title_comes(page, answer)
     answered(page, "More?")
     page.reload()
     expect(page.get_by_role("heading", level=2)).to_have_text("By the user")
@@ -171,7 +140,7 @@ def test_regenerate_replaces_the_last_answer(page, model):
 
 def test_a_repeated_regenerate_request_changes_nothing(page, model):
     answered(page, "One")
-    _, [[old, *_]], _, _, revision = stored(page)
+    _, [[old, _]], _, _, revision, _ = stored(page)
     answer = model.answer("One", "Again one")
     url = f"{page.evaluate('location.origin')}/sessions/{session_id(page)}/turns/again"
     body = {"text": "One", "replaces": old["turn_id"], "revision": revision}
@@ -191,7 +160,7 @@ def test_a_repeated_regenerate_request_changes_nothing(page, model):
 
 def test_regenerating_what_another_tab_has_continued_replaces_nothing(page, open_chat, model):
     answered(page, "One")
-    _, [[old, *_]], _, _, revision = stored(page)
+    _, [[old, _]], _, _, revision, _ = stored(page)
     other = open_chat(worker=1, path=f"/#{session_id(page)}")
     saved(other, "One")
     answered(other, "Two")

@@ -51,9 +51,14 @@ def session_id(page):
     return page.evaluate("location.hash.slice(1)")
 
 
+def session_url(page, worker=None):
+    """Return the URL of the open session, perhaps in the worker with another URL."""
+    return f"{worker or page.evaluate('location.origin')}/sessions/{session_id(page)}"
+
+
 def stored(page):
     """Return the parts of the open session as the server sends them."""
-    response = page.request.get(f"{page.evaluate('location.origin')}/sessions/{session_id(page)}")
+    response = page.request.get(session_url(page))
     return response.json() if response.ok else None
 
 
@@ -67,3 +72,9 @@ def rename(page, title):
     page.get_by_role("dialog").get_by_role("textbox").fill(title)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=2)).to_have_text(title)
+
+
+def title_comes(page, answer):
+    """Release the title that a page waits for, and wait until the page has got it."""
+    with page.expect_response(lambda response: response.request.method == "PATCH"):
+        answer.release_title()

@@ -69,13 +69,18 @@ class ModelHandler(Handler):
         with suppress(BrokenPipeError, ConnectionResetError):  # the reader may leave
             if body.get("stream"):
                 self.send_answer(body["messages"][-1]["content"])
+            elif body["messages"][-1]["content"].startswith("Write a title"):
+                self.send_title(body["messages"][0]["content"])
             else:
-                self.send_title(body["messages"][-1]["content"].partition(": ")[2])
+                self.send_text("A summary.")
 
     def send_title(self, question):
         answer = self.server.answer_to(question)
         answer.hold_the_title()
-        message = {"role": "assistant", "content": answer.title}
+        self.send_text(answer.title)
+
+    def send_text(self, text):
+        message = {"role": "assistant", "content": text}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         self.send_json(json.dumps(completion("chat.completion", choices=[choice])).encode())
 
@@ -110,7 +115,10 @@ def completion(kind, **fields):
 
 
 class ModelServer(Server):
-    """A server of chat completions. A question without an answer of its own is repeated."""
+    """A server of chat completions. A question without an answer of its own is repeated.
+
+    It answers questions with streams. Other requests are for a title or a summary.
+    """
 
     handler = ModelHandler
 

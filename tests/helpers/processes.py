@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 _TESTS = Path(__file__).parent.parent
@@ -15,9 +16,9 @@ def python(source, *arguments):
     return [sys.executable, "-c", source, *map(str, arguments)]
 
 
-def python_path(folder):
-    """Return this process's PYTHONPATH with *folder* in front."""
-    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+def python_path(*folders):
+    """Return this process's PYTHONPATH with *folders* in front."""
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def environment(**variables):
@@ -41,6 +42,16 @@ def start_python(source, *arguments, **parameters):
         **parameters,
     }
     return subprocess.Popen(python(source, *arguments), **parameters)
+
+
+@contextmanager
+def ended(process, number):
+    """Send *process* a signal at the end of the block, and wait until it has ended."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.send_signal(number)
 
 
 KILL_CHILDREN = """
