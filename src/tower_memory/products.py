@@ -12,6 +12,10 @@ The parts of a page
   load ``before`` the first turn that the page shows.
 - **Edit, regenerate**: `SessionCatalog.fork` copies the turns before an edited question to a new
   conversation, and ``replaces=`` replaces turns (see the guide in `tower_memory`).
+- **Reload, a second tab, stop**: a `tower_memory.resumable.ResumableLayer` runs the answer, so a
+  closed connection does not stop it. A page that finds a pending turn joins its answer. Each reader
+  takes a connection, and without HTTP/2 a browser opens at most six to a server.
+- **Long conversations**: ``window=`` with a `tower_memory.windows.Summarised`.
 - **Cost**: ``metadata=`` of `MemoryLayer` stores what `tower_memory.dialects.usage_of` returns.
 - **Users**: ``ScopedStore(store, user_id)`` for each request. Take *user_id* from your own login.
 
@@ -86,8 +90,8 @@ has the same turn id, and makes no second turn. Answer a `SessionConflict` with 
 the page shows the conversation anew and the user decides. If users should be able to send a message
 during an answer, route all requests of a session to the same worker, and use ``"serialize"``. If
 the routing ever fails, for example during a deployment, both turns are still saved. The complete
-example does this without such routing: a question in a second tab waits in the same worker, and is
-answered at once in another one.
+example does this, and all pages can join an answer, because the worker that runs it gets their
+requests. The guide in `tower_memory.resumable` has the configuration of nginx.
 
 Two event loops on one file behave like two workers:
 
