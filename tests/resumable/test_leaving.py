@@ -160,6 +160,29 @@ async def test_a_stream_that_cannot_be_closed_does_not_hold_up_the_exit(monkeypa
     assert (await read_all(stream), stream.is_stopped) == ([], True)
 
 
+async def test_a_finished_stream_that_cannot_be_closed_is_not_kept_after_the_exit(monkeypatch):
+    """Leaving would otherwise wait for *keep_seconds*."""
+    monkeypatch.setattr(resumable_calls, "_CLOSING_SECONDS", 0)
+    is_closing = anyio.Event()
+
+    class Hanging(FedModel):
+        async def __call__(self, request):
+            feed = await super().__call__(request)
+            feed.aclose = self.close
+            feed.send("a", None)
+            return feed
+
+        async def close(self):
+            is_closing.set()
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(10):
+        async with resumable_layer(exit_seconds=0, keep_seconds=1_000_000) as layer:
+            stream = await layer(Hanging())(asked())
+            await is_closing.wait()
+    assert (await read_all(stream), stream.is_stopped) == (["a"], False)
+
+
 async def test_calls_outside_of_the_context_are_refused(model):
     layer = resumable_layer()
     chat = layer(model)

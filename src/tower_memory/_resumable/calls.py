@@ -61,6 +61,7 @@ class Calls:
         finally:
             for call in self._running.values():
                 call.abort()
+                call.is_dropped.set()  # it may have finished, and only hang while it closes
             for key in tuple(self._kept):
                 self._drop(key)
             # An exception of the block goes on by itself. The task group would put it in a group.

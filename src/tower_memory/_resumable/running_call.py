@@ -32,7 +32,7 @@ class RunningCall:
         request: The request, with copies of its lists and dicts, since its caller may change them.
         reply: The reply of the call.
         has_ended: Set when the reply has ended.
-        is_dropped: Set when the reply, which has ended, need not be kept any more.
+        is_dropped: Set when the reply need not be kept any more.
     """
 
     def __init__(
