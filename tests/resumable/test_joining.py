@@ -203,6 +203,14 @@ async def test_the_traceback_of_a_failure_does_not_grow_with_its_readers(chat, m
     assert len(lengths) == 1
 
 
+async def test_a_failure_of_generated_code_reaches_its_caller(layer):
+    """Code that `exec` runs has no module, and so no package."""
+    made = {}
+    exec("async def fail(request):\n    raise ValueError('no module')", made)
+    with pytest.raises(ValueError, match="no module"):
+        await layer(made["fail"])(asked())
+
+
 async def test_a_save_that_fails_reaches_the_readers_with_the_reply(layer, store, model):
     memory = MemoryLayer(LoadSession(store), fail_to_save, session_id="s", overlap="append")
     chat = layer(memory(model))

@@ -158,6 +158,6 @@ def _of_inner_service(traceback: TracebackType | None) -> TracebackType | None:
     They refer to the reply. A reply that its own error refers to would stay in memory until the
     next garbage collection.
     """
-    while traceback is not None and traceback.tb_frame.f_globals["__package__"] == __package__:
+    while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
         traceback = traceback.tb_next
     return traceback
