@@ -179,6 +179,8 @@ class ResumableLayer:
         RuntimeError: When called: the layer is not entered, or is entered in another event loop.
         SessionConflict: When called: the key belongs to a call with another request. The inner
             service was not called.
+        SessionError: When called: the call would wait for itself, because its own service made
+            another call with its key.
         ReplyMissing: When called: the reply of the key has more than *max_chunks* chunks, so it
             cannot be joined. Also when a reader that is too far behind reads on.
         TooManyCalls: When called: *max_calls* calls are running. The inner service was not called.
@@ -230,10 +232,11 @@ class ResumableLayer:
         Raises:
             ReplyMissing: No call with this key is running or kept here, or it cannot be joined.
             CallStopped: The call was stopped before its inner service had answered.
+            SessionError: The call would wait for itself.
             RuntimeError: The layer is entered in another event loop.
             Exception: The error of the call.
         """
-        call = None if self._calls is None else self._calls.find(key)
+        call = None if self._calls is None else self._calls.join(key)
         if call is None:
             reason = "is not here: it runs in another worker, has failed, or is not kept any more"
             raise ReplyMissing(key, reason)
@@ -243,7 +246,8 @@ class ResumableLayer:
         """Stop the call *key* for all its readers, and drop its reply if it has finished.
 
         Return after its turn is saved: True if the call was running, otherwise False. If the
-        caller is cancelled meanwhile, the call stops nevertheless.
+        caller is cancelled meanwhile, the call stops nevertheless. A call that stops itself, such
+        as in a tool, does not wait for its own end.
 
         Raises:
             RuntimeError: The layer is entered in another event loop.

@@ -14,7 +14,14 @@ from helpers.messages import assistant, user
 from helpers.services import BlockingModel, Boom, must_not_be_called
 from helpers.streams import ClientStream, StreamManager, fail_to_save, read_all
 from helpers.waiting import until
-from tower_memory import LoadSession, MemoryLayer, SaveError, SessionConflict, TurnExists
+from tower_memory import (
+    LoadSession,
+    MemoryLayer,
+    SaveError,
+    SessionConflict,
+    SessionError,
+    TurnExists,
+)
 from tower_memory.resumable import ReplyMissing, ReplyStream, ResumableLayer
 
 SAVED = [user("Hi"), assistant("abc")]
@@ -242,6 +249,17 @@ async def test_a_failure_that_a_reader_gets_is_not_logged(chat, model, caplog):
     del stream
     gc.collect()
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("by_key", [False, True], ids=["request", "key"])
+async def test_a_call_that_would_wait_for_itself_is_refused(layer, by_key):
+    async def ask(request):
+        return await (layer.join("t1") if by_key else chat(request))
+
+    chat = layer(ask)
+    with anyio.fail_after(10), pytest.raises(SessionError, match="'t1' would wait for itself"):
+        await chat(asked())
+    assert layer.running() == ()
 
 
 async def test_an_unknown_key_cannot_be_joined(layer):

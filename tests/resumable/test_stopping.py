@@ -201,3 +201,26 @@ async def test_a_stop_whose_caller_is_cancelled_stops_the_call_nevertheless(
         tasks.cancel_scope.cancel()
     assert await read_all(stream) == []
     assert await store.load("s") == STOPPED
+
+
+@pytest.mark.parametrize("is_closing", [False, True], ids=["read", "closed"])
+async def test_a_call_that_stops_itself_does_not_wait_for_itself(layer, is_closing):
+    async def ask(request):
+        async def chunks():
+            try:
+                yield "a"
+                if not is_closing:
+                    await layer.stop("t1")
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    stopped.append(await layer.stop("t1"))
+
+        return chunks()
+
+    stopped = []
+    with anyio.fail_after(10):
+        stream = await layer(ask)(asked())
+        assert await anext(stream) == "a"
+        await layer.stop("t1")
+    assert (await read_all(stream), stopped, layer.running()) == ([], [True], ())

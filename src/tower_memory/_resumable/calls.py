@@ -17,9 +17,9 @@ from collections.abc import Hashable
 from typing import Any, final
 
 from anyio import CancelScope, create_task_group, move_on_after
-from anyio.lowlevel import current_token
+from anyio.lowlevel import checkpoint, current_token
 
-from tower_memory._errors import SessionConflict
+from tower_memory._errors import SessionConflict, SessionError
 from tower_memory._resumable.errors import TooManyCalls
 from tower_memory._resumable.running_call import RunningCall
 from tower_memory._service import Service
@@ -82,6 +82,22 @@ class Calls:
             raise RuntimeError(msg)
         return self._running.get(key) or self._kept.get(key)
 
+    def join(self, key: Hashable) -> RunningCall | None:
+        """Return the call *key*, for a caller that will wait for it; None if it is absent.
+
+        Raises:
+            RuntimeError: The layer is entered in another event loop.
+            SessionError: The call would wait for itself.
+        """
+        call = self.find(key)
+        if call is not None and call.is_current():
+            msg = (
+                f"the call {key!r} would wait for itself: it was joined inside its own service; "
+                "give the inner call a key of its own"
+            )
+            raise SessionError(msg)
+        return call
+
     def find_or_start(
         self, key: Hashable, inner: Service[Any, Any], request: object
     ) -> RunningCall:
@@ -89,10 +105,11 @@ class Calls:
 
         Raises:
             RuntimeError: The layer is left, or is entered in another event loop.
+            SessionError: The call would wait for itself.
             SessionConflict: The call has another request.
             TooManyCalls: The maximum number of calls is running.
         """
-        call = self.find(key)
+        call = self.join(key)
         if call is not None:
             if call.request != request:
                 reason = f"the call {key!r} was made with another request"
@@ -112,7 +129,8 @@ class Calls:
     async def stop(self, key: Hashable) -> bool:
         """Stop the call *key* if it is running, and drop its reply if it is kept.
 
-        Return True if it was running. Returns after the call has ended.
+        Return True if it was running. Returns after the call has ended, unless the call stops
+        itself.
 
         Raises:
             RuntimeError: The layer is entered in another event loop.
@@ -122,6 +140,9 @@ class Calls:
             return False
         was_running = not call.has_ended.is_set()
         call.stop()
+        if call.is_current():
+            await checkpoint()
+            return True
         await call.has_ended.wait()
         if self._kept.get(key) is call:
             self._drop(key)

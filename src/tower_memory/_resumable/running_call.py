@@ -15,7 +15,7 @@ from collections.abc import Hashable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, final
 
-from anyio import CancelScope, Event, get_cancelled_exc_class
+from anyio import CancelScope, Event, get_cancelled_exc_class, get_current_task
 
 from tower_memory._calls import call_service
 from tower_memory._resumable.reply import Reply
@@ -44,9 +44,14 @@ class RunningCall:
         self.is_dropped = Event()
         self._inner = inner
         self._given: Any = request
+        self._task: int | None = None  # the id of its task, while it runs
         self._stop = Stop()
         self._stoppable = CancelScope()
         self._whole = CancelScope(shield=True)
+
+    def is_current(self) -> bool:
+        """Return True if the current task makes this call; then it must not wait for its end."""
+        return self._task == get_current_task().id
 
     def stop(self) -> None:
         """Stop the call soon (rule 2)."""
@@ -61,13 +66,14 @@ class RunningCall:
     async def run(self) -> None:
         """Make the call, and end its reply. The readers get the error of a call that fails."""
         current_stop.set(self._stop)
+        self._task = get_current_task().id
         try:
             with suppress(get_cancelled_exc_class()), self._whole:
                 await self._call_and_read()
         except Exception as error:  # noqa: BLE001 - the readers get it
             self.reply.fail(error)
         finally:
-            self._given = None
+            self._given = self._task = None
             self.reply.end()
             self.has_ended.set()
 
