@@ -169,6 +169,7 @@ async def test_a_failure_reaches_all_readers_after_the_chunks_that_arrived(
         for _ in range(2):
             with pytest.raises(Boom, match="lost"):
                 await anext(stream)
+    assert not any(stream.is_stopped for stream in streams)
     assert layer.running() == ()
     assert (await store.load("s"))[0] == user("Hi")  # keep_interrupted
 

@@ -191,6 +191,7 @@ class ReadersMachine(RuleBasedStateMachine):
             assert outcome is None
         elif call.end == "failed":
             assert isinstance(outcome, Boom if call.chunks else Boom | SaveError)
+            assert not caller.stream.is_stopped
         else:
             assert outcome is StopAsyncIteration
             assert caller.stream.is_stopped == (call.end == "stopped")

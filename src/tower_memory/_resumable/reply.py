@@ -54,6 +54,11 @@ class Reply:
         self._traceback: TracebackType | None = None
         self._is_failure_read = False
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the call has ended because it was stopped."""
+        return self.is_ended and not self.is_finished and self._failure is None
+
     def begin_stream(self) -> None:
         """Set the state to streaming."""
         self.is_stream = True

@@ -34,9 +34,9 @@ class ReplyStream(Generic[Chunk]):
     def is_stopped(self) -> bool:
         """Whether the call was stopped, so that its chunks may be only the start of a reply.
 
-        It is False until the call has ended.
+        It is False while the call runs, and if the call has finished or failed.
         """
-        return self._reply.is_ended and not self._reply.is_finished
+        return self._reply.is_stopped
 
     def __aiter__(self) -> Self:
         return self
