@@ -1,9 +1,9 @@
-"""The stop of a call: a task that reads a stream decides to close it.
+"""The stop of a call: the decision of the task that reads a stream to close it.
 
-The task must cancel its own pending read before it can close the stream, and a cancelled read may
-finish the stream at once (see stream_recorder.py). Without a sign, the recorder would take such a
-stream for a failed one. The sign is a context variable, so it passes through streams that wrap
-streams.
+This task must cancel its own pending read before it can close the stream, and a cancelled read may
+finish the stream at once (rule 5 of `_memory/stream_recorder`). Without a mark, the recorder would
+take such a stream for a failed one. The mark is a context variable, so it passes through streams
+that wrap streams.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Stop:
     """The decision to stop one call.
 
     Attributes:
-        is_requested: Whether the call is to stop. A cancellation of its task then means this.
+        is_requested: Whether the call is to stop. If so, a cancelled read is no failure.
     """
 
     __slots__ = ("is_requested",)

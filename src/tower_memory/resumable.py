@@ -35,15 +35,16 @@ Once upon a time.
 
 1. **A reader may leave.** Every caller of a stream gets a `ReplyStream` of its own. Leaving it, or
    cancelling a caller, ends only that reader. To end the call, use `ResumableLayer.stop`.
-2. **A key is one turn.** The key must not be one conversation, but one question of it, for one
-   user, such as ``(user, session_id, turn_id)``. Otherwise a reader could get the answer to another
+2. **A key names one turn.** It must not name a whole conversation, but one question of one user,
+   such as ``(user, session_id, turn_id)``. Otherwise a reader could get the answer to another
    question. A second call with the key joins the first one, if its request is equal; otherwise it
-   raises `SessionConflict`. So two equal requests at the same time call the model once, also if it
-   answers without a stream. The answer to a plain call is the same object for all.
+   raises `SessionConflict`. So two equal requests at the same time call the model once, also
+   without a stream. A response that is no stream is the same object for all callers.
 3. **A slow reader costs the others nothing.** The call never waits for a reader, and each reader
    reads at its own pace.
-4. **Memory is bounded** by three limits of the layer: the simultaneous calls, the chunks that a
-   reply keeps, and the seconds for which a finished reply is kept.
+4. **Memory is bounded** by three limits of the layer: the number of simultaneous calls, and as
+   many kept replies; the number of chunks that a reply keeps; and the seconds for which a finished
+   reply is kept.
 5. **Errors reach all.** If the call fails, all its callers and readers get its error. A failure is
    not kept, so the next call with the key calls the model again. If nobody gets the error, the
    logger ``tower_memory`` reports it.
@@ -70,8 +71,7 @@ readers see the end. With ``ServiceBuilder``:
 ... )
 
 - **A timeout goes inside.** Outside, it would end only the wait of one caller, and not the call.
-- **A retry goes inside.** Outside, it would join a call that is running, and repeat one that failed
-  together with its load and its save.
+- **A retry goes inside.** Outside, it would repeat the load and the save as well.
 - **A bridge goes innermost**, as always: ``resumable(memory(bridge(ask)))``. In the event loop of a
   `tower_memory.bridges.ThreadedStore`, enter the layer in a function that `ThreadedStore.run` runs
   until the program ends, and make all calls with ``run``.
@@ -83,11 +83,11 @@ it wraps may be made for each request. If a call joins another one, its own serv
 Stop
 ====
 
-``await resumable.stop(key)`` stops a call for all its readers, from whichever of them the wish
-comes. It returns after the turn is saved. For the memory layer, the reader has closed the stream:
-with ``keep_interrupted=True``, the received part is saved, also with ``replaces=``; otherwise
-nothing is saved. The streams of all readers end, and their `ReplyStream.is_stopped` is true. A
-caller that has no stream yet gets `CallStopped`.
+``await resumable.stop(key)`` stops a call for all its readers. It returns after the turn is saved.
+The memory layer treats a stopped stream as one that its reader has closed: with
+``keep_interrupted=True``, it saves the received part, also with ``replaces=``; otherwise it saves
+nothing. The streams of all readers end, and their `ReplyStream.is_stopped` is true. A caller that
+has no stream yet gets `CallStopped`.
 
 Leaving the layer's ``async with``, because of a deployment or Ctrl-C, does the same for all calls
 that still run after ``exit_seconds``. New calls raise `RuntimeError` from then on. In a web server,
@@ -98,8 +98,9 @@ must not kill the process in the meantime.
 After a crash, and on other workers
 ===================================
 
-The layer joins calls of its own event loop. To let a reader that comes back find the worker that
-runs its call, route the requests of a session to one worker, by a hash of their path. With nginx::
+The layer joins calls of its own event loop. A reader that comes back must therefore reach the
+worker that runs its call: route the requests of a session to one worker, by a hash of their path.
+With nginx::
 
     upstream workers {
         hash $session consistent;
@@ -116,16 +117,17 @@ runs its call, route the requests of a session to one worker, by a hash of their
         }
     }
 
-If the worker has died, or the route has changed, no chunk can be joined, and `join` raises
-`ReplyMissing`. Then the store tells what is left. With ``MemoryLayer(journal=True)``, the question
-is a pending turn until its answer is saved. Another process sees it in `TurnJournal.pending`:
+If the worker has died, or the route has changed, the reply cannot be joined, and `join` raises
+`ReplyMissing`. The store still shows the state of the turn: with ``MemoryLayer(journal=True)``, the
+question is a pending turn until its answer is saved. Every process sees it in
+`TurnJournal.pending`:
 
 - ``"running"``: a process works on the answer, and renews its lease as long as it lives. Wait for
   the end of the turn, and then load the session.
-- ``"left"``: that process has died. Make the same request again, in any process: it takes the turn
-  over. If several processes try at the same time, one calls the model, and the others get
+- ``"left"``: that process has died or hangs. Make the same request again, in any process: it takes
+  the turn over. If several processes try at the same time, one calls the model, and the others get
   `SessionConflict`.
-- ``"failed"``: the call has failed or was stopped. The user may try again.
+- ``"failed"``: the call has failed, or was stopped without saving a part. The user may try again.
 
 `tower_memory.products` explains pending turns, and several workers.
 """
@@ -158,18 +160,21 @@ class ResumableLayer:
     `tower_memory.resumable` is the guide, with examples.
 
     Leaving the context waits at most *exit_seconds* for the running calls, then stops them as
-    `stop` does, and waits at most 10 seconds until their streams are closed. A second cancellation,
-    such as another Ctrl-C, cuts these waits off. No task remains. The layer can be entered again.
+    `stop` does, and waits at most 10 seconds until their streams are closed. A cancel scope does
+    not shorten these waits; Ctrl-C and native cancellation of asyncio end them. Afterwards no task
+    of the layer is left, and the layer can be entered again.
 
     Args:
         key: Function of the request that returns the key of its call: a hashable value that names
             one turn of one user, such as ``(user, session_id, turn_id)``. It is shown in errors.
         keep_seconds: Seconds, 0 or more, for which a finished reply can be joined. At most
             *max_calls* finished replies are kept, the latest.
-        max_chunks: Number of chunks that a reply keeps; 1 or more. A longer reply goes on, and
-            readers that are not further behind read on. It cannot be joined any more.
-        max_calls: Number of simultaneous calls; 1 or more.
-        exit_seconds: Seconds, 0 or more, that leaving the context waits for the running calls.
+        max_chunks: Maximum number of chunks that a reply keeps, the newest; 1 or more. A longer
+            reply goes on for the readers that are at most this number of chunks behind. It cannot
+            be joined any more.
+        max_calls: Maximum number of simultaneous calls; 1 or more.
+        exit_seconds: Maximum number of seconds, 0 or more, that leaving the context waits for the
+            running calls before it stops them.
 
     Raises:
         TypeError: A parameter has the wrong type. When called: the key is not hashable. If the
@@ -184,7 +189,7 @@ class ResumableLayer:
         ReplyMissing: When called: the reply of the key has more than *max_chunks* chunks, so it
             cannot be joined. Also when a reader that is too far behind reads on.
         TooManyCalls: When called: *max_calls* calls are running. The inner service was not called.
-        CallStopped: When called: the call was stopped before its inner service had answered.
+        CallStopped: When called: the call was stopped before its inner service had returned.
     """
 
     def __init__(
@@ -231,7 +236,7 @@ class ResumableLayer:
 
         Raises:
             ReplyMissing: No call with this key is running or kept here, or it cannot be joined.
-            CallStopped: The call was stopped before its inner service had answered.
+            CallStopped: The call was stopped before its inner service had returned.
             SessionError: The call would wait for itself.
             RuntimeError: The layer is entered in another event loop.
             Exception: The error of the call.
@@ -240,7 +245,8 @@ class ResumableLayer:
         if call is None:
             reason = "is not here: it runs in another worker, has failed, or is not kept any more"
             raise ReplyMissing(key, reason)
-        return await _joined(call.reply)
+
+        return await _join_reply(call.reply)
 
     async def stop(self, key: Hashable) -> bool:
         """Stop the call *key* for all its readers, and drop its reply if it has finished.
@@ -273,6 +279,7 @@ class ResumableLayer:
         if self._calls is not None:
             msg = "the resumable layer is entered already; share it, or make another one"
             raise RuntimeError(msg)
+
         calls = Calls(
             max_calls=self.max_calls, max_chunks=self.max_chunks, keep_seconds=self.keep_seconds
         )
@@ -302,25 +309,26 @@ class Resumable(Generic[Req, Res]):
         key = self.layer.key(request)
         _check_key(key)
         reply = self.layer.open_calls().find_or_start(key, self.inner, request).reply
-        response: Res = await _joined(reply)
+        response: Res = await _join_reply(reply)
         return response
 
     def __repr__(self) -> str:
         return stack(self.layer, self.inner)
 
 
-async def _joined(reply: Reply) -> Any:
-    """Wait until *reply* is answered, and return a stream of its own for the caller, or a response.
+async def _join_reply(reply: Reply) -> Any:
+    """Wait for the response of the inner service; return it, or a new reader if it is a stream.
 
     Raises:
         ReplyMissing: The first chunks are not kept any more.
-        CallStopped: The call was stopped before its answer.
-        Exception: The call has failed before its answer.
+        CallStopped: The call was stopped before the inner service had returned.
+        Exception: The inner service has raised.
     """
     response = await reply.response()
     if not reply.is_stream:
         return response
-    reply.check_whole()
+
+    reply.check_joinable()
     return ReplyStream[Any](reply)
 
 

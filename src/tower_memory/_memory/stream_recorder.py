@@ -13,7 +13,7 @@
 5. A cancelled read is no failure of the stream: a heartbeat cancels one read and repeats it. The
    stream stays open, and its session stays locked. But a cancellation finishes an async generator.
    A stream that is an async generator, or has one in an attribute, is interrupted at once (rule 3).
-   If the reader has cancelled its read in order to close the stream (`is_stopping`), it is closed.
+   If the reader cancels its read in order to close the stream (`is_stopping`), it counts as closed.
 6. For other streams, the recorder cannot know whether a cancelled read has finished them. If such a
    stream ends at the very next read, it counts as interrupted, and the read raises `SessionError`.
    This may refuse a whole reply, but the reader sees the error. A cut reply that is saved as a

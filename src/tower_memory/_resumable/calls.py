@@ -7,8 +7,9 @@
 
 1. A key stands for at most one call, running or kept.
 2. Each call has one task, in one task group. The task ends when its call is absent.
-3. Cancelling the task that has entered the layer does not reach the running calls. Only `leave`
-   ends them: it waits, stops, waits again and aborts.
+3. Running calls are shielded from a cancellation of the task that has entered the layer. `leave`
+   ends them in three steps: it waits for all calls, stops the remaining ones, and aborts those
+   whose streams are not closed in time.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Calls:
             with CancelScope(shield=True):
                 with move_on_after(seconds):
                     await self._wait_until_idle()
+
                 for call in self._running.values():
                     call.stop()
                 with move_on_after(_CLOSING_SECONDS):
@@ -61,10 +63,11 @@ class Calls:
         finally:
             for call in self._running.values():
                 call.abort()
-                call.is_dropped.set()  # it may have finished, and only hang while it closes
+                call.is_dropped.set()  # it may have finished, and hang while its stream closes
             for key in tuple(self._kept):
                 self._drop(key)
-            # An exception of the block goes on by itself. The task group would put it in a group.
+
+            # The task group gets no exception of the block: it would raise an exception group.
             await self._tasks.__aexit__(None, None, None)
 
     def running(self) -> tuple[Hashable, ...]:
@@ -129,8 +132,7 @@ class Calls:
     async def stop(self, key: Hashable) -> bool:
         """Stop the call *key* if it is running, and drop its reply if it is kept.
 
-        Return True if it was running. Returns after the call has ended, unless the call stops
-        itself.
+        Return True if it was running, after it has ended. If the call stops itself, return at once.
 
         Raises:
             RuntimeError: The layer is entered in another event loop.
@@ -138,11 +140,13 @@ class Calls:
         call = self.find(key)
         if call is None:
             return False
+
         was_running = not call.has_ended.is_set()
         call.stop()
         if call.is_current():
             await checkpoint()
             return True
+
         await call.has_ended.wait()
         if self._kept.get(key) is call:
             self._drop(key)
@@ -161,6 +165,7 @@ class Calls:
         self._kept[key] = call
         if len(self._kept) > self._max_calls:
             self._drop(next(iter(self._kept)))
+
         try:
             with move_on_after(self._keep_seconds):
                 await call.is_dropped.wait()

@@ -1,6 +1,6 @@
 """The errors of resumable calls.
 
-Each is a `SessionError`, so the handler of a product for the errors of its memory covers them, too.
+Each is a `SessionError`, so a handler for the errors of the memory layer also handles these.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tower_memory._errors import SessionError
 
 @final
 class CallStopped(SessionError):
-    """Raised to the callers of a call that was stopped before its inner service has answered.
+    """Raised to the callers of a call that was stopped before its inner service had returned.
 
     The readers of a stream that was stopped get the end of the stream instead.
 
@@ -22,16 +22,16 @@ class CallStopped(SessionError):
     """
 
     def __init__(self, key: Hashable) -> None:
-        super().__init__(f"the call {key!r} was stopped before it was answered")
+        super().__init__(f"the call {key!r} was stopped before its service had returned")
         self.key = key
 
 
 @final
 class ReplyMissing(SessionError):
-    """Raised if a reply cannot be joined, or not be read on, since its chunks are not kept here.
+    """Raised if a reply cannot be joined, or read further, because its chunks are not kept here.
 
-    A reply that was saved is in its session. With ``MemoryLayer(journal=True)``, the pending turns
-    of the session tell whether another process still works on it.
+    The session has the reply if it was saved. With ``MemoryLayer(journal=True)``, the pending turns
+    of the session show whether another process still works on it.
 
     Attributes:
         key: The key of the call.

@@ -36,8 +36,8 @@ class Reply:
     Attributes:
         key: The key of the call.
         is_stream: Whether the inner service has returned a stream.
-        is_ended: Whether the reply has its end.
-        is_finished: Whether it has ended by itself, without an error.
+        is_ended: Whether the state is ended.
+        is_finished: Whether the call has reached its own end without an error.
     """
 
     def __init__(self, key: Hashable, max_chunks: int) -> None:
@@ -71,15 +71,15 @@ class Reply:
         self.wake_readers()
 
     def finish(self, response: object) -> None:
-        """Set the end of a call that was not stopped; *response* is that of a call without stream.
+        """Note that the call has reached its own end; *response* is None if it is a stream.
 
-        The readers learn of it from `end`.
+        The readers see this after `end`.
         """
         self._response = response
         self.is_finished = True
 
     def fail(self, error: Exception) -> None:
-        """Set *error* as the end. The readers learn of it from `end`."""
+        """Note that the call has failed with *error*. The readers see this after `end`."""
         self._traceback = _of_inner_service(error.__traceback__)
         self._failure = error.with_traceback(self._traceback)
         self.is_finished = False
@@ -90,31 +90,32 @@ class Reply:
         self.wake_readers()
 
     async def response(self) -> Any:
-        """Wait for the answer of the inner service, and return it if it is no stream.
+        """Wait until the inner service has returned; return its response, or None for a stream.
 
         Raises:
-            CallStopped: The call was stopped before its answer.
-            Exception: The call has failed before its answer.
+            CallStopped: The call was stopped before the inner service had returned.
+            Exception: The inner service has raised.
         """
         while not self.is_stream and not self.is_ended:
             await self.wait_for_change()
+
         if self.is_stream or self.is_finished:
             return self._response
         self._raise_failure()
         raise CallStopped(self.key)
 
-    def check_whole(self) -> None:
+    def check_joinable(self) -> None:
         """Refuse to join a reply whose first chunk is not kept any more.
 
         Raises:
-            ReplyMissing: It is not kept.
+            ReplyMissing: The first chunk is not kept.
         """
         if self._added > len(self._chunks):
             reason = f"has more than {self._chunks.maxlen} chunks, so its first ones are dropped"
             raise ReplyMissing(self.key, reason)
 
     def has_chunk(self, position: int) -> bool:
-        """Return True if the chunk at *position* was added, or if there will be none."""
+        """Return True if `chunk` can be called: the chunk was added, or the reply has ended."""
         return position < self._added or self.is_ended
 
     def chunk(self, position: int) -> Any:
@@ -129,6 +130,7 @@ class Reply:
         if index < 0:
             reason = f"is {self._chunks.maxlen} chunks ahead of this reader, and keeps no more"
             raise ReplyMissing(self.key, reason)
+
         if index < len(self._chunks):
             return self._chunks[index]
 
@@ -158,10 +160,10 @@ class Reply:
 
 
 def _of_inner_service(traceback: TracebackType | None) -> TracebackType | None:
-    """Return *traceback* without its first frames, which are those of the call.
+    """Return *traceback* without its first frames, which belong to this package.
 
-    They refer to the reply. A reply that its own error refers to would stay in memory until the
-    next garbage collection.
+    These frames refer to the reply, and the reply to its error. This cycle would keep the reply in
+    memory until the next garbage collection.
     """
     while traceback is not None and traceback.tb_frame.f_globals.get("__package__") == __package__:
         traceback = traceback.tb_next

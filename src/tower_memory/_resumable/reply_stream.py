@@ -1,4 +1,4 @@
-"""The stream of a resumable call, as one reader sees it."""
+"""One reader of the stream of a resumable call."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class ReplyStream(Generic[Chunk]):
 
         if self._is_closed:
             raise StopAsyncIteration
+
         chunk: Chunk = self._reply.chunk(self._position)
         self._position += 1
         return chunk

@@ -2,11 +2,11 @@
 
 1. The call is part of no scope of its callers: neither their cancellation nor their deadlines reach
    it. It ends by itself, by `RunningCall.stop`, or by `RunningCall.abort`.
-2. A stop cancels the wait of the call, and then closes the stream, as a reader does that leaves it
-   without an error. A save that has begun runs to its end, so a stop may come too late.
-3. An abort also cancels the closing of the stream. A save that has begun still has its own time.
+2. A stop cancels the call or its pending read, and then closes the stream, as a reader does that
+   needs no more of it. A save that has begun runs to its end, so a stop may come too late.
+3. An abort also cancels the closing of the stream. A save that has begun still has its grace.
 4. Native asyncio cancellation of the task stops this call, and no other call of its task group.
-5. The reply ends after its stream is closed, and so after its turn is saved.
+5. The reply ends after the stream is closed, and therefore after the turn is saved.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class RunningCall:
     """The call *key* of *inner* with *request*. It runs in a task of its own.
 
     Attributes:
-        request: The request, with copies of its lists and dicts, since its caller may change them.
+        request: The request, to compare others with it. Its lists and dicts are copies, because
+            the caller may change its own.
         reply: The reply of the call.
         has_ended: Set when the reply has ended.
-        is_dropped: Set when the reply need not be kept any more.
+        is_dropped: Set when the reply is not to be kept, or not any more.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class RunningCall:
         self.has_ended = Event()
         self.is_dropped = Event()
         self._inner = inner
-        self._given: Any = request
+        self._given: Any = request  # the caller's object, for the inner service
         self._task: int | None = None  # the id of its task, while it runs
         self._stop = Stop()
         self._stoppable = CancelScope()
-        self._whole = CancelScope(shield=True)
+        self._abortable = CancelScope(shield=True)
 
     def is_current(self) -> bool:
         """Return True if the current task makes this call; then it must not wait for its end."""
@@ -61,14 +62,14 @@ class RunningCall:
     def abort(self) -> None:
         """Stop the call soon, and do not wait for its stream to close (rule 3)."""
         self.stop()
-        self._whole.cancel()
+        self._abortable.cancel()
 
     async def run(self) -> None:
         """Make the call, and end its reply. The readers get the error of a call that fails."""
         current_stop.set(self._stop)
         self._task = get_current_task().id
         try:
-            with suppress(get_cancelled_exc_class()), self._whole:
+            with suppress(get_cancelled_exc_class()), self._abortable:  # rule 4
                 await self._call_and_read()
         except Exception as error:  # noqa: BLE001 - the readers get it
             self.reply.fail(error)
