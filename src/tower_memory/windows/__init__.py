@@ -7,7 +7,7 @@ from a `History` to a sequence of items. The stored items do not change.
 The windows of this module
 
 1. keep the newest items, as they are; `Summarised` adds a summary of the others;
-2. start where an exchange starts if they cut the history, so they separate no answer from its
+2. start at the start of an exchange if they cut the history, so they separate no answer from its
    question and no tool result from its tool call;
 3. keep the last exchange whole if one of its tool calls has no result, since the request may bring
    the result;
@@ -34,10 +34,10 @@ Windows for prompt caches
 =========================
 
 Providers cache the beginning of a request. A request that begins like the one before it costs less
-money and time. But `LastTurns` starts one exchange later with each turn, and `TokenBudget` nearly
-so; therefore no two of their requests begin alike. `Stepped` keeps the start of such a window for
-several turns, and then moves it by a whole step. These are the starts before the fourth to the
-tenth turn of a conversation, as numbers of items:
+money and time. But in a long conversation, the start of `LastTurns` moves with each turn, and that
+of `TokenBudget` with most turns. So few of their requests begin like the one before. `Stepped`
+keeps the start of such a window for several turns, and then moves it by a whole step. These are the
+starts before the fourth to the tenth turn of a conversation, as numbers of items:
 
 >>> from tower_memory import History
 >>> from tower_memory.windows import Stepped
@@ -47,8 +47,8 @@ tenth turn of a conversation, as numbers of items:
 [0, 0, 2, 4, 6, 8, 10]
 [0, 0, 4, 4, 8, 8, 12]
 
-Between two steps, the window keeps half to all of the items of the inner window, if *by* is half of
-these. A larger step repeats more of each request, and keeps fewer items after the step.
+If *by* is half of the items that the inner window keeps, the stepped window keeps between half and
+all of them. With a larger step, the start moves less often, and fewer items are kept after a step.
 
 Summaries of long conversations
 ===============================
@@ -81,10 +81,10 @@ newest exchanges. You provide a service that calls a model for the summary:
 6 messages: 5 messages about the weather ...
 
 The store keeps the summary beside the session, and the stored items stay as they are. The summary
-is renewed after *every* more exchanges. Until then these are shown as they are, so the model misses
-nothing, and the requests share their prefix, which providers cache. A renewal reads the previous
-summary and the new exchanges only (the last line: one summary and four messages), so neither its
-cost nor its text grows with the session.
+is renewed when *every* exchanges lie between it and the newest ones. Until then these are shown as
+they are, so the model misses nothing, and the requests share their prefix, which providers cache. A
+renewal reads only the previous summary and the exchanges since (the last line: one summary and four
+messages), so neither its cost nor its text grows with the session.
 
 - The service gets stored items. ``with_history`` makes them a valid request, even if a call was
   interrupted. Put a `RetryLayer` or a `TimeoutLayer` around the service as around any other.
@@ -93,8 +93,8 @@ cost nor its text grows with the session.
   pydantic-ai: ``item=lambda text: {"kind": "request", "parts": [{"part_kind": "user-prompt",
   "content": text}]}``.
 - Tenants who share a store have a window each, over their `ScopedStore`.
-- The summary disappears with the turns that it covers: if one of them is replaced or popped, or the
-  session is cleared or erased. The next turn that needs a summary makes a new one.
+- The summary is removed if one of the turns that it covers is replaced or popped, or if the session
+  is cleared or erased. The next turn that needs a summary makes a new one.
 
 Windows of your own
 ===================

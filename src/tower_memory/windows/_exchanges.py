@@ -19,8 +19,7 @@ def links_of(history: Sequence[Any]) -> GetLinks:
 def exchange_starts(history: Sequence[Any]) -> list[int]:
     """Return the positions at which exchanges start.
 
-    The position between a tool call and its late result is no start: a cut there would separate
-    them.
+    A position between a tool call and its late result is no start: a cut there would separate them.
     """
     starts: list[int] = []
     open_calls = OpenCalls()

@@ -1,13 +1,14 @@
-"""The decisions of `Summarised`: the exchanges to summarise next, and the items to show.
+"""The decisions of `Summarised`: the next fold, and the items to show.
 
-1. A summary ends where a turn and an exchange start, at or before the kept items. So it is bound to
-   whole turns, and the items after it are a valid conversation.
-2. It is renewed when *every* exchanges lie between its end and the kept items. Fewer are shown as
-   they are, so nothing is hidden, and requests share their prefix until the next renewal.
-3. A call of the service gets a bounded batch of whole exchanges. Several batches are needed for one
-   summary only if a turn has several exchanges, because a summary cannot end within a turn.
-4. If the exchanges could not be summarised, they are left out, as without a summary. So the input
-   of the model is bounded.
+1. A fold is a run of exchanges by which a summary is extended. It ends where a turn and an exchange
+   start, at or before the kept items. So a summary covers whole turns, and the items after it are a
+   valid conversation.
+2. There is a fold when *every* exchanges lie between the summary and the kept items. Fewer are
+   shown as they are, so nothing is hidden, and requests share their prefix until the next fold.
+3. A call of the service gets a bounded batch of whole exchanges. A fold is one batch, unless its
+   first turn does not fit into one: a summary cannot end within a turn.
+4. If *every* exchanges or more could not be summarised, they are left out, as without a summary. So
+   the input of the model is bounded.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class Fold(NamedTuple):
     """The exchanges by which a summary is extended.
 
     Attributes:
-        batches: Whole exchanges for the calls of the service, which follow each other.
-        turn_id: The last turn of these exchanges.
+        batches: The exchanges in parts, one for each call of the service, oldest first.
+        turn_id: The last turn of the exchanges.
         end: Position of the item after them in the session.
-        is_full: True if further exchanges are left out because the batch is large enough.
+        is_full: Whether exchanges are left for the next fold, because one batch cannot hold all.
     """
 
     batches: Sequence[Sequence[Any]]
@@ -41,7 +42,7 @@ class Fold(NamedTuple):
 def find_fold(
     part: History[Any], start: int, stop: int, *, every: int, max_tokens: int
 ) -> Fold | None:
-    """Return the exchanges of *part* to summarise next; None if there are too few of them.
+    """Return the next fold; None if there are too few exchanges, or if no turn ends among them.
 
     Args:
         part: A part of the session.
@@ -84,9 +85,11 @@ def first_shown(history: History[Any], start: int, stop: int, *, every: int) -> 
     start = max(start, 0)
     if start >= stop:
         return stop
+
     starts = exchange_starts(history)
     if sum(start <= each < stop for each in starts) >= every:
-        return stop
+        return stop  # rule 4
+
     # A late result may have joined exchanges since the summary was made.
     return max((each for each in starts if each <= start), default=0)
 
@@ -94,7 +97,7 @@ def first_shown(history: History[Any], start: int, stop: int, *, every: int) -> 
 def _turns_by_start(part: History[Any]) -> dict[int, int]:
     """Return the index of the turn that starts at each item.
 
-    Of several such turns, all but one have no items; the first counts.
+    If several turns start there, all but the last have no items; the first of them counts.
     """
     return {turn.position: index for index, turn in reversed([*enumerate(part.turns)])}
 
@@ -105,9 +108,11 @@ def _batches(
     """Divide the items from *start* to the last of *cuts*, at *cuts*, into batches."""
     batches: list[Sequence[Any]] = []
     end = start
+
     for cut in cuts:
         if tokens[cut] - tokens[start] > max_tokens and start < end:
             batches.append(part[start:end])
             start = end
         end = cut
+
     return [*batches, part[start:end]]

@@ -61,6 +61,6 @@ class Stepped:
         if position == 0:
             return 0
 
-        step = -(-position // self.by) * self.by
+        step = -(-position // self.by) * self.by  # rounded up
         later = (each for each in exchange_starts(history) if history.offset + each >= step)
         return next(later, start)

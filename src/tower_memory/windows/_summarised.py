@@ -1,13 +1,13 @@
 """The window that shows a stored summary in front of the newest items.
 
-1. A summary is never shown if it covers more than the given history, as before the replacement of a
-   turn that it covers.
+1. A summary that covers more than the given history is not shown. For example, the history of a
+   turn that replaces a covered turn ends before the covered turn.
 2. If the summary cannot be renewed, the turn goes on: with the older summary if there is one, and
    with the kept items. A warning is logged. Cancellation is passed on.
-3. Each summary of a batch is stored before the next one is made, so a failure or a crash loses one.
-   If a summary could not be stored, no further one is made in the same turn.
-4. Only exchanges to summarise are loaded from the store here. The layer loads all shown items,
-   because the window needs *every* exchanges more than the kept ones.
+3. The summary is stored after each fold, so a failure or a crash loses one fold at most. If it
+   could not be stored, nothing more is summarised in the same turn.
+4. This module loads only exchanges to summarise from the store. The layer loads all shown items,
+   because `Summarised.needs` asks for *every* exchanges more than the kept ones.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SummaryStore(SessionStore[Any], SessionSummaries, Protocol):
 
 
 class _Used(NamedTuple):
-    """A summary to show, and the number of items that it covers from the start of the session."""
+    """The summary to show, stored or not; *end* is the number of items that it covers."""
 
     text: str
     end: int
@@ -56,21 +56,23 @@ class Summarised:
     """The newest items, after a summary of all older ones.
 
     The service makes the summary when a turn needs it, and the store keeps it beside the session.
-    It is renewed when *every* more exchanges have become older than *keep*. Until then, these are
-    shown as they are. So the model gets *keep*, and up to *every* exchanges and a summary in front
-    of it. While *keep* is the whole session, or fewer exchanges are older, there is no summary.
+    It is renewed when *every* exchanges lie between it and *keep*. Fewer exchanges are shown as
+    they are. So the model gets the summary, fewer than *every* exchanges, and the items of *keep*.
+    While fewer than *every* exchanges are older than *keep*, the history stays whole, without a
+    summary.
 
-    If the service fails, or returns no text or a text that is too long, the model gets *keep* after
-    the older summary, if there is one. The logger ``tower_memory`` reports a warning, and the next
-    turn tries again. Two processes may compute a summary at the same time; one is stored.
+    If the service fails, or returns no text or a text that is too long, the model gets the older
+    summary, if there is one, and the items of *keep*. The logger ``tower_memory`` reports a
+    warning, and the next turn calls the service again. Two processes may call it for one summary at
+    the same time; the store keeps one.
 
     The stored items do not change. A summary is removed together with any turn that it covers (see
     `SessionSummaries`). The guide of `tower_memory.windows` has an example.
 
     Attributes:
-        service: A service from items, oldest first, to the text of their summary. The items are the
-            item of the previous summary, if there is one, and exchanges of at most
-            *max_input_tokens*. For an old session it is called several times in one turn.
+        service: A service from items, oldest first, to the text of their summary. It gets the item
+            of the previous summary, if there is one, and exchanges of at most *max_input_tokens*.
+            In a long session without a summary, a turn calls it several times.
         keep: The newest items to show: `LastTurns`, `LastItems`, `TokenBudget`, `Shortest`, or
             `Stepped` with one of these.
         store: The store of the sessions, which must be a `SessionSummaries`. Behind a
@@ -133,9 +135,11 @@ class Summarised:
         """See `BoundedWindow.needs`. The window needs *every* exchanges more than *keep*."""
         if loaded is None:
             return self.keep.needs(None) + 2 * self.every
+
         kept = self.keep.needs(loaded)
         if kept > len(loaded):
             return kept
+
         start = self.keep.start(loaded)
         older = sum(each < start for each in exchange_starts(loaded))
         return next_need(loaded, is_enough=older >= self.every)
@@ -148,6 +152,7 @@ class Summarised:
                 "MemoryLayer, or with the history of store.load(...)"
             )
             raise ValueError(msg)
+
         start = self.keep.start(history)
         if history.offset + start == 0:
             return history
@@ -167,24 +172,27 @@ class Summarised:
         return _Used(stored.text, stored.end)
 
     async def _renewed(self, used: _Used | None, history: History[Any], start: int) -> _Used | None:
-        """Return the summary of all exchanges that are to be summarised before index *start*.
+        """Extend the summary *used* by each fold before the index *start*, and return the last one.
 
-        If this fails, return the longest summary that was made.
+        After a failure, return the summary of the folds before it.
         """
         while (fold := await self._next_fold(history, start, _end(used))) is not None:
-            since = monotonic()
+            started = monotonic()
             text = await self._summarise(used, fold, history.session_id)
             if text is None:
                 return used
-            used, is_stored = await self._save(text, fold, history, since)
+
+            used, is_stored = await self._save(text, fold, history, started)
             if not is_stored:
                 return used
+
         return used
 
     async def _next_fold(self, history: History[Any], start: int, covered: int) -> Fold | None:
-        """Return the exchanges to summarise next after the first *covered* items of the session.
+        """Return the next fold after the first *covered* items; None if there is none.
 
-        Exchanges that the layer did not load are loaded in a page, which grows until it has enough.
+        Exchanges that the layer has not loaded are loaded in a page, which grows until its fold is
+        full.
         """
         size = _FIRST_PAGE
         while covered < history.offset:
@@ -198,6 +206,7 @@ class Summarised:
             if stop == history.offset:
                 joined = _join(page, history)
                 return self._find_fold(joined, 0, len(page) + start)
+
             fold = self._find_fold(page.with_links(links_of(history)), 0, len(page))
             if fold is not None and fold.is_full:
                 return fold
@@ -211,6 +220,7 @@ class Summarised:
     async def _summarise(self, used: _Used | None, fold: Fold, session_id: str) -> str | None:
         """Return the text of the summary extended by *fold*; None if the service failed."""
         text = None if used is None else used.text
+
         for batch in fold.batches:
             previous = () if text is None else (self.item(text),)
             try:
@@ -220,9 +230,11 @@ class Summarised:
             except Exception as error:  # noqa: BLE001 - the turn goes on (rule 2)
                 _log.no_summary(session_id, reason=f"the service raised {type(error).__name__}")
                 return None
+
             if (fault := self._fault(text)) is not None:
                 _log.no_summary(session_id, reason=fault)
                 return None
+
         return text
 
     def _fault(self, text: object) -> str | None:
@@ -238,11 +250,11 @@ class Summarised:
         return None
 
     async def _save(
-        self, text: str, fold: Fold, history: History[Any], since: float
+        self, text: str, fold: Fold, history: History[Any], started: float
     ) -> tuple[_Used, bool]:
-        """Store a summary; return the one to use, and True if it is stored.
+        """Store a summary; return the one to show, and True if it is stored.
 
-        Another process may have stored one that covers as much: then that one is used.
+        If another process has stored one that covers as much, return that one.
         """
         made, session_id = _Used(text, fold.end), history.session_id
         try:
@@ -257,9 +269,10 @@ class Summarised:
             reason = "its turns changed meanwhile, or the store does not hold them"
             _log.no_summary(session_id, reason=reason)
             return made, False
+
         if stored.end > history.offset + len(history):  # rule 1
             return made, False
-        _log.summary_stored(session_id, items=stored.end, since=since)
+        _log.summary_stored(session_id, items=stored.end, since=started)
         return _Used(stored.text, stored.end), True
 
 
