@@ -1,4 +1,4 @@
-"""The events of turns that the library reports to the logger ``tower_memory``.
+"""The events of turns, calls and summaries that the logger ``tower_memory`` reports.
 
 1. Each event is one function of this module. The section "Logging" of `tower_memory.products`
    lists the attributes of their records.
@@ -108,7 +108,7 @@ def turn_not_failed(session_id: str, turn_id: str, *, reason: str) -> None:
 
 
 def failure_unread(key: Hashable, *, reason: str) -> None:
-    """Report that the call *key* has failed, and that no caller has got its error.
+    """Report that the resumable call *key* has failed, and that no caller has got its error.
 
     A finalizer may call this in any thread.
     """
@@ -120,7 +120,7 @@ def failure_unread(key: Hashable, *, reason: str) -> None:
 
 
 def lease_not_renewed(session_id: str, turn_id: str, *, reason: str) -> None:
-    """Report that the lease of a turn in progress could not be renewed, for the first time."""
+    """Report that the lease of a turn in progress could not be renewed, once for each turn."""
     _logger.warning(
         "session %r: the lease of the pending turn %r could not be renewed: %s",
         *(session_id, turn_id, reason),
@@ -129,7 +129,7 @@ def lease_not_renewed(session_id: str, turn_id: str, *, reason: str) -> None:
 
 
 def summary_stored(session_id: str, *, items: int, since: float) -> None:
-    """Report that a summary of the first *items* items is stored; *since* is its beginning."""
+    """Report that a summary of the first *items* items is stored; its call began at *since*."""
     if _logger.isEnabledFor(logging.DEBUG):
         seconds = monotonic() - since
         _logger.debug(

@@ -60,9 +60,9 @@ returns the pending turns, so a front end can show the question and offer to try
 is a turn of its own. A turn that has failed may begin again in any process. While a turn is
 ``"running"``, the same request in another process raises `SessionConflict` before the model is
 called, so two processes do not pay for the same answer. A running turn has a lease of 60 seconds,
-and its event loop renews it every 20 seconds, however long the answer takes. If the process dies,
-the turn is ``"left"`` when its lease ends, at most 60 seconds later. Then the first process that
-makes the same request runs the turn.
+and a task of the event loop renews this lease every 20 seconds, however long the answer takes. If
+the process dies, the turn is ``"left"`` when the lease ends, at most 60 seconds later. Then the
+first process that makes the same request runs the turn.
 
 **Forget.** ``await store.forget("user_123", "1")`` removes a pending turn that the user gave up.
 Clearing or erasing the session removes all of them.
@@ -129,8 +129,8 @@ Logging
 =======
 
 The library reports to the logger ``tower_memory``: ids, types and numbers, never content. Unless
-the program configures logging, Python prints the warnings to stderr. The records of turns have
-these attributes:
+the program configures logging, Python prints the warnings to stderr. The records have these
+attributes:
 
 ===============  =====================================  ========================================
 ``event``        level                                  other attributes
@@ -149,8 +149,8 @@ these attributes:
 ``no_summary``   WARNING: a summary could not be made   ``session_id``
                  or stored
 ``unrenewed``    WARNING: a lease could not be          ``session_id``, ``turn_id``
-                 renewed; it is tried again, and
-                 reported once for each turn
+                 renewed; the renewal is repeated, and
+                 a turn has one such record at most
 ``unread``       WARNING: a resumable call has failed,  ``key`` of the call
                  and no caller got its error
 ===============  =====================================  ========================================

@@ -4,16 +4,17 @@
    or that another process runs, therefore calls no model. The save ends the pending turn.
 2. If a call ends without a save, its turn stays pending, and its state is set to ``"failed"``, even
    if the caller is cancelled. This takes at most *grace* seconds. Native asyncio cancellation
-   passes every shield, so it begins again then. If it fails, the log says so: the caller gets the
-   error that ended the call.
+   passes every shield; the state is then set anew. If this fails, the log has a warning, because
+   the caller gets the error that ended the call.
 3. The lease keeper renews the lease of a turn until the turn is saved or has failed. So a lease
-   that has expired tells that the process died or hangs, however long the call takes.
+   expires only if the process died or hangs, however long the call takes.
 4. A stream that is garbage-collected before its end stays ``"running"`` until its lease expires: a
    finalizer cannot await. The same is true of a call that is finalized.
-5. A turn that is no longer pending, or that has another owner, is not renewed any more. The same is
-   true of a turn that its session would refuse to save.
+5. The renewals end if the turn is no longer pending, if it has another owner, or if its session
+   would refuse to save it.
 6. A renewal looks for the turn, and then begins it again. If the turn is forgotten between these
-   two calls, it begins anew, with another time. The renewal sees this, and forgets it again.
+   two calls, this creates a new pending turn, with another time. The renewal sees the other time,
+   and forgets the turn again.
 7. The owner of all turns of a process is the process. So a retry in the same process begins its
    turn again at once, and another process only after the turn has failed or its lease has expired.
 """
@@ -44,7 +45,7 @@ _LEASE = 60.0
 """Seconds of a lease: the longest time that the question of a process that died is blocked."""
 
 _RENEW_WITHIN = 10.0
-"""Seconds that a renewal may take. It is over before the next one is due, after 20 seconds."""
+"""Seconds that a renewal may take; less than the 20 seconds between two renewals."""
 
 _owners: list[str] = []
 """The random name of this process; empty until the name is needed."""
@@ -64,8 +65,8 @@ def process_owner() -> str:
 class JournalledTurn:
     """The turn of one call in the journal of its store.
 
-    As a context manager, it marks the turn as failed if its block raises. If its block does not
-    raise, the turn is still in progress, until `end`.
+    As a context manager, it marks the turn as failed if the block raises. If the block does not
+    raise, the turn stays in progress until `end` or `fail`: a stream may still be open.
 
     Attributes:
         store: The store of the turn.
@@ -93,11 +94,11 @@ class JournalledTurn:
         self._lease.start(self._renew)
 
     def end(self) -> None:
-        """Renew the lease no longer, because the turn is saved."""
+        """Stop the renewals, because the turn is saved."""
         self._lease.end()
 
     def detach(self) -> None:
-        """Renew the lease no longer (rule 4). Finalizers may call this in any thread."""
+        """Stop the renewals soon (rule 4). Finalizers may call this in any thread."""
         self._lease.end_soon()
 
     async def fail(self) -> None:
@@ -130,16 +131,16 @@ class JournalledTurn:
             await self.fail()
 
     async def _renew(self) -> bool:
-        """Renew the lease; return False if the turn is not to be renewed any more (rule 5)."""
+        """Renew the lease; return False if the renewals should end (rule 5)."""
         try:
             with fail_after(_RENEW_WITHIN):
                 return await self._renew_if_pending()
         except (SessionCleared, SessionConflict, TurnMissing):
-            return False  # the save will raise the same error, to the caller
+            return False  # the caller will get the same error from the save
         except get_cancelled_exc_class() as error:
-            if current_effective_deadline() == -inf:
+            if current_effective_deadline() == -inf:  # the task is cancelled
                 raise
-            failure: BaseException = error  # of the store: nothing has cancelled this task
+            failure: BaseException = error  # the store has raised it by itself
         except Exception as error:  # noqa: BLE001 - the log shows it
             failure = error
 

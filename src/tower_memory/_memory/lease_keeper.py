@@ -1,16 +1,16 @@
 """The lease keeper: renews the leases of the turns in progress.
 
-1. One task of an event loop renews the leases of all its turns. It starts when the first turn
-   begins, and is cancelled when the last turn has ended. No task group surrounds a call or the
-   reads of a stream, and a chunk costs nothing.
-2. Each renewal has a task of its own. A store that hangs therefore delays no turn of another store.
-   A lease has one renewal at a time.
+1. One task of an event loop, the keeper, starts the renewals of all its leases. It starts with the
+   first lease, and is cancelled after the last one. So a call and the reads of a stream need no
+   task group for the renewals, and a chunk costs no more time.
+2. Each renewal runs in a task of its own, so a store that hangs delays no turn of another store. A
+   lease has one renewal at a time.
 3. These tasks belong to the event loop: they are tasks of asyncio, or system tasks of trio, which
    must never raise. Their context variables are empty, so they are part of no turn.
 4. When a turn ends, its renewal in progress is cancelled. `KeptLease.wait_until_idle` waits for the
    end of this renewal, so that it cannot undo a later change of the turn.
-5. ``asyncio.run`` cancels all tasks at its end. After such a cancellation, the next turn starts
-   another task, which renews the older leases as well.
+5. Programs may cancel all tasks of their event loop, as ``asyncio.run`` does at its end. The next
+   lease then starts another keeper, which renews the older leases as well.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class KeptLease:
         self._is_kept = False
         self._scope: CancelScope
         self._idle: Event | None = None  # exists while a renewal is in progress
-        self._renewal: Any = None  # the task of the last renewal; asyncio does not keep it alive
+        self._renewal: Any = None  # the last task; asyncio has only weak references to its tasks
 
     def start(self, renew: Renew) -> None:
-        """Call *renew* every 20 seconds from now on, in the task of the event loop."""
+        """Call *renew* every 20 seconds from now on, in tasks of the event loop."""
         self._is_kept = True
         self._keeper.add(self, renew)
 
     def end(self) -> None:
-        """Renew the lease no longer. Does nothing before `start`, or a second time."""
+        """Stop the renewals. Does nothing before `start`, or a second time."""
         self._is_kept = False
         self._keeper.discard(self)
         if self._idle is not None:
@@ -96,7 +96,7 @@ class KeptLease:
 
 @final
 class _LeaseKeeper:
-    """The leases that one event loop renews, and the task that renews them."""
+    """The leases that one event loop renews, and the task that starts the renewals."""
 
     def __init__(self) -> None:
         self._leases: dict[KeptLease, Renew] = {}
@@ -111,7 +111,7 @@ class _LeaseKeeper:
             self._task = _start_task(partial(self._run, self._scope), "lease keeper")
 
     def discard(self, lease: KeptLease) -> None:
-        """Renew *lease* no longer, and cancel the task after the last lease."""
+        """Stop the renewals of *lease*, and cancel the task after the last lease."""
         self._leases.pop(lease, None)
         if not self._leases:
             self._scope.cancel()
