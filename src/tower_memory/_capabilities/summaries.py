@@ -33,9 +33,10 @@ class Summary:
 class SessionSummaries(Protocol):
     """A store that keeps summaries. Every store of this library can.
 
-    A summary is bound to the turns that it covers. If one of these is replaced, popped, cleared or
-    erased, the same commit removes the summary. A summary changes neither the revision nor the
-    times of its session, and no search finds it. A fork begins without summaries.
+    A summary is bound to the turns that it covers. If one of these turns is replaced, loses an item
+    to `SessionStore.pop`, or is cleared or erased, the same commit removes the summary. A summary
+    changes neither the revision nor the times of its session, and no search finds it. A fork begins
+    without summaries.
 
     Bad arguments raise `TypeError` or `ValueError` before anything else happens.
 
@@ -62,10 +63,11 @@ class SessionSummaries(Protocol):
 
         Args:
             session_id: The session.
-            name: A session may have several summaries, such as one for each language; a non-empty
-                text.
+            name: Name of the summary, a non-empty text. A session may have several summaries, such
+                as one for each language.
 
         Raises:
+            CorruptSessionError: The summary cannot be decoded.
             SessionError: The store cannot be read.
         """
         ...

@@ -3,8 +3,9 @@
 1. One counter numbers the changes of all sessions, so no number of a session is used again.
 2. No function here awaits, so each change is whole or absent.
 3. A session that was erased, or cleared before its first write, leaves a tombstone for one day.
-4. A summary is bound to its last turn. `StoredSession.forget` removes it with this turn; turns are
-   removed at the end only, so all turns before it are then as they were.
+4. A summary is bound to the last turn that it covers, and is removed with this turn. Turns are
+   removed or changed at the end of a session only. So while this turn is as it was, all turns
+   before it are, too.
 5. Ids are kept sorted for prefixes, and the places of sessions in the order of their activity. So a
    page of any place costs little more in a store with many sessions.
 """
@@ -79,8 +80,8 @@ class StoredSession:
         following = self.content.turns[index + 1 : index + 2]
         return following[0].position if following else self.content.end
 
-    def forget(self, turns: Iterable[TurnInfo]) -> None:
-        """Remove the ids of turns that are removed or changed, and the summaries of these turns."""
+    def remove_held(self, turns: Iterable[TurnInfo]) -> None:
+        """Remove the ids of removed or changed turns, and the summaries that cover these turns."""
         for turn in turns:
             del self.held[turn.turn_id]
         for name, summary in [*self.summaries.items()]:

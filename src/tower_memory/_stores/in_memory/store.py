@@ -120,7 +120,7 @@ class InMemorySessionStore(
         content = session.content
         if turn.replaces is not None:
             first = session.index_of(turn.replaces)
-            session.forget(content.turns[first:])
+            session.remove_held(content.turns[first:])
             content.remove_turns(first)
             session.replaced = session.revision
 
@@ -141,9 +141,10 @@ class InMemorySessionStore(
 
         popped: Item
         popped, changed = session.content.pop(self._codec)
-        session.forget(changed)
+        session.remove_held(changed)
         self._sessions.change(session_id)
-        if session.content.turns[-1:] == changed[:1]:  # the turn has items left
+
+        if session.content.turns[-1:] == changed[:1]:  # the item's turn has items left
             session.held[changed[0].turn_id] = session.revision
         return popped
 

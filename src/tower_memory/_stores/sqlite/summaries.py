@@ -18,8 +18,8 @@ from tower_memory._capabilities.summaries import Summary
 from tower_memory._errors import CorruptSessionError
 from tower_memory._stores.records import to_datetime, turn_key, turn_text
 
-# The newest turns are passed over until the turn is found: these are the turns that the summary
-# does not cover, which are few.
+# The inner SELECT passes over the newest turns until it finds the last turn of the summary. These
+# are the turns that the summary does not cover, which are few.
 _FIND: Final = (
     "SELECT CAST(s.summary AS BLOB), t.turn_id, t.first + t.size, s.created_at, s.session"
     " FROM memory_head AS h JOIN memory_summary AS s ON s.session = h.id"
@@ -69,12 +69,12 @@ def save(
     since: int,
     name: str,
 ) -> Summary | None:
-    """Store a summary, unless one stays, and return the stored summary.
+    """Store a summary, unless the present one covers as much, and return the stored summary.
 
     Return None if the turns up to *turn_id* have changed after *since*, or are not there.
 
     Raises:
-        CorruptSessionError: The text of a summary that stays cannot be decoded.
+        CorruptSessionError: The text of the present summary cannot be decoded.
     """
     turn = connection.execute(_UNCHANGED_TURN, (session_id, turn_key(turn_id), since)).fetchone()
     if turn is None:

@@ -1,7 +1,7 @@
 """The rows of turns: the only statements that add, change or remove a turn of a session.
 
-A function that removes or changes a turn also removes its words from the search index, and the
-summaries that cover it.
+A function that removes or changes a turn also updates the search index, and removes the summaries
+that cover this turn.
 
 The migration of an older file, which fills empty tables, has its own (`copy_turns`).
 """
@@ -115,7 +115,7 @@ def remove_turns(connection: sqlite3.Connection, head_id: int, start: Place) -> 
     """Remove the turns from the place *start* on, and return their number.
 
     *start* is the place of a turn, the first place after a turn, or ``(0, 0)`` for all turns. So
-    these turns, and no others, have its number or a higher one.
+    the removed turns, and no others, have the number of *start* or a higher one.
     """
     index = find_index(connection)
     if index is not None:
