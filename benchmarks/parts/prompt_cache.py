@@ -1,16 +1,17 @@
 """The input that a provider can take from its prompt cache, by window, and its price.
 
 A conversation has 120 turns: questions of about 60 tokens, answers of about 250 tokens, and a
-system prompt of 400 tokens. Each window sees the same conversations through a `MemoryLayer`. The
+system prompt of 400 tokens. Each window gets the same conversations through a `MemoryLayer`. The
 model and the service for summaries are scripted; a summary has 300 tokens. There are three
-conversations, so the spread is that of the texts. Tokens are estimates (`estimated_tokens`).
+conversations with different texts, so the spread shows the influence of the texts. Tokens are
+estimates (`estimated_tokens`).
 
 Messages at the start of a request that equal those of the request before count as repeated. They
 count as cached if they have 1,024 tokens or more, the least that both providers cache. This assumes
-that the user answers before the cache expires, and that each user's message has a breakpoint, which
-OpenAI and Anthropic set by themselves or on request.
+that the next turn comes before the cache expires, and that each user's message has a breakpoint,
+which OpenAI and Anthropic set by themselves or on request.
 
-The price is that of the input of all turns, with the calls for summaries, whose output counts too.
+The price is that of the input of all turns, and of the input and output of the calls for summaries.
 The output of the turns is the same for all windows and is left out. A token that is not read from
 the cache is written to it, for 1.25 times the price of a token. If that costs more than it saves,
 caching is off, and a token has its plain price.
