@@ -13,7 +13,7 @@ import pytest
 
 from helpers.cancelling import by_scope, cancel_at_every_suspension, every_cancellation
 from helpers.internals import process_owner
-from helpers.layers import memory_over
+from helpers.journals import Never, UntilNever, journalled, states
 from helpers.locks import assert_no_lock_is_left
 from helpers.messages import assistant, user
 from helpers.recording_store import recording_class
@@ -38,15 +38,6 @@ from tower_memory import (
 )
 
 A, B = user("a"), assistant("re: a")
-
-
-def journalled(store, **options):
-    """Return a memory layer with a journal, whose turn id is t."""
-    return memory_over(store, **{"journal": True, "turn_id": lambda request: "t", **options})
-
-
-async def states(store, session_id="s"):
-    return [(each.turn_id, each.state) for each in await store.pending(session_id)]
 
 
 async def fail(_messages):
@@ -323,25 +314,6 @@ async def test_a_lost_stream_runs_until_its_lease_ends_and_is_repeated_at_once(s
     assert await states(store) == [("t", "running")]
     assert await journalled(store)(repeat_last)([A]) == "re: a"
     assert (await states(store), await store.load("s")) == ([], [A, B])
-
-
-class Never:
-    """An awaitable that yields itself, and never ends."""
-
-    def __await__(self):
-        yield self
-
-
-class UntilNever:
-    """Runs a coroutine until it awaits `Never`."""
-
-    def __init__(self, coroutine):
-        self.coroutine = coroutine
-
-    def __await__(self):
-        value = None
-        while not isinstance(yielded := self.coroutine.send(value), Never):
-            value = yield yielded
 
 
 async def test_a_call_that_is_finalized_leaves_its_turn_running(store):

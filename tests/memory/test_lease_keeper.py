@@ -1,4 +1,4 @@
-"""Turns in progress renew their leases, with journal=True."""
+"""The renewals of the leases of turns in progress, with journal=True."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from trio.testing import MockClock
 
 from helpers.internals import KeptLease, process_owner, renew_every, set_lease
-from helpers.layers import memory_over
+from helpers.journals import Never, UntilNever, journalled, states
 from helpers.locks import count_enclosing_turns
 from helpers.messages import assistant, user
 from helpers.recording_store import recording_class
@@ -46,15 +46,6 @@ with_frozen_clock = pytest.mark.parametrize(
 def at_once(monkeypatch):
     """Renew leases without pauses."""
     renew_every(monkeypatch, 0.0)
-
-
-def journalled(store, **options):
-    """Return a memory layer with a journal, whose turn id is t."""
-    return memory_over(store, **{"journal": True, "turn_id": lambda request: "t", **options})
-
-
-async def states(store, session_id="s"):
-    return [(each.turn_id, each.state) for each in await store.pending(session_id)]
 
 
 async def lease_end(store, session_id="s"):
@@ -107,6 +98,16 @@ class Watched(recording_class("TurnJournal")):
         return sum(called == name for called, *_ in self.calls)
 
 
+def waiting_for(event, *, shield=True):
+    """Return a function that waits for *event*, and with *shield* cannot be cancelled."""
+
+    async def wait():
+        with anyio.CancelScope(shield=shield):
+            await event.wait()
+
+    return wait
+
+
 # Turns in progress
 
 
@@ -124,7 +125,7 @@ async def test_a_call_renews_its_lease_until_its_end(store, overlap):
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_an_open_stream_that_nobody_reads_renews_its_lease(store):
+async def test_an_open_stream_that_no_task_reads_renews_its_lease(store):
     async def model(messages):
         return TextStream("re: a")
 
@@ -263,7 +264,7 @@ async def test_the_next_turn_starts_the_task_anew_if_it_was_cancelled(store):
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_turn_ends_in_peace_after_its_event_loop_cancelled_the_task(store):
+async def test_a_turn_ends_without_an_error_after_the_task_was_cancelled_before_its_start(store):
     async def model(messages):
         for task in asyncio.all_tasks():
             if task.get_name() == KEEPER:  # it has not run yet
@@ -330,25 +331,6 @@ async def test_a_stream_that_is_dropped_is_not_renewed_any_more(store, overlap, 
     gc.collect()
     await until_no_keeper()
     assert await states(store) == [("t", "running")]  # until its lease ends
-
-
-class Never:
-    """An awaitable that yields itself, and never ends."""
-
-    def __await__(self):
-        yield self
-
-
-class UntilNever:
-    """Runs a coroutine until it awaits `Never`."""
-
-    def __init__(self, coroutine):
-        self.coroutine = coroutine
-
-    def __await__(self):
-        value = None
-        while not isinstance(yielded := self.coroutine.send(value), Never):
-            value = yield yielded
 
 
 async def test_a_call_that_is_finalized_is_not_renewed_any_more(store):
@@ -451,12 +433,8 @@ async def test_a_turn_that_ends_during_its_renewal_does_not_come_back(store, end
 async def test_a_failed_turn_stays_failed_though_its_renewal_was_in_progress():
     store, go_on = Watched(), anyio.Event()
 
-    async def hang():
-        with anyio.CancelScope(shield=True):
-            await go_on.wait()
-
     async def model(messages):
-        store.before["begin"] = hang
+        store.before["begin"] = waiting_for(go_on)
         await until(lambda: store.count("begin") == 2)
         raise Boom
 
@@ -553,12 +531,8 @@ async def test_a_store_that_hangs_delays_no_turn_of_another_store(is_shielded):
     hanging, other, go_on = Watched(), InMemorySessionStore(), anyio.Event()
     before = task_ids()
 
-    async def hang():
-        with anyio.CancelScope(shield=is_shielded):
-            await go_on.wait()
-
     async def inner(messages):
-        hanging.before["pending"] = hang
+        hanging.before["pending"] = waiting_for(go_on, shield=is_shielded)
         await until(lambda: hanging.count("pending"))
         await until_renewed(other)
         assert hanging.count("pending") == 1  # a turn has one renewal at a time
@@ -605,12 +579,8 @@ async def test_a_turn_that_fails_during_a_renewal_that_hangs_waits_for_it_at_mos
 ):
     store, go_on = Watched(), anyio.Event()
 
-    async def hang():
-        with anyio.CancelScope(shield=True):
-            await go_on.wait()
-
     async def model(messages):
-        store.before["pending"] = hang
+        store.before["pending"] = waiting_for(go_on)
         await until(lambda: store.count("pending"))
         raise Boom
 

@@ -10,6 +10,7 @@ import pytest
 
 from helpers.cancelling import cancel_at_every_suspension, every_cancellation
 from helpers.feeds import END, FedModel, asked, read_in, resumable_layer
+from helpers.journals import states
 from helpers.messages import assistant, user
 from helpers.services import BlockingModel, Boom, must_not_be_called
 from helpers.streams import ClientStream, StreamManager, fail_to_save, read_all
@@ -25,10 +26,6 @@ from tower_memory import (
 from tower_memory.resumable import ReplyMissing, ReplyStream, ResumableLayer
 
 SAVED = [user("Hi"), assistant("abc")]
-
-
-async def states(store):
-    return [(each.turn_id, each.state) for each in await store.pending("s")]
 
 
 async def test_a_call_goes_on_without_its_reader_and_is_joined_from_its_first_chunk(

@@ -49,7 +49,7 @@ async def test_a_key_may_be_any_hashable_value():
         await layer.stop(("ada", "t1"))
 
 
-def test_what_is_no_service_is_refused():
+def test_an_object_that_is_no_service_is_refused():
     with pytest.raises(TypeError, match="service must be callable"):
         resumable_layer()(1)
 

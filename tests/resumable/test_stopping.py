@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from helpers.feeds import END, FedModel, Feed, asked, generated, read_in, turn_id_of
+from helpers.journals import states
 from helpers.messages import INTERRUPTED_REPLY, assistant, user
 from helpers.services import Boom
 from helpers.streams import StreamManager, read_all
@@ -16,8 +17,21 @@ from tower_memory.resumable import CallStopped, ReplyMissing
 STOPPED = [user("Hi"), assistant(f"ab\n\n{INTERRUPTED_REPLY}")]
 
 
-async def states(store):
-    return [(each.turn_id, each.state) for each in await store.pending("s")]
+OLD = [user("old"), assistant("old")]
+
+
+@pytest.fixture
+async def replacing(layer, model, store):
+    """Return a service whose turns replace a stored turn."""
+    await store.append(Turn("s", OLD, turn_id="old"))
+    memory = MemoryLayer.over(
+        store,
+        session_id="s",
+        turn_id=turn_id_of,
+        replaces=lambda request: "old",
+        keep_interrupted=True,
+    )
+    return layer(memory(model))
 
 
 async def test_a_stop_ends_the_streams_of_all_readers_and_keeps_the_part(chat, model, store, layer):
@@ -43,37 +57,21 @@ async def test_a_stopped_reply_is_not_kept(chat, model, layer):
 
 
 async def test_a_stop_counts_as_closing_the_stream_so_the_part_replaces_the_old_turn(
-    layer, model, store
+    replacing, layer, model, store
 ):
-    await store.append(Turn("s", [user("old"), assistant("old")], turn_id="old"))
-    memory = MemoryLayer.over(
-        store,
-        session_id="s",
-        turn_id=turn_id_of,
-        replaces=lambda request: "old",
-        keep_interrupted=True,
-    )
-    stream = await layer(memory(model))(asked())
+    stream = await replacing(asked())
     model.feed.send("a", "b")
     assert [await anext(stream), await anext(stream)] == ["a", "b"]
     await layer.stop("t1")
     assert await store.load("s") == STOPPED
 
 
-async def test_a_stream_that_fails_does_not_replace_the_old_turn(layer, model, store):
-    await store.append(Turn("s", [user("old"), assistant("old")], turn_id="old"))
-    memory = MemoryLayer.over(
-        store,
-        session_id="s",
-        turn_id=turn_id_of,
-        replaces=lambda request: "old",
-        keep_interrupted=True,
-    )
-    stream = await layer(memory(model))(asked())
+async def test_a_stream_that_fails_does_not_replace_the_old_turn(replacing, model, store):
+    stream = await replacing(asked())
     model.feed.send("a", Boom())
     with pytest.raises(Boom):
         await read_all(stream)
-    assert await store.load("s") == [user("old"), assistant("old")]
+    assert await store.load("s") == OLD
 
 
 async def test_a_stop_passes_through_a_stream_around_the_recorded_stream(layer, memory, store):
@@ -98,7 +96,7 @@ async def test_a_stop_passes_through_a_stream_around_the_recorded_stream(layer, 
     assert (await store.load("s"), stream.is_stopped) == (STOPPED, True)
 
 
-async def test_a_stop_closes_a_stream_without_a_cancelled_generator(layer):
+async def test_a_stop_closes_a_stream_that_is_no_generator(layer):
     model = FedModel()
     stream = await layer(model)(asked())
     await layer.stop("t1")

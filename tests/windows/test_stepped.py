@@ -47,7 +47,7 @@ async def test_the_window_keeps_nothing_that_the_inner_window_leaves_out(shape, 
 
 @settings(max_examples=50)
 @given(shape=shapes, inner=newest, by=st.integers(1, 30))
-def test_the_start_is_the_same_whatever_part_of_the_session_is_loaded(shape, inner, by):
+def test_the_start_is_the_same_for_each_part_of_the_session_that_is_loaded(shape, inner, by):
     """The layer loads only as many items as the inner window needs."""
     window, whole = Stepped(inner, by=by), histories(shape)[-1]
     limit = window.needs(None)

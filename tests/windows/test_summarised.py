@@ -115,7 +115,7 @@ async def test_the_newest_items_are_those_of_the_inner_window(keep, kept):
     assert shown == [told("first"), *talk(*range(8 - max(kept, 1), 8))]
 
 
-async def test_the_item_of_a_summary_is_the_callers(store):
+async def test_the_caller_chooses_the_item_of_a_summary(store):
     await fill(store, *range(5))
     window = over(store, "first", "second", item=lambda text: {"role": "developer", "text": text})
     assert (await show(window, store))[0] == {"role": "developer", "text": "first"}
@@ -329,7 +329,7 @@ async def test_a_service_that_is_not_async_is_an_error(store):
 RecordingStore = recording_class("SessionSummaries")
 
 
-async def test_a_store_that_cannot_save_gives_the_paid_text_once(caplog):
+async def test_a_summary_that_cannot_be_stored_is_shown_once(caplog):
     real = InMemorySessionStore()
     await fill(real, *range(20))
     window = over(RecordingStore(save_summary=SessionError(SECRET)), "first", max_input_tokens=100)

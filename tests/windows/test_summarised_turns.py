@@ -65,7 +65,7 @@ async def pop_to_t1(store):
     ],
     ids=["replace", "pop", "clear", "erase"],
 )
-async def test_a_summary_is_gone_with_a_turn_that_it_covers(store, change):
+async def test_a_summary_is_removed_with_a_turn_that_it_covers(store, change):
     await fill(store, *range(6))
     await show(over(store, "first"), store)
     await change(store)
@@ -128,7 +128,9 @@ async def test_two_tenants_with_one_session_id_have_two_summaries(store):
     assert await stored_text(ScopedStore(store, "ann")) == "ann"
 
 
-async def test_turns_that_change_during_the_call_get_the_text_once(store, caplog):
+async def test_a_summary_of_turns_that_change_during_its_call_is_shown_once_and_not_stored(
+    store, caplog
+):
     await fill(store, *range(5))
     history = await store.load("s")
 
