@@ -142,7 +142,8 @@ Guides
 - Dialects, one for each kind of client: `tower_memory.dialects`; your own:
   `tower_memory.dialects.toolkit`.
 - Streamed replies: `tower_memory.streams`.
-- Windows, the part of the history that a model gets: `tower_memory.windows`.
+- Replies that go on after a lost connection, and can be stopped: `tower_memory.resumable`.
+- Windows, the part of the history that a model gets, and summaries: `tower_memory.windows`.
 - The order of layers: `ServiceBuilder`.
 - A store for every event loop and for none; asyncio clients on trio: `tower_memory.bridges`.
 - Products: users, several workers, questions that survive, the log: `tower_memory.products`.

@@ -100,6 +100,8 @@ class ServiceBuilder:
       appending a turn again changes nothing:
       ``MemoryLayer(LoadSession(store), RetryLayer(on=SessionError)(SaveSession(store)), ...)``.
 
+    A `tower_memory.resumable.ResumableLayer` goes outermost; its guide gives the reasons.
+
     **The order of timeouts**
 
     - A timeout outside retry limits all attempts together; a timeout inside retry limits each

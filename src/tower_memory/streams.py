@@ -56,6 +56,8 @@ Once upon a time.|Once upon a time.
    `SaveError`, `TurnExists`, `SessionConflict`, `SessionCleared` or `TurnMissing`. The save of an
    interrupted stream raises where the stream is closed or fails.
 
+A reader that may lose its connection and come back needs a `tower_memory.resumable.ResumableLayer`.
+
 A `Stream` describes the proxy for type checkers. If a service returns an
 `AsyncIterator`, the service with a `MemoryLayer` around it returns a `Stream`. The type of a
 client's own streams stays as it is.
