@@ -37,16 +37,16 @@ Once upon a time.
    cancelling a caller, ends only that reader. To end the call, use `ResumableLayer.stop`.
 2. **A key names one turn.** It must not name a whole conversation, but one question of one user,
    such as ``(user, session_id, turn_id)``. Otherwise a reader could get the answer to another
-   question. A second call with the key joins the first one, if its request is equal; otherwise it
-   raises `SessionConflict`. So two equal requests at the same time call the model once, also
-   without a stream. A response that is no stream is the same object for all callers.
+   question, or that of another user. A second call with the key joins the first one, if its request
+   is equal; otherwise it raises `SessionConflict`. So two equal requests at the same time call the
+   model once, also without a stream. A response that is no stream is one object for all callers.
 3. **A slow reader costs the others nothing.** The call never waits for a reader, and each reader
    reads at its own pace.
 4. **Memory is bounded** by three limits of the layer: the number of simultaneous calls, and as
    many kept replies; the number of chunks that a reply keeps; and the seconds for which a finished
    reply is kept.
 5. **Errors reach all.** If the call fails, all its callers and readers get its error. A failure is
-   not kept, so the next call with the key calls the model again. If nobody gets the error, the
+   not kept, so the next call with the key calls the model again. If no caller gets the error, the
    logger ``tower_memory`` reports it.
 
 A watcher that does not know the request, such as a second tab, joins with the key alone:
@@ -56,8 +56,8 @@ The order of layers
 ===================
 
 The resumable layer goes outermost, around memory: ``resumable(memory(retry(timeout(ask))))``. The
-memory layer then reads the stream to its end, whoever listens, and saves the turn before the
-readers see the end. With ``ServiceBuilder``:
+memory layer then saves the turn even if no reader is left, and before any reader sees the end. With
+``ServiceBuilder``:
 
 >>> from tower_memory import RetryLayer, ServiceBuilder, TimeoutLayer
 >>> resumable = ResumableLayer(key=lambda request: request["id"])

@@ -106,7 +106,7 @@ class Summarising(Erasing):
         return self.index(chat, present.turn_id) >= self.index(chat, new.turn_id)
 
     async def before_save(self):
-        """Do what a careless store does between reading a summary and writing one."""
+        """Wait, in a careless store, between reading a summary and writing one."""
 
     def summary(self, text, written):
         return Summary(text, written.turn.turn_id, written.end, datetime.now(UTC))
@@ -128,7 +128,7 @@ class Summarising(Erasing):
         return new
 
     def note_save(self, chat):
-        """Do what a store does that confuses summaries with turns."""
+        """Change the session, in a store that confuses summaries with turns."""
 
 
 class ListedSummarisedChat(ListedChat, SummarisedChat):

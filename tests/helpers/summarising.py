@@ -35,7 +35,7 @@ def over(store, *answers, **parameters):
 
 
 async def show(window, store, **selection):
-    """Return what *window* shows of a session."""
+    """Return the items that *window* shows of a session."""
     return list(await window(await store.load("s", **selection)))
 
 

@@ -227,7 +227,7 @@ async def test_a_turn_that_reaches_into_the_kept_items_is_not_summarised(store):
     assert await show(window, store) == talk(7, 8)
 
 
-# What is loaded
+# The loaded items
 
 
 async def test_only_the_exchanges_to_summarise_are_loaded_from_the_store():

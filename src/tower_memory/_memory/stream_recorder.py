@@ -169,7 +169,10 @@ class StreamRecorder:
         return close_and_end
 
     def detach(self) -> None:
-        """Release the session lock soon, without awaiting. Finalizers may call it in any thread."""
+        """Give the stream up without awaiting: save nothing, and release the session lock soon.
+
+        Finalizers may call this in any thread.
+        """
         if self._ended or self._is_detached:
             return
         self._is_detached = True

@@ -225,7 +225,7 @@ class Summarised:
             previous = () if text is None else (self.item(text),)
             try:
                 text = await call_service(self.service, (*previous, *batch))
-            except SyncServiceError:
+            except SyncServiceError:  # a mistake in the program, which would fail each time
                 raise
             except Exception as error:  # noqa: BLE001 - the turn goes on (rule 2)
                 _log.no_summary(session_id, reason=f"the service raised {type(error).__name__}")
