@@ -6,8 +6,9 @@
    if the caller is cancelled. This takes at most *grace* seconds. Native asyncio cancellation
    passes every shield; the state is then set anew. If this fails, the log has a warning, because
    the caller gets the error that ended the call.
-3. The lease keeper renews the lease of a turn until the turn is saved or has failed. So a lease
-   expires only if the process died or hangs, however long the call takes.
+3. The lease keeper renews the lease of a turn until the turn is saved or has failed, however long
+   the call takes. So a lease that expires means that the process died, hangs or cannot write to the
+   store, or that it dropped a stream (rule 4).
 4. A stream that is garbage-collected before its end stays ``"running"`` until its lease expires: a
    finalizer cannot await. The same is true of a call that is finalized.
 5. The renewals end if the turn is no longer pending, if it has another owner, or if its session
