@@ -74,12 +74,15 @@ class ReadersMachine(RuleBasedStateMachine):
         super().__init__()
         self.opened = ExitStack()
         self.portal = self.opened.enter_context(start_blocking_portal(backend))
-        self.store = InMemorySessionStore()
+
+        # The model of the layer
         self.running = {}
         self.kept = {}
         self.calls = []
         self.waiting = []  # the callers that began before the answer
+
         self.wrap = wrap
+        self.store = InMemorySessionStore()
         self.layer = resumable_layer(
             keep_seconds=float("inf"), max_calls=MAX_CALLS, max_chunks=MAX_CHUNKS, exit_seconds=0
         )
@@ -87,6 +90,7 @@ class ReadersMachine(RuleBasedStateMachine):
             self.store, session_id=turn_id_of, keep_interrupted=True, journal=True
         )
         self.chat = self.layer(memory(self.ask))
+
         self.idle_tasks = self.portal.call(self.count_tasks)
         self.entered = ExitStack()
         self.tasks = self.enter(self.portal.call(anyio.create_task_group))
@@ -128,8 +132,10 @@ class ReadersMachine(RuleBasedStateMachine):
             if not is_refused:
                 self.running[key] = call
                 self.calls.append(call)
+
         caller = Caller(call)
         self.settle(self.tasks.start_soon, self.serve, caller, self.chat, asked(key))
+
         if is_new and is_refused:
             assert isinstance(caller.error, TooManyCalls)
             call.end = "failed"
@@ -178,6 +184,7 @@ class ReadersMachine(RuleBasedStateMachine):
         """Read one chunk, if there is one; otherwise wait for it and be cancelled."""
         if caller.stream is None:
             return
+
         outcome = self.portal.call(self.read_one, caller.stream)
         call = caller.call
         if caller.has_left:

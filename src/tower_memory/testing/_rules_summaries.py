@@ -58,6 +58,7 @@ async def summaries_apart(case: Case) -> None:
             saved = await save(case, session, "t", since, name=name, text=text)
             expect("the text of the saved summary", saved and saved.text, text)
             expected[session, name] = saved
+
     for (session, name), saved in expected.items():
         found = await summaries_of(case).load_summary(session, name=name)
         expect(f"the summary {name!r} of {session!r}", found, saved)
@@ -71,17 +72,15 @@ async def larger_summary(case: Case) -> None:
     since = await append_without_items(case, session, "4")
 
     present: Summary | None = None
-    for number, (turn_id, is_stored) in enumerate(
-        [
-            *[("2", True), ("1", False), ("2", False), ("3", True), ("2", False)],
-            *[("4", True), ("4", False), ("3", False)],
-        ]
-    ):
+    stored = [("2", True), ("1", False), ("2", False), ("3", True), ("2", False)]
+    stored += [("4", True), ("4", False), ("3", False)]
+    for number, (turn_id, is_stored) in enumerate(stored):
         saved = await save(case, session, turn_id, since, text=f"text {number}")
         if is_stored:
             found = saved and (saved.turn_id, saved.text)
             expect("the stored summary", found, (turn_id, f"text {number}"))
             present = saved
+
         expect(f"the result for the turn {turn_id!r}", saved, present)
         expect("the loaded summary", await summaries_of(case).load_summary(session), present)
 
@@ -120,6 +119,7 @@ async def simultaneous_summaries(case: Case) -> None:
     async with create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(save_text, str(number))
+
     stored = await summaries_of(case).load_summary(session)
     expect("a summary is stored", stored is not None, expected=True)
     expect("the summaries that the callers got", found, [stored] * 10)

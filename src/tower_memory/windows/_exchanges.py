@@ -23,6 +23,7 @@ def exchange_starts(history: Sequence[Any]) -> list[int]:
     """
     starts: list[int] = []
     open_calls = OpenCalls()
+
     for position, (calls, results, starts_exchange) in enumerate(map(links_of(history), history)):
         if starts_exchange:
             starts.append(position)
@@ -31,6 +32,7 @@ def exchange_starts(history: Sequence[Any]) -> list[int]:
                 starts.pop()  # the result is late
         if calls:
             open_calls.add(position, calls)
+
     return starts
 
 

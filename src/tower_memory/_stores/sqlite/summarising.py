@@ -25,6 +25,7 @@ class Summarising(FileStore[Item]):
     ) -> Summary | None:
         """Store a summary of the turns up to *turn_id* (`SessionSummaries.save_summary`)."""
         check_save_summary(session_id, text, turn_id, since, name)
+
         save = partial(
             summaries.save,
             session_id=session_id,
@@ -33,5 +34,6 @@ class Summarising(FileStore[Item]):
             since=since,
             name=name,
         )
+
         file = await self._open_file()
         return await file.write(session_id, save, self.busy_timeout)
