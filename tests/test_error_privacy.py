@@ -209,7 +209,7 @@ def reply_with(make):
 
 
 STORE = InMemorySessionStore()
-SUMMARISED = (*("service", "store", "keep", "every", "item", "max_characters", "max_input_tokens"),)
+SUMMARISED = ("service", "store", "keep", "every", "item", "max_characters", "max_input_tokens")
 
 
 def summarised(name):

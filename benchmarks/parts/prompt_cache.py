@@ -38,7 +38,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import pairwise
 from math import log
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import anyio
 
@@ -121,7 +121,7 @@ class Usage(NamedTuple):
 
 
 def run(bench: Bench) -> Report:
-    """Let each window see the conversations, and compare what it sends."""
+    """Send the conversations through each window, and compare their input."""
     usages: dict[str, list[Usage]] = {}
     windows = _windows()
     for number, (name, make_window) in enumerate(windows.items(), 1):
@@ -140,17 +140,6 @@ def run(bench: Bench) -> Report:
     return Report(series, [values_table(f"Input of {TURNS} turns", series)], targets)
 
 
-def _windows() -> Mapping[str, Callable[[InMemorySessionStore[Any], _Summariser], Window | None]]:
-    """Return a function for each window, of the store and a service for summaries."""
-    return {
-        WHOLE: lambda _store, _service: None,
-        LAST: lambda _store, _service: LastTurns(20),
-        BUDGET: lambda _store, _service: TokenBudget(4000),
-        STEPPED: lambda _store, _service: Stepped(LastTurns(20)),
-        SUMMARISED: lambda store, service: Summarised(service, store=store),
-    }
-
-
 class _Summariser:
     """A service for summaries that counts its tokens."""
 
@@ -164,10 +153,23 @@ class _Summariser:
         return english(self.random, SUMMARY_TOKENS * BYTES_PER_TOKEN)
 
 
-async def _usage(
-    make_window: Callable[[InMemorySessionStore[Any], _Summariser], Window | None], seed: int
-) -> Usage:
-    """Return the tokens that a window sends in a conversation; equal seeds give equal texts."""
+MakeWindow: TypeAlias = Callable[[InMemorySessionStore[Any], _Summariser], Window | None]
+"""Function that makes a window, from the store and a service for summaries."""
+
+
+def _windows() -> Mapping[str, MakeWindow]:
+    """Return the functions that make the windows, by their names."""
+    return {
+        WHOLE: lambda _store, _service: None,
+        LAST: lambda _store, _service: LastTurns(20),
+        BUDGET: lambda _store, _service: TokenBudget(4000),
+        STEPPED: lambda _store, _service: Stepped(LastTurns(20)),
+        SUMMARISED: lambda store, service: Summarised(service, store=store),
+    }
+
+
+async def _usage(make_window: MakeWindow, seed: int) -> Usage:
+    """Return the tokens of a conversation through a window; equal seeds give equal texts."""
     random = Random(seed)  # noqa: S311 - equal seeds must give equal texts
     system = {"role": "system", "content": english(random, SYSTEM_TOKENS * BYTES_PER_TOKEN)}
     questions = [_text(random, QUESTION_TOKENS) for _ in range(TURNS)]
