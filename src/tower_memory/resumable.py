@@ -44,7 +44,8 @@ Once upon a time.
    reads at its own pace.
 4. **Memory is bounded** by three limits of the layer: the number of simultaneous calls, and as
    many kept replies; the number of chunks that a reply keeps; and the seconds for which a finished
-   reply is kept.
+   reply is kept. Afterwards, the same request raises `TurnExists` if ``MemoryLayer`` has
+   ``turn_id=``; otherwise it calls the model again.
 5. **Errors reach all.** If the call fails, all its callers and readers get its error. A failure is
    not kept, so the next call with the key calls the model again. If no caller gets the error, the
    logger ``tower_memory`` reports it.
@@ -166,7 +167,8 @@ class ResumableLayer:
 
     Args:
         key: Function of the request that returns the key of its call: a hashable value that names
-            one turn of one user, such as ``(user, session_id, turn_id)``. It is shown in errors.
+            one turn of one user, such as ``(user, session_id, turn_id)``. Errors and the log show
+            it.
         keep_seconds: Seconds, 0 or more, for which a finished reply can be joined. At most
             *max_calls* finished replies are kept, the latest.
         max_chunks: Maximum number of chunks that a reply keeps, the newest; 1 or more. A longer
@@ -177,9 +179,8 @@ class ResumableLayer:
             running calls before it stops them.
 
     Raises:
-        TypeError: A parameter has the wrong type. When called: the key is not hashable. If the
-            inner service turns out not to be async, the error has its reply in the attribute
-            ``response``.
+        TypeError: A parameter has the wrong type. When called: the key is None or not hashable; or
+            the inner service is not async, and the attribute ``response`` has its response.
         ValueError: A number is out of its bounds.
         RuntimeError: When called: the layer is not entered, or is entered in another event loop.
         SessionConflict: When called: the key belongs to a call with another request. The inner
@@ -335,5 +336,5 @@ async def _join_reply(reply: Reply) -> Any:
 def _check_key(key: object) -> None:
     """Refuse a key that cannot name a call."""
     if key is None or not isinstance(key, Hashable):
-        msg = f"the result of key(request) must be a hashable value, got {shown(key)}"
+        msg = f"the result of key(request) must be hashable and not None, got {shown(key)}"
         raise TypeError(msg)
