@@ -155,9 +155,7 @@ async def test_the_input_and_the_text_stay_bounded_over_a_thousand_exchanges():
 
 async def test_an_old_session_is_summarised_in_several_calls_each_of_which_is_stored():
     store = InMemorySessionStore()
-    for start in range(0, 1000, 50):
-        for number in range(start, start + 50):
-            await fill(store, number)
+    await fill(store, *range(1000))
     ends = []
 
     async def summarise(items):
