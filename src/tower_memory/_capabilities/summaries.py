@@ -80,9 +80,9 @@ class SessionSummaries(Protocol):
         Nothing is written, and None is returned, if the turns up to *turn_id* have changed since
         the revision *since*, or if the session does not hold the turn.
 
-        Otherwise, if the session already has a summary *name* that covers this turn, that summary
-        stays and is returned. So of several processes that compute a summary at the same time, one
-        stores it, and all get the same.
+        Otherwise, the summary takes the place of one with the same *name* that covers fewer turns.
+        If the present one covers the turn *turn_id*, it stays and is returned. So of several
+        processes that compute a summary at the same time, one stores it, and all get the same.
 
         Args:
             session_id: The session.
