@@ -166,17 +166,15 @@ class ResumableLayer:
     of the layer is left, and the layer can be entered again.
 
     Args:
-        key: Function of the request that returns the key of its call: a hashable value that names
-            one turn of one user, such as ``(user, session_id, turn_id)``. Errors and the log show
-            it.
+        key: Function of the request that returns its key, a hashable value that names one turn of
+            one user, such as ``(user, session_id, turn_id)``. Errors and the log show it.
         keep_seconds: Seconds, 0 or more, for which a finished reply can be joined. At most
             *max_calls* finished replies are kept, the latest.
         max_chunks: Maximum number of chunks that a reply keeps, the newest; 1 or more. A longer
             reply goes on for the readers that are at most this number of chunks behind. It cannot
             be joined any more.
         max_calls: Maximum number of simultaneous calls; 1 or more.
-        exit_seconds: Maximum number of seconds, 0 or more, that leaving the context waits for the
-            running calls before it stops them.
+        exit_seconds: Seconds, 0 or more, that leaving the context waits before it stops calls.
 
     Raises:
         TypeError: A parameter has the wrong type. When called: the key is None or not hashable; or
@@ -185,8 +183,7 @@ class ResumableLayer:
         RuntimeError: When called: the layer is not entered, or is entered in another event loop.
         SessionConflict: When called: the key belongs to a call with another request. The inner
             service was not called.
-        SessionError: When called: the call would wait for itself, because its own service made
-            another call with its key.
+        SessionError: When called: the call would wait for itself, because it is inside its service.
         ReplyMissing: When called: the reply of the key has more than *max_chunks* chunks, so it
             cannot be joined. Also when a reader that is too far behind reads on.
         TooManyCalls: When called: *max_calls* calls are running. The inner service was not called.
