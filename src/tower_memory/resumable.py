@@ -137,16 +137,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar, final, overload
+from typing import Any, Self, TypeVar, final, overload
 
 from tower_memory._arguments import check_int, check_seconds, shown
 from tower_memory._calls import check_inner
 from tower_memory._resumable.calls import Calls
 from tower_memory._resumable.errors import CallStopped, ReplyMissing, TooManyCalls
-from tower_memory._resumable.reply import Reply
-from tower_memory._resumable.reply_stream import ReplyStream
-from tower_memory._service import Req, Res, Service, describe, stack
+from tower_memory._resumable.reply_stream import ReplyStream, join_reply
+from tower_memory._resumable.service import Resumable
+from tower_memory._service import Req, Res, Service, describe
 
 __all__ = ("CallStopped", "ReplyMissing", "ReplyStream", "ResumableLayer", "TooManyCalls")
 
@@ -227,7 +226,7 @@ class ResumableLayer:
     def __call__(self, inner: Service[Req, Any], /) -> Service[Req, Any]:
         """Return *inner* with calls that their callers may leave and join."""
         check_inner(inner)
-        return Resumable(inner, self)
+        return Resumable(inner, self, self.key, self._get_calls)
 
     async def join(self, key: Hashable) -> Any:
         """Join the call *key* without its request: return its `ReplyStream`, or its response.
@@ -244,7 +243,7 @@ class ResumableLayer:
             reason = "is not here: it runs in another worker, has failed, or is not kept any more"
             raise ReplyMissing(key, reason)
 
-        return await _join_reply(call.reply)
+        return await join_reply(call.reply)
 
     async def stop(self, key: Hashable) -> bool:
         """Stop the call *key* for all its readers, and drop its reply if it has finished.
@@ -262,17 +261,6 @@ class ResumableLayer:
         """Return the keys of the calls that are running, oldest first."""
         return () if self._calls is None else self._calls.running()
 
-    def open_calls(self) -> Calls:
-        """Return the calls of the layer; the services of the layer use them.
-
-        Raises:
-            RuntimeError: The layer is not entered.
-        """
-        if self._calls is None:
-            msg = "enter the resumable layer first, when the program starts: 'async with layer:'"
-            raise RuntimeError(msg)
-        return self._calls
-
     async def __aenter__(self) -> Self:
         if self._calls is not None:
             msg = "the resumable layer is entered already; share it, or make another one"
@@ -287,51 +275,20 @@ class ResumableLayer:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            await self.open_calls().leave(self.exit_seconds)
+            await self._get_calls().leave(self.exit_seconds)
         finally:
             self._calls = None
 
     def __repr__(self) -> str:
         return f"ResumableLayer(key={describe(self.key)})"
 
+    def _get_calls(self) -> Calls:
+        """Return the calls of the layer.
 
-@final
-@dataclass(frozen=True, slots=True, repr=False)
-class Resumable(Generic[Req, Res]):
-    """A service whose callers may leave and come back; made by `ResumableLayer`."""
-
-    inner: Service[Req, Res]
-    layer: ResumableLayer
-
-    async def __call__(self, request: Req, /) -> Res:
-        key = self.layer.key(request)
-        _check_key(key)
-        reply = self.layer.open_calls().find_or_start(key, self.inner, request).reply
-        response: Res = await _join_reply(reply)
-        return response
-
-    def __repr__(self) -> str:
-        return stack(self.layer, self.inner)
-
-
-async def _join_reply(reply: Reply) -> Any:
-    """Wait for the response of the inner service; return it, or a new reader if it is a stream.
-
-    Raises:
-        ReplyMissing: The first chunks are not kept any more.
-        CallStopped: The call was stopped before the inner service had returned.
-        Exception: The inner service has raised.
-    """
-    response = await reply.response()
-    if not reply.is_stream:
-        return response
-
-    reply.check_joinable()
-    return ReplyStream[Any](reply)
-
-
-def _check_key(key: object) -> None:
-    """Refuse a key that cannot name a call."""
-    if key is None or not isinstance(key, Hashable):
-        msg = f"the result of key(request) must be hashable and not None, got {shown(key)}"
-        raise TypeError(msg)
+        Raises:
+            RuntimeError: The layer is not entered.
+        """
+        if self._calls is None:
+            msg = "enter the resumable layer first, when the program starts: 'async with layer:'"
+            raise RuntimeError(msg)
+        return self._calls

@@ -227,9 +227,9 @@ async def test_a_layer_serves_one_event_loop(model, anyio_backend_name):
     errors = []
 
     async def use(layer):
-        for use in (layer(model)(asked()), layer.join("t1"), layer.stop("t1")):
+        for call in (layer(model)(asked()), layer.join("t1"), layer.stop("t1")):
             with pytest.raises(RuntimeError, match="entered in another event loop") as error:
-                await use
+                await call
             errors.append(error)
 
     async with resumable_layer() as layer:

@@ -1,8 +1,8 @@
-"""One reader of the stream of a resumable call."""
+"""The readers of a resumable call."""
 
 from __future__ import annotations
 
-from typing import Generic, Self, TypeVar, final
+from typing import Any, Generic, Self, TypeVar, final
 
 from anyio.lowlevel import checkpoint
 
@@ -74,3 +74,19 @@ class ReplyStream(Generic[Chunk]):
 
     def __repr__(self) -> str:
         return f"<ReplyStream of {self._reply.key!r} at chunk {self._position}>"
+
+
+async def join_reply(reply: Reply) -> Any:
+    """Wait for the response of the inner service; return it, or a new reader if it is a stream.
+
+    Raises:
+        ReplyMissing: The first chunks are not kept any more.
+        CallStopped: The call was stopped before the inner service had returned.
+        Exception: The inner service has raised.
+    """
+    response = await reply.response()
+    if not reply.is_stream:
+        return response
+
+    reply.check_joinable()
+    return ReplyStream[Any](reply)
