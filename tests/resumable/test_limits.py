@@ -81,6 +81,18 @@ async def test_a_reply_with_more_chunks_than_the_limit_goes_on_for_its_readers_o
             await layer.join("t1")
 
 
+async def test_a_stream_that_never_waits_does_not_run_ahead_of_its_readers():
+    async def ask(request):
+        async def chunks():
+            for number in range(100):
+                yield number
+
+        return chunks()
+
+    async with resumable_layer(max_chunks=10) as layer:
+        assert await read_all(await layer(ask)(asked())) == list(range(100))
+
+
 async def test_a_reply_with_as_many_chunks_as_the_limit_is_whole():
     model = FedModel()
     async with resumable_layer(max_chunks=3) as layer:

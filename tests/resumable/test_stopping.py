@@ -222,3 +222,18 @@ async def test_a_call_that_stops_itself_does_not_wait_for_itself(layer, is_closi
         assert await anext(stream) == "a"
         await layer.stop("t1")
     assert (await read_all(stream), stopped, layer.running()) == ([], [True], ())
+
+
+async def test_a_stream_that_never_waits_can_be_stopped(layer):
+    async def ask(request):
+        async def chunks():
+            while True:
+                yield "a"
+
+        return chunks()
+
+    stream = await layer(ask)(asked())
+    assert await anext(stream) == "a"
+    assert await layer.stop("t1")
+    await read_all(stream)
+    assert stream.is_stopped

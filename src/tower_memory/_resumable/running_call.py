@@ -7,6 +7,8 @@
 3. An abort also cancels the closing of the stream. A save that has begun still has its grace.
 4. Native asyncio cancellation of the task stops this call, and no other call of its task group.
 5. The reply ends after the stream is closed, and therefore after the turn is saved.
+6. A stream may have all its chunks at once, and never wait. The readers then read between its
+   chunks, and the call can be stopped. A stop is still seen in a read (see stream_recorder.py).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any, final
 
 from anyio import CancelScope, Event, get_cancelled_exc_class, get_current_task
+from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from tower_memory._calls import call_service
 from tower_memory._resumable.reply import Reply
@@ -95,6 +98,9 @@ class RunningCall:
         with suppress(StopAsyncIteration):
             while True:
                 self.reply.add(await source.next())
+                if self._stop.is_requested:
+                    await checkpoint()  # cancelled here: the read did not wait, so it went on
+                await cancel_shielded_checkpoint()  # rule 6
         self.reply.finish(None)
 
 
