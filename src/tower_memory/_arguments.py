@@ -6,6 +6,7 @@ request or an item, so of most values an error shows only the type (`shown`).
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from math import inf
 from types import FunctionType, NoneType
 
@@ -94,3 +95,10 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         msg = f"{name} must be one of {', '.join(map(repr, choices))}, got {shown_name(value)}"
         raise ValueError(msg)
+
+
+def check_function(name: str, value: object, arguments: str = "the request") -> None:
+    """Refuse an object that is no plain function, such as a coroutine function."""
+    if not callable(value) or any(map(iscoroutinefunction, (value, type(value).__call__))):
+        msg = f"{name} must be a plain function of {arguments}, got {shown(value)}"
+        raise TypeError(msg)

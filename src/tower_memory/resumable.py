@@ -139,7 +139,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self, TypeVar, final, overload
 
-from tower_memory._arguments import check_int, check_seconds, shown
+from tower_memory._arguments import check_function, check_int, check_seconds
 from tower_memory._calls import check_inner
 from tower_memory._resumable.calls import Calls
 from tower_memory._resumable.errors import CallStopped, ReplyMissing, TooManyCalls
@@ -198,9 +198,7 @@ class ResumableLayer:
         max_calls: int = 1_000,
         exit_seconds: float = 20.0,
     ) -> None:
-        if not callable(key):
-            msg = f"key must be a function of the request, got {shown(key)}"
-            raise TypeError(msg)
+        check_function("key", key)
         check_seconds("keep_seconds", keep_seconds)
         check_int("max_chunks", max_chunks, least=1)
         check_int("max_calls", max_calls, least=1)

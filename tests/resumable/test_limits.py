@@ -15,10 +15,16 @@ from tower_memory import MemoryLayer
 from tower_memory.resumable import ReplyMissing, ResumableLayer, TooManyCalls
 
 
+async def async_key(request):
+    """Return a key too late: each coroutine would be a key of its own."""
+    return "t1"
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"key": "t1"}, TypeError, "key must be a function of the request, got str"),
+        ({"key": "t1"}, TypeError, "key must be a plain function of the request, got str"),
+        ({"key": async_key}, TypeError, "key must be a plain function of the request, got <func"),
         ({"keep_seconds": -1}, ValueError, "keep_seconds must be 0 or more seconds, got -1"),
         ({"keep_seconds": "1"}, TypeError, "keep_seconds must be a number of seconds"),
         ({"max_chunks": 0}, ValueError, "max_chunks must be 1 or more, got 0"),
@@ -31,7 +37,7 @@ def test_a_wrong_parameter_is_refused(wrong, error, message):
         ResumableLayer(**{"key": lambda request: "t1", **wrong})
 
 
-@pytest.mark.parametrize("key", [None, [], {"id": "a secret"}], ids=repr)
+@pytest.mark.parametrize("key", [None, [], {"id": "a secret"}, ("a secret", [])], ids=repr)
 async def test_a_key_that_cannot_name_a_call_is_refused(key):
     model = FedModel()
     async with ResumableLayer(key=lambda request: key) as layer:

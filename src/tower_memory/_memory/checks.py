@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import iscoroutinefunction
 from typing import Any
 
 from tower_memory._arguments import shown
@@ -35,13 +34,6 @@ def check_not_swapped(load: object, save: object) -> None:
         if any(isinstance(each, wrong) for each in service_chain(service)):
             msg = f"load and save are swapped: {name} is a {wrong.__name__}; pass load first"
             raise TypeError(msg)
-
-
-def check_function(name: str, value: object, arguments: str = "the request") -> None:
-    """Refuse an object that is no plain function, such as a coroutine function."""
-    if not callable(value) or any(map(iscoroutinefunction, (value, type(value).__call__))):
-        msg = f"{name} must be a plain function of {arguments}, got {shown(value)}"
-        raise TypeError(msg)
 
 
 def check_flag(name: str, value: object) -> None:

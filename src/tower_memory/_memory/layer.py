@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, final, get_args, overload
 
-from tower_memory._arguments import check_choice, check_seconds, check_text
+from tower_memory._arguments import check_choice, check_function, check_seconds, check_text
 from tower_memory._calls import check_inner
 from tower_memory._codec import ItemCodec
 from tower_memory._history import History
@@ -252,15 +252,15 @@ class MemoryLayer:
             check_store(self.store)
 
         if callable(self.session_id):
-            checks.check_function("session_id", self.session_id)
+            check_function("session_id", self.session_id)
         else:
             check_text("session_id", self.session_id)
         if self.turn_id is not None:
-            checks.check_function("turn_id", self.turn_id)
+            check_function("turn_id", self.turn_id)
         if self.replaces is not None:
-            checks.check_function("replaces", self.replaces)
+            check_function("replaces", self.replaces)
         if self.metadata is not None:
-            checks.check_function("metadata", self.metadata, "the request and the response")
+            check_function("metadata", self.metadata, "the request and the response")
 
         checks.check_flag("journal", self.journal)
         check_choice("overlap", self.overlap, get_args(Overlap))

@@ -43,6 +43,11 @@ class Resumable(Generic[Req, Res]):
 
 def _check_key(key: object) -> None:
     """Refuse a key that cannot name a call."""
-    if key is None or not isinstance(key, Hashable):
+    try:
+        hash(key)  # a tuple is hashable only if its values are
+        is_hashable = key is not None
+    except TypeError:
+        is_hashable = False
+    if not is_hashable:
         msg = f"the result of key(request) must be hashable and not None, got {shown(key)}"
         raise TypeError(msg)
