@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 
@@ -169,6 +170,29 @@ async def test_a_failure_reaches_all_readers_after_the_chunks_that_arrived(
     assert not any(stream.is_stopped for stream in streams)
     assert layer.running() == ()
     assert (await store.load("s"))[0] == user("Hi")  # keep_interrupted
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("chunks", [[], ["a"]], ids=["answer", "stream"])
+async def test_a_cancellation_by_the_client_itself_is_a_failure(layer, memory, chunks):
+    """It must not look like the end of a reply that was stopped."""
+
+    async def ask(request):
+        async def cut():
+            for chunk in chunks:
+                yield chunk
+            raise asyncio.CancelledError
+
+        return cut() if chunks else await anext(cut())
+
+    async def read():
+        async for chunk in await layer(memory(ask))(asked()):
+            received.append(chunk)  # noqa: PERF401 - the stream fails
+
+    received = []
+    with pytest.raises(RuntimeError, match="the service was cancelled by its own code"):
+        await read()
+    assert (received, layer.running()) == (chunks, ())
 
 
 async def test_a_failure_before_the_answer_reaches_all_callers_and_is_not_kept(layer):

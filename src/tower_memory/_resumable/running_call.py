@@ -5,7 +5,9 @@
 2. A stop cancels the call or its pending read, and then closes the stream, as a reader does that
    needs no more of it. A save that has begun runs to its end, so a stop may come too late.
 3. An abort also cancels the closing of the stream. A save that has begun still has its grace.
-4. Native asyncio cancellation of the task stops this call, and no other call of its task group.
+4. Native asyncio cancellation of the task stops this call, and no other call of its task group. A
+   client may raise the same error by itself, such as for a request that it has cancelled. Then the
+   call has failed.
 5. The reply ends after the stream is closed, and therefore after the turn is saved.
 6. A stream may have all its chunks at once, and never wait. The readers then read between its
    chunks, and the call can be stopped. A stop is still seen in a read (see stream_recorder.py).
@@ -13,6 +15,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable
 from contextlib import AsyncExitStack, suppress
 from typing import Any, final
@@ -72,8 +75,11 @@ class RunningCall:
         current_stop.set(self._stop)
         self._task = get_current_task().id
         try:
-            with suppress(get_cancelled_exc_class()), self._abortable:  # rule 4
+            with self._abortable:
                 await self._call_and_read()
+        except get_cancelled_exc_class() as error:
+            if not self._stop.is_requested and not _is_cancelled_natively():
+                self.reply.fail(_cancelled_within(error))
         except Exception as error:  # noqa: BLE001 - the readers get it
             self.reply.fail(error)
         finally:
@@ -102,6 +108,17 @@ class RunningCall:
                     await checkpoint()  # cancelled here: the read did not wait, so it went on
                 await cancel_shielded_checkpoint()  # rule 6
         self.reply.finish(None)
+
+
+def _is_cancelled_natively() -> bool:
+    task = asyncio.current_task()  # on trio, no cancellation comes from outside of the call
+    return task is not None and task.cancelling() > 0
+
+
+def _cancelled_within(error: BaseException) -> RuntimeError:
+    failure = RuntimeError("the service was cancelled by its own code, or by that of its client")
+    failure.__cause__ = error
+    return failure
 
 
 def _copied(value: Any) -> Any:
