@@ -90,6 +90,9 @@ The memory layer treats a stopped stream as one that its reader has closed: with
 nothing. The streams of all readers end, and their `ReplyStream.is_stopped` is true. A caller that
 has no stream yet gets `CallStopped`.
 
+A finished reply that is kept can be joined even after its session is erased. So ``stop`` also drops
+a kept reply, and ``keep_seconds=0`` keeps none: the store has the answer.
+
 Leaving the layer's ``async with``, because of a deployment or Ctrl-C, does the same for all calls
 that still run after ``exit_seconds``. New calls raise `RuntimeError` from then on. In a web server,
 enter the layer in the lifespan. Uvicorn first waits until all readers have left, without a limit
@@ -161,8 +164,9 @@ class ResumableLayer:
 
     Leaving the context waits at most *exit_seconds* for the running calls, then stops them as
     `stop` does, and waits at most 10 seconds until their streams are closed. A cancel scope does
-    not shorten these waits; Ctrl-C and native cancellation of asyncio end them. Afterwards no task
-    of the layer is left, and the layer can be entered again.
+    not shorten these waits. Native asyncio cancellation of the leaving task ends them, and so does
+    Ctrl-C if Python raises `KeyboardInterrupt` in that task. Afterwards no task of the layer is
+    left, and the layer can be entered again.
 
     Args:
         key: Function of the request that returns its key, a hashable value that names one turn of
