@@ -241,8 +241,9 @@ async def test_only_the_exchanges_to_summarise_are_loaded_from_the_store():
             return await store.load(session_id, limit=limit, before=before)
 
     await fill(store, *range(400))
-    window = over(Store(), "first", keep=LastItems(4))
-    layer = MemoryLayer(LoadSession(Store()), SaveSession(store), session_id="s", window=window)
+    recording = Store()
+    window = over(recording, "first", keep=LastItems(4))
+    layer = memory_over(recording, window=window)
     await layer(repeat_last)([user("new")])
     # The kept items, one more and three exchanges; then the older part, from its start.
     assert loads == [(11, None), (256, 256), (512, 512), (790, 790)]

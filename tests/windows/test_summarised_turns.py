@@ -9,7 +9,7 @@ from helpers.layers import memory_over
 from helpers.messages import assistant, calling, result, user
 from helpers.services import must_not_be_called, repeat_last
 from helpers.summarising import SECRET, fill, over, show, stored_text, talk, told, warnings
-from tower_memory import ScopedStore, SqliteSessionStore, Turn
+from tower_memory import MemoryLayer, ScopedStore, SqliteSessionStore, Turn
 from tower_memory.testing import ScriptedService
 from tower_memory.windows import LastTurns, Summarised
 
@@ -126,6 +126,15 @@ async def test_two_tenants_with_one_session_id_have_two_summaries(store):
         await fill(tenant, *range(5))
         assert (await show(over(tenant, name), tenant))[0] == told(name)
     assert await stored_text(ScopedStore(store, "ann")) == "ann"
+
+
+async def test_a_layer_refuses_the_window_of_another_tenant(store):
+    """Its summary of a session with the same id would reach the model."""
+    ann, ben = ScopedStore(store, "ann"), ScopedStore(store, "ben")
+    MemoryLayer.over(ann, session_id="s", window=over(ScopedStore(store, "ann")))
+    for other in (ben, store):
+        with pytest.raises(ValueError, match="window must read the store of the layer"):
+            MemoryLayer.over(other, session_id="s", window=over(ann))
 
 
 async def test_a_summary_of_turns_that_change_during_its_call_is_shown_once_and_not_stored(

@@ -10,6 +10,7 @@ from tower_memory._capabilities.journal import TurnJournal
 from tower_memory._service import attribute, service_chain
 from tower_memory._session_services import LoadSession, SaveSession
 from tower_memory.dialects import WholeRequests
+from tower_memory.windows import Summarised
 
 
 def check_dialect(value: object) -> None:
@@ -54,6 +55,16 @@ def checked_journal(store: object) -> TurnJournal[Any]:
         raise TypeError(msg)
     journal: TurnJournal[Any] = store
     return journal
+
+
+def check_window_store(window: object, store: object) -> None:
+    """Refuse a window that reads another store, in which the session may be another tenant's."""
+    if isinstance(window, Summarised) and store is not None and window.store != store:
+        msg = (
+            "window must read the store of the layer, got Summarised over another one; make a "
+            "window for each store, also for each ScopedStore"
+        )
+        raise ValueError(msg)
 
 
 def check_whole_requests(dialect: object, load: object) -> None:

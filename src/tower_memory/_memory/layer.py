@@ -112,7 +112,7 @@ class MemoryLayer:
             already holds is not saved again. None makes a new id for each call.
         window: The part of the history that the model gets: a service from `History` to items,
             such as those in `tower_memory.windows`. None gives the whole loaded history. The
-            stored items do not change.
+            stored items do not change. `Summarised` must have the store of the layer.
         whole_requests: Whether each request carries the whole conversation, as chat front ends
             send it. The items after those that the session already stores are new. The front end
             may leave out tool calls, tool results, reasoning and empty replies, and may show
@@ -227,6 +227,7 @@ class MemoryLayer:
             )
             raise TypeError(msg)
 
+        checks.check_window_store(self.window, store)
         object.__setattr__(self, "store", store)
         object.__setattr__(self, "_parts", self._make_parts(store))
 
