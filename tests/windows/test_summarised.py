@@ -437,3 +437,32 @@ def test_a_service_that_yields_is_refused():
 
     with pytest.raises(TypeError, match="service must return its response, and .*stream yields"):
         Summarised(stream, store=InMemorySessionStore())
+
+
+@pytest.mark.parametrize(("number", "loaded"), [(20, []), (400, [256])])
+async def test_exchanges_that_no_turn_begins_stay_hidden_with_a_warning(caplog, number, loaded):
+    """Each turn is an answer with the next question, so no summary can end between two turns."""
+    store, loads = InMemorySessionStore(), []
+
+    class Store(type(store)):
+        """A store that records the pages that the window loads."""
+
+        async def load(self, session_id, *, limit=None, before=None):
+            loads.append(limit)
+            return await store.load(session_id, limit=limit, before=before)
+
+        async def load_summary(self, session_id, *, name="summary"):
+            return await store.load_summary(session_id, name=name)
+
+    await store.append(Turn("s", [user("q0")]))
+    for each in range(1, number):
+        await store.append(Turn("s", [assistant("answer"), user(f"q{each}")]))
+
+    window = over(Store(), keep=LastTurns(2))
+    history = await store.load("s", limit=40)
+    assert list(await window(history)) == list(history)[-3:]
+    assert warnings(caplog) == [
+        "session 's': the summary was not renewed or not stored: none of its older turns starts "
+        "with a message of the user"
+    ]
+    assert loads == loaded

@@ -88,7 +88,10 @@ messages), so neither its cost nor its text grows with the session.
 
 - The service gets stored items. ``with_history`` makes them a valid request, even if a call was
   interrupted. Put a `RetryLayer` or a `TimeoutLayer` around the service as around any other.
-- If the service fails, the turn goes on without the new summary, and a warning is logged.
+- If the service fails, the turn goes on without the new summary, and a warning is logged. The next
+  turn calls the service again.
+- A summary ends before a turn that starts with a message of the user. If a session has no such
+  turns, its older exchanges are left out, as by any window, and a warning is logged.
 - For Gemini, pass ``item=lambda text: {"role": "user", "parts": [{"text": text}]}``. For
   pydantic-ai: ``item=lambda text: {"kind": "request", "parts": [{"part_kind": "user-prompt",
   "content": text}]}``.

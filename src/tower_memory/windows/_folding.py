@@ -72,6 +72,17 @@ def find_fold(
     return Fold(batches, last_turn.turn_id, part.offset + end, is_full=end < ends[-1])
 
 
+def has_no_end(part: History[Any], start: int, stop: int, *, every: int) -> bool:
+    """Return True if there are enough exchanges for a fold, but no turn starts with one of them.
+
+    The arguments are those of `find_fold`.
+    """
+    starts = [each for each in exchange_starts(part) if start <= each <= stop]
+    turns = _turns_by_start(part)
+    is_enough = sum(each < stop for each in starts) >= every
+    return is_enough and not any(each in turns for each in starts if each > start)
+
+
 def first_shown(history: History[Any], start: int, stop: int, *, every: int) -> int:
     """Return the index of the first item to show after a summary.
 

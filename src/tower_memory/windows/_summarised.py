@@ -26,12 +26,15 @@ from tower_memory._history import History, TurnInfo
 from tower_memory._service import Service
 from tower_memory._store import SessionStore, check_store
 from tower_memory.windows._exchanges import exchange_starts, items_from, links_of
-from tower_memory.windows._folding import Fold, find_fold, first_shown
+from tower_memory.windows._folding import Fold, find_fold, first_shown, has_no_end
 from tower_memory.windows._newest import LastTurns, NewestItems, next_need
 from tower_memory.windows._stepped import Stepped
 
 _FIRST_PAGE = 256
 """Number of items of the first page in which the next exchanges to summarise are searched."""
+
+_TRIED_TURNS = 64
+"""Number of turns after which the search for the end of a summary is given up."""
 
 
 class SummaryStore(SessionStore[Any], SessionSummaries, Protocol):
@@ -204,15 +207,32 @@ class Summarised:
                 return None
 
             if stop == history.offset:
-                joined = _join(page, history)
-                return self._find_fold(joined, 0, len(page) + start)
+                return self._last_fold(_join(page, history), 0, len(page) + start)
 
-            fold = self._find_fold(page.with_links(links_of(history)), 0, len(page))
+            page = page.with_links(links_of(history))
+            fold = self._find_fold(page, 0, len(page))
             if fold is not None and fold.is_full:
                 return fold
+            if len(page.turns) >= _TRIED_TURNS and self._is_hidden(page, 0, len(page)):
+                return None
             size *= 2
 
-        return self._find_fold(history, covered - history.offset, start)
+        return self._last_fold(history, covered - history.offset, start)
+
+    def _last_fold(self, part: History[Any], start: int, stop: int) -> Fold | None:
+        """Return the next fold of *part*, which ends with the session; None if there is none."""
+        fold = self._find_fold(part, start, stop)
+        if fold is None:
+            self._is_hidden(part, start, stop)
+        return fold
+
+    def _is_hidden(self, part: History[Any], start: int, stop: int) -> bool:
+        """Return True, and log it, if exchanges stay hidden because no summary can end there."""
+        is_hidden = has_no_end(part, start, stop, every=self.every)
+        if is_hidden:
+            reason = "none of its older turns starts with a message of the user"
+            _log.no_summary(part.session_id, reason=reason)
+        return is_hidden
 
     def _find_fold(self, part: History[Any], start: int, stop: int) -> Fold | None:
         return find_fold(part, start, stop, every=self.every, max_tokens=self.max_input_tokens)
