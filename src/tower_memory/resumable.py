@@ -88,7 +88,7 @@ Stop
 The memory layer treats a stopped stream as one that its reader has closed: with
 ``keep_interrupted=True``, it saves the received part, also with ``replaces=``; otherwise it saves
 nothing. The streams of all readers end, and their `ReplyStream.is_stopped` is true. A caller that
-has no stream yet gets `CallStopped`.
+has no stream yet gets `CallStopped`. Calls of other keys that the call has made go on.
 
 A finished reply that is kept can be joined even after its session is erased. So ``stop`` also drops
 a kept reply, and ``keep_seconds=0`` keeps none: the store has the answer.

@@ -27,7 +27,7 @@ from tower_memory._memory.lease_keeper import KeptLease
 from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._message_text import message_text, turn_text
 from tower_memory._metadata import decode_metadata, encode_metadata
-from tower_memory._portal import open_portal
+from tower_memory._portal import open_portal, remote_task
 from tower_memory._resumable import calls as resumable_calls
 from tower_memory._resumable.running_call import RunningCall
 from tower_memory._search_words import fold, patterns, query_words, search_words
@@ -80,6 +80,7 @@ __all__ = [
     "process_owner",
     "progress",
     "query_words",
+    "remote_task",
     "renew_every",
     "report_every_save_as_slow",
     "report_every_wait_as_long",

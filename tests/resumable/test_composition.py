@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from helpers.feeds import asked, resumable_layer, turn_id_of
+from helpers.internals import remote_task
 from helpers.messages import assistant, user
 from helpers.services import FlakyModel, at_once
 from helpers.streams import TextStream, read_all
@@ -175,3 +176,16 @@ async def test_a_session_that_is_erased_stops_no_call_and_the_error_reaches_the_
     with pytest.raises(SessionCleared) as error:
         await read_all(stream)
     assert error.value.response.chunks == ("a",)
+
+
+async def test_a_call_works_for_no_task_of_another_event_loop_that_its_caller_works_for(layer):
+    """That task may end before the call, and would then count as a reader that has gone."""
+
+    async def ask(request):
+        return remote_task.get()
+
+    token = remote_task.set("a task of trio")
+    try:
+        assert await layer(ask)(asked()) is None
+    finally:
+        remote_task.reset(token)

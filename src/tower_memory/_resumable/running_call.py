@@ -24,6 +24,7 @@ from anyio import CancelScope, Event, get_cancelled_exc_class, get_current_task
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from tower_memory._calls import call_service
+from tower_memory._portal import remote_task
 from tower_memory._resumable.reply import Reply
 from tower_memory._service import Service
 from tower_memory._stopping import Stop, current_stop
@@ -73,6 +74,7 @@ class RunningCall:
     async def run(self) -> None:
         """Make the call, and end its reply. The readers get the error of a call that fails."""
         current_stop.set(self._stop)
+        remote_task.set(None)  # the call works for none of its callers
         self._task = get_current_task().id
         try:
             with self._abortable:
