@@ -213,7 +213,7 @@ class Summarised:
             fold = self._find_fold(page, 0, len(page))
             if fold is not None and fold.is_full:
                 return fold
-            if len(page.turns) >= _TRIED_TURNS and self._is_hidden(page, 0, len(page)):
+            if len(page.turns) >= _TRIED_TURNS and self._warn_if_hidden(page, 0, len(page)):
                 return None
             size *= 2
 
@@ -223,11 +223,11 @@ class Summarised:
         """Return the next fold of *part*, which ends with the session; None if there is none."""
         fold = self._find_fold(part, start, stop)
         if fold is None:
-            self._is_hidden(part, start, stop)
+            self._warn_if_hidden(part, start, stop)
         return fold
 
-    def _is_hidden(self, part: History[Any], start: int, stop: int) -> bool:
-        """Return True, and log it, if exchanges stay hidden because no summary can end there."""
+    def _warn_if_hidden(self, part: History[Any], start: int, stop: int) -> bool:
+        """Warn, and return True, if exchanges stay hidden because no summary can end there."""
         is_hidden = has_no_end(part, start, stop, every=self.every)
         if is_hidden:
             reason = "none of its older turns starts with a message of the user"
