@@ -39,10 +39,15 @@ class Fold(NamedTuple):
     is_full: bool
 
 
+@final
+class NoEndError(Exception):
+    """Raised if no summary can end between the exchanges to summarise."""
+
+
 def find_fold(
     part: History[Any], start: int, stop: int, *, every: int, max_tokens: int
 ) -> Fold | None:
-    """Return the next fold; None if there are too few exchanges, or if no turn ends among them.
+    """Return the next fold; None if there are too few exchanges.
 
     Args:
         part: A part of the session.
@@ -50,6 +55,9 @@ def find_fold(
         stop: Index of the first kept item; the length of *part* if the kept items follow later.
         every: Minimum number of exchanges between *start* and *stop*.
         max_tokens: Maximum number of estimated tokens of a batch; one exchange may be longer.
+
+    Raises:
+        NoEndError: There are enough exchanges, but no turn starts with one of them.
     """
     starts = [each for each in exchange_starts(part) if start <= each <= stop]
     if sum(each < stop for each in starts) < every:
@@ -59,7 +67,7 @@ def find_fold(
     turns = _turns_by_start(part)
     ends = [cut for cut in cuts if cut in turns]
     if not ends:
-        return None
+        raise NoEndError
 
     # The number of tokens before each item, from *start* to the last possible end.
     counts = [estimated_tokens(item) for item in part[start : ends[-1]]]
@@ -70,17 +78,6 @@ def find_fold(
     batches = _batches(part, start, [cut for cut in cuts if cut <= end], tokens, max_tokens)
     last_turn = part.turns[turns[end] - 1]
     return Fold(batches, last_turn.turn_id, part.offset + end, is_full=end < ends[-1])
-
-
-def has_no_end(part: History[Any], start: int, stop: int, *, every: int) -> bool:
-    """Return True if there are enough exchanges for a fold, but no turn starts with one of them.
-
-    The arguments are those of `find_fold`.
-    """
-    starts = [each for each in exchange_starts(part) if start <= each <= stop]
-    turns = _turns_by_start(part)
-    is_enough = sum(each < stop for each in starts) >= every
-    return is_enough and not any(each in turns for each in starts if each > start)
 
 
 def first_shown(history: History[Any], start: int, stop: int, *, every: int) -> int:

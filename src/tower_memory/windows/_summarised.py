@@ -26,7 +26,7 @@ from tower_memory._history import History, TurnInfo
 from tower_memory._service import Service
 from tower_memory._store import SessionStore, check_store
 from tower_memory.windows._exchanges import exchange_starts, items_from, links_of
-from tower_memory.windows._folding import Fold, find_fold, first_shown, has_no_end
+from tower_memory.windows._folding import Fold, NoEndError, find_fold, first_shown
 from tower_memory.windows._newest import LastTurns, NewestItems, next_need
 from tower_memory.windows._stepped import Stepped
 
@@ -194,8 +194,23 @@ class Summarised:
     async def _next_fold(self, history: History[Any], start: int, covered: int) -> Fold | None:
         """Return the next fold after the first *covered* items; None if there is none.
 
+        Log a warning if exchanges stay hidden because no summary can end between them.
+        """
+        try:
+            return await self._search_fold(history, start, covered)
+        except NoEndError:
+            reason = "none of its older turns starts with a message of the user"
+            _log.no_summary(history.session_id, reason=reason)
+            return None
+
+    async def _search_fold(self, history: History[Any], start: int, covered: int) -> Fold | None:
+        """Return the next fold after the first *covered* items; None if there is none.
+
         Exchanges that the layer has not loaded are loaded in a page, which grows until its fold is
         full.
+
+        Raises:
+            NoEndError: No summary can end between these exchanges.
         """
         size = _FIRST_PAGE
         while covered < history.offset:
@@ -207,32 +222,19 @@ class Summarised:
                 return None
 
             if stop == history.offset:
-                return self._last_fold(_join(page, history), 0, len(page) + start)
+                return self._find_fold(_join(page, history), 0, len(page) + start)
 
-            page = page.with_links(links_of(history))
-            fold = self._find_fold(page, 0, len(page))
+            try:
+                fold = self._find_fold(page.with_links(links_of(history)), 0, len(page))
+            except NoEndError:
+                fold = None
+                if len(page.turns) >= _TRIED_TURNS:
+                    raise
             if fold is not None and fold.is_full:
                 return fold
-            if len(page.turns) >= _TRIED_TURNS and self._warn_if_hidden(page, 0, len(page)):
-                return None
             size *= 2
 
-        return self._last_fold(history, covered - history.offset, start)
-
-    def _last_fold(self, part: History[Any], start: int, stop: int) -> Fold | None:
-        """Return the next fold of *part*, which ends with the session; None if there is none."""
-        fold = self._find_fold(part, start, stop)
-        if fold is None:
-            self._warn_if_hidden(part, start, stop)
-        return fold
-
-    def _warn_if_hidden(self, part: History[Any], start: int, stop: int) -> bool:
-        """Warn, and return True, if exchanges stay hidden because no summary can end there."""
-        is_hidden = has_no_end(part, start, stop, every=self.every)
-        if is_hidden:
-            reason = "none of its older turns starts with a message of the user"
-            _log.no_summary(part.session_id, reason=reason)
-        return is_hidden
+        return self._find_fold(history, covered - history.offset, start)
 
     def _find_fold(self, part: History[Any], start: int, stop: int) -> Fold | None:
         return find_fold(part, start, stop, every=self.every, max_tokens=self.max_input_tokens)
