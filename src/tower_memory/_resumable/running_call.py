@@ -113,11 +113,13 @@ class RunningCall:
 
 
 def _is_cancelled_natively() -> bool:
-    task = asyncio.current_task()  # on trio, no cancellation comes from outside of the call
+    """Return True if asyncio has cancelled the current task; on trio, no error leads here."""
+    task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def _cancelled_within(error: BaseException) -> RuntimeError:
+    """Return the failure of a call whose own code has raised the cancellation *error*."""
     failure = RuntimeError("the service was cancelled by its own code, or by that of its client")
     failure.__cause__ = error
     return failure
