@@ -15,13 +15,14 @@ from tower_memory._stores.jobs import Job
 from tower_memory._stores.records import EncodedTurn, to_datetime, turn_text
 from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.session_cache import CommittedTurn, Entry, LastTurn, SessionCache, Version
+from tower_memory._stores.sql import reads
+from tower_memory._stores.sql import rows as sql_rows
 from tower_memory._stores.sqlite import (
     backup,
     catalog,
     erasure,
     new_file,
     progress,
-    reads,
     rows,
     schema,
     search,
@@ -256,13 +257,13 @@ def outcome_of(job):
 def load(connection, session_id="s", cache=None):
     """Load a session; without *cache*, through an empty session cache."""
     wanted = reads.Wanted(session_id, None, None, JSON_CODEC)
-    steps = reads.load(connection, SessionCache(0) if cache is None else cache, wanted)
+    steps = rows.load(connection, SessionCache(0) if cache is None else cache, wanted)
     return connection.run(lambda _: finish(steps))
 
 
 def load_in_steps(connection, cache, session_id="s", *, limit=None, before=None, codec=JSON_CODEC):
     """Return the steps of a load, as a generator whose return value is the history."""
-    return reads.load(connection, cache, reads.Wanted(session_id, limit, before, codec))
+    return rows.load(connection, cache, reads.Wanted(session_id, limit, before, codec))
 
 
 def finish(steps):
@@ -363,7 +364,7 @@ def report_every_file_as_present(monkeypatch):
 
 def pause_loads_after_each_row(monkeypatch):
     """Let each load pause after every row that it reads."""
-    monkeypatch.setattr(rows, "_SLICE", -1)
+    monkeypatch.setattr(sql_rows, "_SLICE", -1)
 
 
 def build_indexes_turn_by_turn(monkeypatch):

@@ -31,7 +31,7 @@ class Version(NamedTuple):
 
     Attributes:
         revision: The session's revision.
-        updated_at: The time of its last change, in nanoseconds. After a backup is restored, a
+        updated_at: The time of its last change, in the unit of the store. After a restore, a
             revision may be given again, to another content; the time then differs.
     """
 
@@ -45,7 +45,7 @@ class LastTurn(NamedTuple):
     Attributes:
         position: Position of its first item.
         number: Its number.
-        created_at: Its time, in nanoseconds.
+        created_at: Its time, in the unit of the store.
     """
 
     position: int

@@ -7,7 +7,8 @@ from typing import NamedTuple, cast
 
 from tower_memory._stores.append_checks import SessionState, absent_session
 from tower_memory._stores.records import turn_key
-from tower_memory._stores.sqlite.rows import Place, place_of_turn
+from tower_memory._stores.sql.rows import Place
+from tower_memory._stores.sqlite.rows import place_of_turn
 from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
 from tower_memory._stores.sqlite.tombstones import set_tombstone, tombstone_number
 from tower_memory._turn import Turn

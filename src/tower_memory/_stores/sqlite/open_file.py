@@ -5,7 +5,7 @@
    store's use ends, and nothing stays open.
 3. A file that is garbage-collected before it is closed warns and closes.
 4. Every operation runs whole on a worker thread: a write in the next group commit (`group_commit`,
-   which calls the functions of `writes`), a load in steps (`reads`). This module waits for the
+   which calls the functions of `writes`), a load in steps (`load`). This module waits for the
    result, and repeats the operation on new connections if the old ones were closed before it ran.
 """
 
@@ -27,11 +27,12 @@ from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._portal import call_soon, wait_until_done
 from tower_memory._stores.jobs import RetryLater
+from tower_memory._stores.sql.reads import Wanted
 from tower_memory._stores.sqlite.backup import back_up, copy_to
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write
-from tower_memory._stores.sqlite.reads import Wanted, load
+from tower_memory._stores.sqlite.rows import load
 from tower_memory._stores.sqlite.shared_file import FAULTS, SharedFile
 
 T = TypeVar("T")

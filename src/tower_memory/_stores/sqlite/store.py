@@ -1,7 +1,8 @@
 """The SQLite store.
 
 A write goes from here to `OpenFile.write` (`open_file`), which queues it, and on the worker thread
-through the next group commit (`group_commit`) to a function of `writes`. A load goes to `reads`.
+through the next group commit (`group_commit`) to a function of `writes`. A load goes to
+`sql/reads`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.search_text import TextOf, check_text_of
+from tower_memory._stores.sql.reads import Wanted
 from tower_memory._stores.sqlite import writes
 from tower_memory._stores.sqlite.cataloguing import Cataloguing
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
@@ -25,7 +27,6 @@ from tower_memory._stores.sqlite.erasing import Erasing, empty_log
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.journaling import Journaling
 from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checked_target
-from tower_memory._stores.sqlite.reads import Wanted
 from tower_memory._stores.sqlite.searching import Searching
 from tower_memory._stores.sqlite.summarising import Summarising
 from tower_memory._stores.sqlite.writes import Appended

@@ -15,7 +15,7 @@ from typing import Any, cast
 from tower_memory._codec import join_array
 from tower_memory._stores.records import EncodedTurn
 from tower_memory._stores.search_text import TextReader
-from tower_memory._stores.sqlite.rows import Place
+from tower_memory._stores.sql.rows import Place
 from tower_memory._stores.sqlite.search_index import (
     add_to_index,
     added_text,

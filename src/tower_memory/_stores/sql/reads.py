@@ -1,7 +1,7 @@
 """Loads through the session cache.
 
-1. A cached session is up to date if its version is the one in the file. Otherwise, if its last turn
-   is still there, only its new turns are read (rule 3 of `tables`). Otherwise it is read anew.
+1. A cached session is up to date if its version is the one in the store. Otherwise, if its last
+   turn is still there, only its new turns are read (rule 2 of `rows`). Otherwise it is read anew.
 2. A first load puts only the place of the session's end into the cache, and a later load adds the
    turns that it reads. So a session that is loaded once takes no memory.
 3. A load is a generator, which pauses while it reads (see `rows`), so that the event loop and other
@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import takewhile
 from typing import Any, Generic, NamedTuple, final
@@ -21,18 +20,16 @@ from tower_memory._history import History, TurnInfo
 from tower_memory._items import Item
 from tower_memory._stores.cached_session import CachedSession, turns_between
 from tower_memory._stores.session_cache import Entry, SessionCache
-from tower_memory._stores.sqlite.rows import (
+from tower_memory._stores.sql.rows import (
     Changed,
     Place,
     Row,
     Rows,
     SessionReader,
+    SessionRows,
     State,
     after,
-    place_of_turn,
-    version_of,
 )
-from tower_memory._stores.sqlite.tombstones import tombstone_number
 
 
 class Wanted(NamedTuple, Generic[Item]):
@@ -45,9 +42,11 @@ class Wanted(NamedTuple, Generic[Item]):
 
 
 def load(
-    connection: sqlite3.Connection, cache: SessionCache, wanted: Wanted[Item]
+    stored: SessionRows, cache: SessionCache, wanted: Wanted[Item]
 ) -> Generator[None, None, History[Item]]:
     """Load the *wanted* items from the cache and from new rows, and update the cache.
+
+    *stored* reads the rows of the session.
 
     Raises:
         TurnMissing: The session does not hold the turn *before*.
@@ -56,12 +55,12 @@ def load(
     key, session_id = wanted.codec.key, wanted.session_id
     while True:
         entry = cache.take(key, session_id)
-        if entry is not None and _is_enough(connection, entry, wanted):
+        if entry is not None and _is_enough(stored, entry, wanted):
             history = yield from _from_cache(entry, wanted)
             cache.put(key, session_id, entry)
             return history
 
-        reading = _Reading(connection, wanted, entry)
+        reading = _Reading(stored, wanted, entry)
         try:
             history = yield from reading.load(cache.max_session_bytes)
         except Changed:
@@ -74,14 +73,14 @@ def load(
         return history
 
 
-def _is_enough(connection: sqlite3.Connection, entry: Entry, wanted: Wanted[Item]) -> bool:
+def _is_enough(stored: SessionRows, entry: Entry, wanted: Wanted[Item]) -> bool:
     """Return True if *entry* is up to date and has all *wanted* items."""
     if wanted.before is not None:
         return False
     session, limit = entry.session, wanted.limit
     if session.offset > 0 and (limit is None or session.end - limit < session.offset):
         return False
-    return version_of(connection, wanted.session_id) == entry.version
+    return stored.version() == entry.version
 
 
 def _from_cache(entry: Entry, wanted: Wanted[Item]) -> Generator[None, None, History[Item]]:
@@ -105,18 +104,16 @@ class _Reading(Generic[Item]):
     """A load that reads rows of a session.
 
     Args:
-        connection: The connection that reads.
+        stored: The rows of the session.
         wanted: The request.
         entry: The session in the cache, perhaps outdated, or None.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, wanted: Wanted[Item], entry: Entry | None
-    ) -> None:
-        self._connection = connection
+    def __init__(self, stored: SessionRows, wanted: Wanted[Item], entry: Entry | None) -> None:
+        self._stored = stored
         self._wanted = wanted
         self._entry = entry
-        self._reader = SessionReader(connection, wanted.session_id, wanted.codec)
+        self._reader = SessionReader(stored, wanted.session_id, wanted.codec)
 
     def put_back(self, cache: SessionCache) -> None:
         """Put the session into the cache, if it exists and its end was read."""
@@ -126,13 +123,12 @@ class _Reading(Generic[Item]):
     def load(self, max_bytes: int) -> Generator[None, None, History[Item]]:
         """Load the wanted items; the cached session takes at most *max_bytes* afterwards."""
         session_id, limit, before, codec = self._wanted
-        state = self._reader.state(self._entry.last if self._entry else None)
+        state = self._stored.state(self._entry.last if self._entry else None)
         if state is None:  # the session does not exist
             self._entry = None
             if isinstance(before, str):
                 raise TurnMissing(session_id, turn_id=before)
-            number = tombstone_number(self._connection, session_id)
-            return History(session_id=session_id, revision=number)
+            return History(session_id=session_id, revision=self._stored.tombstone_number())
 
         if not state.has_known:
             self._entry = None
@@ -171,7 +167,7 @@ class _Reading(Generic[Item]):
     def _refresh(self, entry: Entry, state: State) -> Generator[None]:
         """Add the turns to the cached session that are newer than it (rule 1)."""
         if entry.last != state.newest and state.newest is not None:
-            newer = Rows(touches_cached=True)
+            newer = Rows(self._stored.info, touches_cached=True)
             yield from self._reader.read(newer, state, after(entry.last), after(state.newest))
             for turn, kept in reversed([*newer.turns()]):
                 entry.session.add(turn, kept)
@@ -185,7 +181,7 @@ class _Reading(Generic[Item]):
         """
         before, newest = self._wanted.before, state.newest
         if isinstance(before, str):
-            place = place_of_turn(self._connection, state.head_id, before)
+            place = self._stored.place_of_turn(state, before)
             if place is None:
                 raise TurnMissing(self._wanted.session_id, turn_id=before)
             if newest is None or place >= after(newest):
@@ -194,7 +190,7 @@ class _Reading(Generic[Item]):
 
         if before is None or before >= state.end:
             return state.end, after(newest)
-        return before, self._reader.place_before(state, before)
+        return before, self._stored.place_before(state, before)
 
     def _older(
         self, state: State, session: CachedSession, start: int, end: int, end_place: Place
@@ -202,9 +198,9 @@ class _Reading(Generic[Item]):
         """Read the turns between *start* and *end* that are not in the cached *session*."""
         cached_place = (session.offset, 0) if session.turns else after(state.newest)
         upper = min(end_place, cached_place)
-        rows = Rows(touches_cached=upper == cached_place)
+        rows = Rows(self._stored.info, touches_cached=upper == cached_place)
         if self._wanted.limit != 0 and (start < min(end, session.offset) or (start, 0) < upper):
-            lower = self._reader.place_of_item(state, start)
+            lower = self._stored.place_of_item(state, start) if start else (0, 0)
             yield from self._reader.read(rows, state, lower, upper)
         return rows
 
@@ -215,10 +211,10 @@ class _Reading(Generic[Item]):
         cached = tuple(session.turns) if older.touches_cached else ()
         last_end = state.end if cached else end
         before = self._wanted.before
-        rows = older.rows  # the function does not refer to the items
+        info, rows = older.info, older.rows  # the function does not refer to the items
 
         def turns() -> Sequence[TurnInfo]:
-            infos = [*(Row(*row).info() for row in rows), *cached]
+            infos = [*(info(Row(*row)) for row in rows), *cached]
             return turns_between(infos, start, end, last_end, before)
 
         return turns
