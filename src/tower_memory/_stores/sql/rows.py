@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, final
 from uuid import UUID
 
@@ -207,7 +206,7 @@ class SessionReader(Generic[Item]):
                 yield
                 lower = after(rows.newest)
 
-            add = partial(self._add, rows, now() + _SLICE)
+            add = self._adder(rows, until=now() + _SLICE)
             is_complete = self._stored.read_slice(state, lower, upper, add)
 
             # The newest turn was there if it was read just now.
@@ -215,16 +214,22 @@ class SessionReader(Generic[Item]):
             if state.newest and not was_read and not self._stored.is_there(state, state.newest):
                 raise Changed
 
-    def _add(self, rows: Rows, until: float, row: Sequence[Any]) -> bool:
-        """Add the turn of *row* to *rows*; return True until the time *until*."""
-        array = row[-1]
-        try:
-            items = self._codec.decode_array(array)
-        except ValueError as error:
-            raise CorruptSessionError(self._session_id, row=row[0], reason=str(error)) from error
+    def _adder(self, rows: Rows, until: float) -> AddRow:
+        """Return a function that adds a turn to *rows*, and returns True until the time *until*."""
+        decode = self._codec.decode_array
 
-        rows.rows.append(row[:-1])
-        rows.arrays.append(array)
-        rows.items.append(items)
-        rows.all_items += items
-        return now() <= until
+        def add(row: Sequence[Any]) -> bool:
+            array = row[-1]
+            try:
+                items = decode(array)
+            except ValueError as error:
+                reason = str(error)
+                raise CorruptSessionError(self._session_id, row=row[0], reason=reason) from error
+
+            rows.rows.append(row[:-1])
+            rows.arrays.append(array)
+            rows.items.append(items)
+            rows.all_items += items
+            return now() <= until
+
+        return add
