@@ -79,3 +79,19 @@ async def sqlite(tmp_path):
 def path(tmp_path):
     """Return the path of a database file that does not exist yet."""
     return tmp_path / "sessions.db"
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """Run the Postgres server of all tests; one that ends it starts it again."""
+    from helpers.postgres_server import PostgresServer  # only its tests need the driver
+
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server):
+    """Return the URL of an empty Postgres database."""
+    with postgres_server.database() as url:
+        yield url
