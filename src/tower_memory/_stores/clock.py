@@ -26,8 +26,41 @@ class Deadline:
 
     def left(self) -> float:
         """Return the seconds until the end, at least 0."""
-        return max(0.0, self._end - now())
+        return max(0.0, self.seconds())
+
+    def seconds(self) -> float:
+        """Return the seconds until the end; negative after it."""
+        return self._end - now()
 
     def has_passed(self) -> bool:
         """Return True if no time is left."""
         return self._end <= now()
+
+
+@final
+class Patience:
+    """The wait of a caller, which begins anew with each step of its operation.
+
+    Args:
+        seconds: Seconds of a step.
+        grace: Seconds that the caller waits beyond them, so that it gets a better error.
+
+    Attributes:
+        deadline: The end of the present step.
+    """
+
+    __slots__ = ("_grace", "_seconds", "deadline")
+
+    def __init__(self, seconds: float, grace: float) -> None:
+        self._seconds = seconds
+        self._grace = grace
+        self.deadline = Deadline(seconds)
+
+    def begin_step(self) -> Deadline:
+        """Begin a step, and return its deadline."""
+        self.deadline = Deadline(self._seconds)
+        return self.deadline
+
+    def left(self) -> float:
+        """Return the seconds that the caller goes on waiting, at least 0."""
+        return max(0.0, self.deadline.seconds() + self._grace)

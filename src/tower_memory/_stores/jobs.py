@@ -20,6 +20,14 @@ class RetryLater(Exception):
 
 
 @final
+class NoAnswer(Exception):
+    """Raised by `WorkerThread.run` when the caller's patience ends before its job is settled.
+
+    The job has perhaps begun; it then runs to its end.
+    """
+
+
+@final
 class Job(Generic[Resource]):
     """A queued operation and, once settled, its outcome.
 

@@ -14,7 +14,8 @@
    `_RETRY_DELAY`. The thread measures the delay itself, so it needs no clock of an event loop.
 6. Before each visit the thread checks that the resource may be used; a check that fails is the
    outcome of all jobs that need it. After a failed job, `explain` may find a better error.
-7. A caller is woken in a later round of its loop, at most `_PART_LENGTH` callers in one round: many
+7. A job that is queued after the thread has stopped fails with `RetryLater`.
+8. A caller is woken in a later round of its loop, at most `_PART_LENGTH` callers in one round: many
    simultaneous turns do not stall the loop.
 """
 
@@ -27,11 +28,12 @@ from queue import Empty, SimpleQueue
 from time import sleep
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, final
 
+from anyio import move_on_after
 from anyio.lowlevel import EventLoopToken
 
 from tower_memory._portal import call_soon
-from tower_memory._stores.clock import now
-from tower_memory._stores.jobs import Job, RetryLater
+from tower_memory._stores.clock import Patience, now
+from tower_memory._stores.jobs import Job, NoAnswer, RetryLater
 
 Resource = TypeVar("Resource")
 T = TypeVar("T")
@@ -51,6 +53,10 @@ thread wake up."""
 
 RunBatch: TypeAlias = Callable[[Resource, list[Job[Resource]]], object]
 """Function that runs jobs on a resource and settles them; it may leave some to be tried again."""
+
+
+BeforeSteps: TypeAlias = Callable[[Resource, Sequence[Job[Resource]]], object]
+"""Function that prepares the first steps of jobs."""
 
 
 def run_each(resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
@@ -78,6 +84,10 @@ def _accept(_resource: object) -> None:
     """Accept every resource."""
 
 
+def _do_nothing(_resource: object, _jobs: object) -> None:
+    """Prepare nothing."""
+
+
 def _keep_error(_resource: object, error: BaseException) -> BaseException:
     """Return *error*."""
     return error
@@ -92,6 +102,8 @@ class WorkerThread(Generic[Resource]):
             outcome of each job that it has not settled.
         check: Raises if the resource may not be used (rule 6).
         explain: Returns the error to raise for the error of a job (rule 6).
+        before_steps: Called with the jobs in steps that begin in a visit, before their first steps.
+            It must not raise.
     """
 
     def __init__(
@@ -100,11 +112,14 @@ class WorkerThread(Generic[Resource]):
         *,
         check: Callable[[Resource], object] = _accept,
         explain: Callable[[Resource, BaseException], BaseException] = _keep_error,
+        before_steps: BeforeSteps[Resource] = _do_nothing,
     ) -> None:
         self._run_batch = run_batch
+        self._before_steps = before_steps
         self._check = check
         self._explain = explain
         self._queue: SimpleQueue[Job[Resource] | None] = SimpleQueue()
+        self._has_stopped = False
 
     async def run(
         self,
@@ -112,6 +127,7 @@ class WorkerThread(Generic[Resource]):
         *,
         needs_check: bool = True,
         loop: EventLoopToken | None = None,
+        patience: Patience | None = None,
     ) -> T:
         """Run *operation(resource)* on the thread and return its result.
 
@@ -119,11 +135,14 @@ class WorkerThread(Generic[Resource]):
             operation: Function of the resource.
             needs_check: If False, the operation runs even if the check of the resource fails.
             loop: The caller's event loop, if it is known; asking for it takes a few microseconds.
+            patience: The wait of the caller; None waits until the thread has settled the job.
 
         Raises:
             RetryLater: The thread was stopped before the operation could run.
+            NoAnswer: The caller's patience has ended.
         """
-        result: T = await self._outcome_of(Job(operation, needs_check=needs_check, loop=loop))
+        job = Job(operation, needs_check=needs_check, loop=loop)
+        result: T = await self._outcome_of(job, patience)
         return result
 
     async def run_in_steps(
@@ -131,13 +150,14 @@ class WorkerThread(Generic[Resource]):
         operation: Callable[[Resource], Generator[None, None, T]],
         *,
         loop: EventLoopToken | None = None,
+        patience: Patience | None = None,
     ) -> T:
         """Run the generator *operation(resource)* on the thread and return its return value.
 
-        If the caller is cancelled, the generator is closed at its next yield. *loop* is that of
-        `run`.
+        If the caller is cancelled, the generator is closed at its next yield. *loop* and
+        *patience* are those of `run`.
         """
-        result: T = await self._outcome_of(Job(operation, in_steps=True, loop=loop))
+        result: T = await self._outcome_of(Job(operation, in_steps=True, loop=loop), patience)
         return result
 
     def stop(self) -> None:
@@ -153,6 +173,9 @@ class WorkerThread(Generic[Resource]):
             # While the thread waits, no variable here refers to a finished job and its result.
             state = self._visit(resource, self._take(timeout), state, pause)
 
+        self._has_stopped = True
+        self._refuse_late_jobs()
+
     def _visit(
         self,
         resource: Resource,
@@ -165,10 +188,12 @@ class WorkerThread(Generic[Resource]):
         is_stopped = state.is_stopped or len(jobs) < len(taken)
         batch = [*state.retried, *(job for job in jobs if not job.in_steps)]
         batch = [job for job in batch if not job.is_cancelled]
-        stepped = [*state.stepped, *(job for job in jobs if job.in_steps and not job.is_cancelled)]
+        new = [job for job in jobs if job.in_steps and not job.is_cancelled]
+        stepped = [*state.stepped, *new]
 
         self._check_for(resource, [*batch, *stepped])
         self._run(resource, [job for job in batch if not job.is_settled])
+        self._before_steps(resource, new)
         for job in stepped:
             if not job.is_settled:
                 job.step(resource)
@@ -184,14 +209,26 @@ class WorkerThread(Generic[Resource]):
         self._finish(resource, [*batch, *stepped])
         return _State(retried, [job for job in stepped if not job.is_settled], is_stopped)
 
-    async def _outcome_of(self, job: Job[Resource]) -> Any:
+    async def _outcome_of(self, job: Job[Resource], patience: Patience | None) -> Any:
         self._queue.put(job)
+        if self._has_stopped:
+            self._refuse_late_jobs()
         try:
-            await job.done.wait()
+            if patience is None:
+                await job.done.wait()
+            else:
+                await _wait_patiently(job, patience)
         except BaseException:
             job.is_cancelled = True
             raise
         return job.outcome()
+
+    def _refuse_late_jobs(self) -> None:
+        """Fail the jobs that were queued after the last visit (rule 7)."""
+        jobs = [job for job in self._take(0) if job is not None]
+        for job in jobs:
+            job.fail(RetryLater())
+        _wake_callers(jobs)
 
     def _take(self, timeout: float | None) -> list[Job[Resource] | None]:
         """Empty the queue; wait at most *timeout* seconds for the first element, or for ever."""
@@ -221,17 +258,12 @@ class WorkerThread(Generic[Resource]):
                 if not job.is_settled:
                     job.fail(error)
 
-    def _finish(self, resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
-        """Wake the callers of all settled jobs, each in its own event loop."""
-        by_loop: dict[EventLoopToken, list[Job[Any]]] = {}
+    def _finish(self, resource: Resource, jobs: Sequence[Job[Resource]]) -> None:
+        """Find better errors for the failed jobs, and wake the callers of all settled jobs."""
         for job in jobs:
             if job.error is not None:
                 job.fail(self._explain(resource, job.error))
-            if job.is_settled:
-                by_loop.setdefault(job.loop, []).append(job)
-
-        for loop, settled in by_loop.items():
-            call_soon(loop, partial(_wake, loop, settled))
+        _wake_callers(jobs)
 
 
 @final
@@ -247,8 +279,33 @@ class _Pause:
             self._next = now() + _PAUSE_INTERVAL
 
 
+async def _wait_patiently(job: Job[Any], patience: Patience) -> None:
+    """Wait until *job* is settled.
+
+    Raises:
+        NoAnswer: The patience has ended.
+    """
+    while not job.done.is_set():
+        seconds = patience.left()
+        if not seconds:
+            raise NoAnswer
+        with move_on_after(seconds):
+            await job.done.wait()
+
+
+def _wake_callers(jobs: Iterable[Job[Any]]) -> None:
+    """Wake the callers of all settled jobs, each in its own event loop."""
+    by_loop: dict[EventLoopToken, list[Job[Any]]] = {}
+    for job in jobs:
+        if job.is_settled:
+            by_loop.setdefault(job.loop, []).append(job)
+
+    for loop, settled in by_loop.items():
+        call_soon(loop, partial(_wake, loop, settled))
+
+
 def _wake(loop: EventLoopToken, jobs: list[Job[Any]]) -> None:
-    """Wake the callers of *jobs* in parts (rule 7); called in their event loop."""
+    """Wake the callers of *jobs* in parts (rule 8); called in their event loop."""
     for job in jobs[:_PART_LENGTH]:
         job.done.set()
     if rest := jobs[_PART_LENGTH:]:
