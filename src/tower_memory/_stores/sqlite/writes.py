@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 
 from tower_memory._codec import join_array, split_array
 from tower_memory._errors import CorruptSessionError
-from tower_memory._history import TurnInfo
 from tower_memory._items import Item
-from tower_memory._metadata import decode_metadata
 from tower_memory._stores.append_checks import must_write
-from tower_memory._stores.cached_session import all_shareable, to_kept
 from tower_memory._stores.records import EncodedTurn, to_datetime, turn_key
 from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.session_cache import CommittedTurn, LastTurn, Version
+from tower_memory._stores.sql.committed import committed_turn
 from tower_memory._stores.sqlite.heads import add_tombstone, create_head, find_for, find_head
 from tower_memory._stores.sqlite.turn_rows import add_turn, end_pending, remove_turns, shorten_turn
 from tower_memory._turn import Turn
@@ -79,7 +77,15 @@ def append(connection: sqlite3.Connection, turn: Turn[Any], encoded: EncodedTurn
     if replaced is not None:
         return Appended(number, None)
     last = LastTurn(first, number, now)
-    return Appended(number, _committed(turn, encoded, before, Version(number, now), last))
+    committed = committed_turn(
+        turn,
+        encoded,
+        before=before,
+        after=Version(number, now),
+        last=last,
+        created_at=to_datetime(now),
+    )
+    return Appended(number, committed)
 
 
 def pop(connection: sqlite3.Connection, session_id: str, reader: TextReader[Item]) -> Item | None:
@@ -137,18 +143,3 @@ def remove_content(connection: sqlite3.Connection, head_id: int) -> None:
     """Remove the turns, pending turns and summaries of the session with the head *head_id*."""
     remove_turns(connection, head_id, (0, 0))
     connection.execute("DELETE FROM memory_pending WHERE session = ?", (head_id,))
-
-
-def _committed(
-    turn: Turn[Any], encoded: EncodedTurn, before: Version | None, after: Version, last: LastTurn
-) -> CommittedTurn:
-    """Return the turn for the session cache; *before* and *after* are the session's versions."""
-    info = TurnInfo(
-        turn.turn_id,
-        last.position,
-        to_datetime(last.created_at),
-        decode_metadata(encoded.metadata),
-    )
-    items = encoded.decoded
-    kept = items if all_shareable(items) else to_kept(items, encoded.items)
-    return CommittedTurn(turn.session_id, before, after, last, info, kept)
