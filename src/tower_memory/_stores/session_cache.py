@@ -112,6 +112,10 @@ class SessionCache:
         """
         return self.max_bytes * 11 // 16
 
+    def has(self, key: Hashable, session_id: str) -> bool:
+        """Return True if a session with items of the type *key* is in the cache."""
+        return (key, session_id) in self._entries
+
     def take(self, key: Hashable, session_id: str) -> Entry | None:
         """Remove and return the entry of a session with items of the type *key*; None on a miss."""
         with self._lock:

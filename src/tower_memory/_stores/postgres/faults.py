@@ -1,0 +1,86 @@
+"""The faults of a server: which may pass, which cost the connection, and their text.
+
+1. A fault that may pass is tried again until the caller's patience has passed: a lost connection,
+   a server that starts, stops or is read-only for a failover, a conflict of transactions, a lock.
+   Every other fault is raised at once.
+2. A lost connection, and one to a server that has become read-only, is not used again: the
+   connection string may name several servers, and another one may now be the primary.
+3. The text of a fault is the server's message without its details, which may show stored values.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+
+_READ_ONLY: Final = "25006"
+_OUTCOME_UNKNOWN: Final = "40003"
+_LOCKED: Final = "55P03"
+
+_LOST_CLASSES: Final = ("08", "57P")
+"""Connection exceptions, and interventions of an operator such as a shutdown."""
+
+_MAY_PASS: Final = frozenset(
+    {
+        "23505",  # a unique key: another writer was faster, on an engine without atomic upserts
+        _READ_ONLY,
+        "40001",  # serialization failure
+        _OUTCOME_UNKNOWN,
+        "40P01",  # deadlock
+        "53300",  # too many connections
+        _LOCKED,
+    }
+)
+
+_PASSING_REFUSALS: Final = (
+    "starting up",
+    "shutting down",
+    "recovery",
+    "not accepting connections",
+    "not yet accepting connections",
+    "too many clients",
+    "too many connections",
+    "connection slots",
+)
+"""Parts of the messages by which a server refuses a connection for now."""
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Return True if the connection of *error* must not be used again (rule 2)."""
+    state = error.sqlstate
+    return state is None or state.startswith(_LOST_CLASSES) or state == _READ_ONLY
+
+
+def is_locked(error: psycopg.Error) -> bool:
+    """Return True if a statement waited too long for the lock of another writer."""
+    return error.sqlstate == _LOCKED
+
+
+def may_pass(error: psycopg.Error) -> bool:
+    """Return True if the statement may succeed when it is tried again (rule 1)."""
+    state = error.sqlstate
+    if state is not None:
+        return state in _MAY_PASS or state.startswith(_LOST_CLASSES)
+    if not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        return False
+    return not _is_refusal(str(error))
+
+
+def is_unknown(error: psycopg.Error) -> bool:
+    """Return True if a commit that ended with *error* may have succeeded."""
+    state = error.sqlstate
+    return state is None or state.startswith(_LOST_CLASSES) or state == _OUTCOME_UNKNOWN
+
+
+def text_of_fault(error: psycopg.Error) -> str:
+    """Return the message of *error* (rule 3)."""
+    primary = error.diag.message_primary
+    if primary:
+        return f"{primary} (SQLSTATE {error.sqlstate})"
+    return " ".join(str(error).split())
+
+
+def _is_refusal(text: str) -> bool:
+    """Return True if *text* says that the server refuses this user or database."""
+    return "FATAL:" in text and not any(part in text for part in _PASSING_REFUSALS)

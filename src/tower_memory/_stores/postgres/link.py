@@ -1,0 +1,103 @@
+"""The connection of one worker thread, which it opens itself, and opens again after a fault.
+
+1. A link connects when it is first used, and prepares the schema.
+2. Each wait for the server ends at the deadline of the operation, or after `_LEAST_WAIT`, even if
+   the server never answers. The connection is then closed, because its state is unknown.
+3. A connection that met a fault is not used again (`faults.is_lost`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import Any, Final, TypeAlias, final
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.sql import SQL, Identifier
+
+from tower_memory._stores.clock import Deadline
+
+Row: TypeAlias = tuple[Any, ...]
+
+LOCK_TIMEOUT: Final = 50
+"""Milliseconds that a statement waits for the lock of another writer before it is tried again."""
+
+_LEAST_WAIT: Final = 0.4
+"""Seconds that the server has for an answer, even if the deadline has passed."""
+
+_LONGEST_CONNECT: Final = 30.0
+"""Maximum seconds of an attempt to connect."""
+
+_NAME: Final = "tower-memory"
+"""The name of our connections in the server's list of sessions, unless the user gives another."""
+
+
+@final
+class Connection(psycopg.Connection[Row]):
+    """A connection whose waits end at a deadline (rule 2)."""
+
+    deadline: Deadline
+
+    def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Wait for the server, at most until the deadline."""
+        left = max(self.deadline.left(), _LEAST_WAIT)
+        return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+
+
+@final
+class Link:
+    """The connection of one worker thread.
+
+    Args:
+        conninfo: The connection string of the server.
+        schema: The Postgres schema that has the tables.
+        prepare: Function that recognises or creates the tables, called with each new connection.
+    """
+
+    def __init__(
+        self, conninfo: str, schema: str, prepare: Callable[[Connection, str], object]
+    ) -> None:
+        self._conninfo = conninfo
+        self._schema = schema
+        self._prepare = prepare
+        self._connection: Connection | None = None
+
+    def connection(self, deadline: Deadline) -> Connection:
+        """Return the connection, whose waits end at *deadline*; open it if it is not open.
+
+        Raises:
+            psycopg.Error: The server cannot be reached, or refuses.
+            Refused: The schema is refused.
+        """
+        connection = self._connection
+        if connection is None or connection.closed:
+            connection = self._open(deadline)
+        connection.deadline = deadline
+        return connection
+
+    def drop(self) -> None:
+        """Close the connection; the next use opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self, deadline: Deadline) -> Connection:
+        self.drop()
+        seconds = ceil(min(deadline.left(), _LONGEST_CONNECT))
+        connection = Connection.connect(
+            self._conninfo,
+            autocommit=True,
+            connect_timeout=seconds or 1,
+            fallback_application_name=_NAME,
+        )
+        connection.deadline = deadline
+        try:
+            settings = SQL("SET search_path = {}; SET lock_timeout = {}")
+            connection.execute(settings.format(Identifier(self._schema), LOCK_TIMEOUT))
+            self._prepare(connection, self._schema)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection

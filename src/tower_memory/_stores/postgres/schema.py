@@ -1,0 +1,100 @@
+"""Recognising the tables of a Postgres schema, and creating them.
+
+1. The tables are ours if ``memory_schema`` has our row, with the version of the tables.
+2. If none of the tables exists, they are created in one transaction. If several processes do this
+   at the same time, one of them succeeds, and the others find the tables.
+3. Tables of another program, or of a newer version, are refused and stay unchanged.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import psycopg
+from psycopg import errors
+from psycopg.sql import SQL, Identifier
+
+from tower_memory._stores.postgres.link import Connection
+from tower_memory._stores.postgres.tables import INDEXES, PROGRAM, TABLES, VERSION
+
+_NAMES: Final = [
+    "memory_schema",
+    "memory_head",
+    "memory_turn",
+    "memory_pending",
+    "memory_summary",
+]
+_FIND: Final = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s)"
+_VERSION: Final = "SELECT version FROM memory_schema WHERE program = %s"
+_SET_VERSION: Final = "INSERT INTO memory_schema (program, version) VALUES (%s, %s)"
+
+_RETRY_DELAY: Final = 0.02
+"""Seconds before the tables are looked for again while another process creates them."""
+
+_CREATED_ELSEWHERE: Final = (
+    errors.DuplicateObject,
+    errors.DuplicateSchema,
+    errors.DuplicateTable,
+    errors.UniqueViolation,
+)
+"""The errors of a creation while another process creates the same tables."""
+
+
+class Refused(Exception):
+    """Raised when the schema is refused; the message is the reason."""
+
+
+def prepare(connection: Connection, schema: str) -> None:
+    """Recognise the tables in *schema*, which is first in the search path, or create them.
+
+    Raises:
+        Refused: The tables are another program's, or of a newer version.
+        psycopg.Error: The server failed, or the user may not create tables.
+    """
+    while not _is_prepared(connection, schema):
+        try:
+            _create(connection, schema)
+        except _CREATED_ELSEWHERE:
+            if connection.deadline.has_passed():
+                raise
+            time.sleep(_RETRY_DELAY)
+
+
+def _is_prepared(connection: Connection, schema: str) -> bool:
+    found = {name for (name,) in connection.execute(_FIND, (schema, _NAMES))}
+    if not found:
+        return False
+
+    row = None
+    if "memory_schema" in found:
+        row = connection.execute(_VERSION, (PROGRAM,)).fetchone()
+    if row is None:
+        msg = (
+            f"the schema {schema!r} has tables of another program, such as {min(found)}; choose "
+            "another schema="
+        )
+        raise Refused(msg)
+
+    (version,) = row
+    if version != VERSION:
+        msg = (
+            f"the tables in the schema {schema!r} are of version {version}, this tower-memory "
+            f"knows {VERSION}: upgrade it"
+        )
+        raise Refused(msg)
+    return True
+
+
+def _create(connection: Connection, schema: str) -> None:
+    with connection.transaction():
+        if schema != "public":
+            connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
+        for statement in (*TABLES, *INDEXES):
+            connection.execute(statement)
+        connection.execute(_SET_VERSION, (PROGRAM, VERSION))
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Return True if the user may not create the tables."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == "42501"

@@ -1,0 +1,143 @@
+"""A store's use of its database: the base of the methods of every capability."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Generator
+from threading import Lock
+from typing import Any, Generic, Self, TypeVar
+
+from anyio.lowlevel import checkpoint_if_cancelled
+from psycopg.conninfo import conninfo_to_dict
+
+from tower_memory._codec import ItemCodec
+from tower_memory._items import Item
+from tower_memory._stores.postgres.database import Address, Database
+from tower_memory._stores.postgres.link import Connection
+from tower_memory._stores.search_text import TextOf, TextReader
+
+T = TypeVar("T")
+
+_IDENTITY = ("host", "hostaddr", "port", "dbname", "service")
+"""The parameters of a connection string that name the database."""
+
+
+class ServerStore(Generic[Item]):
+    """A store on a server, which the first operation connects to. See `PostgresSessionStore`."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        item_type: Any,
+        patience: float,
+        hot_bytes: int,
+        search_index: bool,
+        text_of: TextOf[Any] | None,
+    ) -> None:
+        self.item_type = item_type
+        self.busy_timeout = patience
+        self._address = address
+        self._hot_bytes = hot_bytes
+        self._codec: ItemCodec[Item] = ItemCodec(item_type)
+        self._reader: TextReader[Item] = TextReader(self._codec, text_of)
+        self._search_index = search_index
+        self._database: Database | None = None
+        self._lock = Lock()
+
+    async def aclose(self) -> None:
+        """Close the store after its operations in progress. Closing a closed store does nothing.
+
+        If a timeout or another native cancellation ends the call, the store closes nevertheless.
+        """
+        with self._lock:
+            database = self._database
+            if database is not None:
+                self._check_process(database)
+                database.stop()
+            self._database = None
+        if database is not None:
+            await database.wait_until_ended()
+
+    async def __aenter__(self) -> Self:
+        try:
+            database = await self._open()
+            await database.ready()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _open(self) -> Database:
+        """Return the open database, after starting its threads if it is not open."""
+        if self._database is not None:
+            self._check_process(self._database)
+        await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
+        with self._lock:
+            if self._database is None:
+                self._database = Database(self._address, self.busy_timeout, self._hot_bytes)
+            return self._database
+
+    async def _read(self, operation: Callable[[Connection], T], session_id: str | None = None) -> T:
+        """Run *operation* on the connection that reads, and return its result."""
+
+        def steps(connection: Connection) -> Generator[None, None, T]:
+            yield from ()
+            return operation(connection)
+
+        return await self._read_in_steps(steps, session_id)
+
+    async def _read_in_steps(
+        self,
+        operation: Callable[[Connection], Generator[None, None, T]],
+        session_id: str | None = None,
+    ) -> T:
+        """Run the steps of *operation* on the connection that reads."""
+        database = await self._open()
+        return await database.read(operation, session_id)
+
+    async def _write(
+        self,
+        operation: Callable[[Connection], T],
+        session_id: str | None,
+        *,
+        may_repeat: bool = True,
+    ) -> T:
+        """Run *operation* in a transaction of its own; see `Write` for *may_repeat*."""
+        database = await self._open()
+        return await database.write(session_id, operation, may_repeat=may_repeat)
+
+    def _check_process(self, database: Database) -> None:
+        """Raise `RuntimeError` in a forked child: the threads stayed in the parent process."""
+        if database.process != os.getpid():
+            msg = (
+                f"the store on {self._address.name} was opened in the parent process; fork before "
+                "it is opened, or spawn the child"
+            )
+            raise RuntimeError(msg)
+
+    def _identity(self) -> tuple[object, ...]:
+        parameters = conninfo_to_dict(self._address.conninfo)
+        return (self._address.schema, *(parameters.get(name) for name in _IDENTITY))
+
+    def __eq__(self, other: object) -> bool:
+        """Return True if *other* is a store on the same tables, of any item type."""
+        return isinstance(other, ServerStore) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        return f"PostgresSessionStore({self._address.name!r}, schema={self._address.schema!r})"
+
+    def __del__(self) -> None:
+        database = getattr(self, "_database", None)  # None if the constructor refused
+        if database is None or database.process != os.getpid():
+            return
+        database.stop()
+        msg = f"{self!r} was not closed: use `async with`, or `aclose` it"
+        warnings.warn(msg, ResourceWarning, stacklevel=1, source=self)

@@ -1,0 +1,145 @@
+"""The Postgres store.
+
+A plain turn goes from here to `Database.append`, which queues it, and on the writing thread through
+the next group commit (`group_commit`) to `append_turns` (`appends`). Every other write is a
+function of its capability's module. A load goes to `reading`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import partial
+from typing import Any, final
+
+import psycopg
+from anyio import fail_after
+from psycopg.conninfo import conninfo_to_dict
+
+from tower_memory._arguments import check_bool, check_int, check_seconds, check_text
+from tower_memory._codec import join_array
+from tower_memory._history import History
+from tower_memory._items import Item
+from tower_memory._store import check_load, check_session_id
+from tower_memory._stores.postgres import writes
+from tower_memory._stores.postgres.appends import Append, Appended
+from tower_memory._stores.postgres.database import Address
+from tower_memory._stores.postgres.server_store import ServerStore
+from tower_memory._stores.postgres.tables import NOT_INDEXED
+from tower_memory._stores.postgres.turn_rows import new_turn
+from tower_memory._stores.postgres.words import words_of
+from tower_memory._stores.records import EncodedTurn, to_datetime
+from tower_memory._stores.search_text import TextOf, check_text_of
+from tower_memory._stores.session_cache import LastTurn, SessionCache
+from tower_memory._stores.sql.committed import committed_turn
+from tower_memory._stores.sql.reads import Wanted
+from tower_memory._stores.turn_encoding import encoded
+from tower_memory._turn import Turn, check_turn
+
+
+@final
+class PostgresSessionStore(ServerStore[Item]):
+    """A store in a Postgres database. (Docstring follows.)"""
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        item_type: Any = Any,
+        patience: float = 5.0,
+        hot_bytes: int = 32 * 2**20,
+        schema: str = "public",
+        search_index: bool = False,
+        text_of: TextOf[Any] | None = None,
+    ) -> None:
+        check_conninfo(conninfo)
+        check_text("schema", schema)
+        check_seconds("patience", patience)
+        check_int("hot_bytes", hot_bytes, least=0)
+        check_bool("search_index", search_index)
+        check_text_of(text_of)
+        super().__init__(
+            Address(conninfo, schema),
+            item_type=item_type,
+            patience=patience,
+            hot_bytes=hot_bytes,
+            search_index=search_index,
+            text_of=text_of,
+        )
+
+    async def load(
+        self, session_id: str, *, limit: int | None = None, before: str | int | None = None
+    ) -> History[Item]:
+        """Return items of the session, oldest first (`SessionStore.load`)."""
+        check_load(session_id, limit, before)
+        database = await self._open()
+        return await database.load(Wanted(session_id, limit, before, self._codec))
+
+    async def append(self, turn: Turn[Item]) -> int:
+        """Save the turn whole or not at all; return the revision (`SessionStore.append`)."""
+        check_turn(turn)
+        new = await encoded(turn, self._reader)
+        row = new_turn(turn.turn_id, new, words=self._words(new))
+
+        database = await self._open()
+        if turn.replaces is not None or not new.items:
+            append = partial(writes.append, turn=turn, new=row)
+            return await database.write(turn.session_id, append, may_repeat=True)
+
+        add_to_cache = partial(_add_to_cache, database.cache, self._codec.key, turn, new)
+        appended = await database.append(Append(turn, row), add_to_cache)
+        return appended.revision
+
+    async def pop(self, session_id: str) -> Item | None:
+        """Remove and return the newest item; None if there is none (`SessionStore.pop`).
+
+        A call that is cancelled before it has begun removes nothing. After that, only native
+        asyncio cancellation ends it: the item is then perhaps removed. If the connection is lost
+        during the commit, it raises `SessionError`, and the item is perhaps removed.
+        """
+        check_session_id(session_id)
+        pop = partial(writes.pop, session_id=session_id, reader=self._reader)
+        database = await self._open()
+        with fail_after(None, shield=True):
+            return await database.write(session_id, pop, may_repeat=False)
+
+    async def clear(self, session_id: str) -> None:
+        """Remove all items and turns of the session (`SessionStore.clear`)."""
+        check_session_id(session_id)
+        await self._write(partial(writes.clear, session_id=session_id), session_id)
+
+    def _words(self, new: EncodedTurn) -> Sequence[int]:
+        """Return the search words of a turn, if this store maintains a search index."""
+        if not self._search_index:
+            return [NOT_INDEXED]
+        return words_of(join_array(new.items), new.added_text)
+
+
+def check_conninfo(value: object) -> None:
+    """Refuse *value* unless it is a connection string of libpq. The errors do not show it."""
+    check_text("conninfo", value)
+    try:
+        conninfo_to_dict(str(value))
+    except psycopg.Error:
+        msg = (
+            "conninfo must be a connection string such as postgresql://user@host/dbname, got a "
+            f"text of {len(str(value))} characters that libpq cannot read"
+        )
+        raise ValueError(msg) from None  # libpq's own error may show a password
+
+
+def _add_to_cache(
+    cache: SessionCache, key: Hashable, turn: Turn[Any], new: EncodedTurn, appended: Appended
+) -> None:
+    """Add a turn that was committed to the session cache."""
+    after, before = appended.after, appended.before
+    if after is None:
+        return
+    committed = committed_turn(
+        turn,
+        new,
+        before=before and before.cache_version,
+        after=after.cache_version,
+        last=LastTurn(appended.first, after.version, after.updated_at),
+        created_at=to_datetime(after.updated_at * 1000),
+    )
+    cache.add(key, committed)

@@ -1,0 +1,126 @@
+"""The tables of the Postgres store.
+
+1. A session has one head row, and one row per turn. So one row is a whole turn, and one head tells
+   the state of its session.
+2. Every write of a session's rows gives its head a new ``version``, the largest number of the
+   session. A number is at least the time of the write, in microseconds since 1970, so it is never
+   given again, even if the session is erased and written again.
+3. An erased session, or one that was cleared before its first write, keeps a head without
+   ``session_id`` for one day: its tombstone.
+4. Rows of a session are only added or removed at its end. A turn that changes gets a new number.
+   Therefore, while a row is there, all rows before it are as they were.
+5. Text is stored as its UTF-8 bytes. So it may hold NUL characters, it is compared by code points,
+   and the encoding and the collation of the database do not matter. Ids have a hash beside them, so
+   they may have any length.
+6. Every table is distributed by ``session``. The store uses no sequence, no foreign key, no
+   partial index, no lock beyond a row's, and no statement that joins rows of two sessions, because
+   some engines that speak Postgres lack them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROGRAM: Final = "tower-memory"
+"""The name of this program in ``memory_schema``."""
+
+VERSION: Final = 1
+"""The version of the tables."""
+
+TABLES: Final = (
+    # One row: the version of the tables.
+    """
+    CREATE TABLE memory_schema (
+        program text PRIMARY KEY,
+        version integer NOT NULL
+    )
+    """,
+    # session: the hash of the session id. id_start: the first bytes of the id, for prefixes; NULL
+    # in a tombstone, as session_id. version: see rule 2. previous: the version before the last
+    # write, or NULL, for the compare-and-set of `heads`. active: the number of the last change, or
+    # of the creation: the order of activity. revision: the number of the last change, or that of
+    # the tombstone before the first one. first_number: the number of the creation. cleared,
+    # replaced: the number of the last clear, and of the last turn that replaced others; 0 for none.
+    # created_at, updated_at: microseconds since 1970, UTC. turns, items: counts. origin: the
+    # session of which this one is a fork, or NULL; origin_number: its first_number. metadata: a
+    # JSON object, or NULL for an empty one.
+    """
+    CREATE TABLE memory_head (
+        session uuid PRIMARY KEY,
+        session_id bytea,
+        id_start bytea,
+        version bigint NOT NULL,
+        previous bigint,
+        active bigint NOT NULL,
+        revision bigint NOT NULL,
+        first_number bigint NOT NULL,
+        cleared bigint NOT NULL,
+        replaced bigint NOT NULL,
+        created_at bigint NOT NULL,
+        updated_at bigint NOT NULL,
+        turns bigint NOT NULL,
+        items bigint NOT NULL,
+        origin uuid,
+        origin_number bigint,
+        metadata bytea
+    )
+    """,
+    # first: position of the turn's first item in the session. number: the number of the write.
+    # turn: the hash of the turn id. size: number of items. words: hashes of its search words, or
+    # NOT_INDEXED. added_text: the additional text that a search finds, or NULL. items: a JSON
+    # array.
+    """
+    CREATE TABLE memory_turn (
+        session uuid NOT NULL,
+        first bigint NOT NULL,
+        number bigint NOT NULL,
+        turn uuid NOT NULL,
+        turn_id bytea NOT NULL,
+        created_at bigint NOT NULL,
+        size bigint NOT NULL,
+        words bigint[] NOT NULL,
+        added_text bytea,
+        metadata bytea,
+        items bytea NOT NULL,
+        PRIMARY KEY (session, first, number)
+    )
+    """,
+    # Turns that have begun and are not saved. lease_until: nanoseconds since 1970, or NULL.
+    # replaces: the id of the turn that it is to replace, or NULL.
+    """
+    CREATE TABLE memory_pending (
+        session uuid NOT NULL,
+        turn uuid NOT NULL,
+        turn_id bytea NOT NULL,
+        created_at bigint NOT NULL,
+        owner bytea,
+        lease_until bigint,
+        failed boolean NOT NULL,
+        replaces bytea,
+        metadata bytea,
+        items bytea NOT NULL,
+        PRIMARY KEY (session, turn)
+    )
+    """,
+    # Summaries of the older part of a session. name: the hash of the summary's name. number: the
+    # number of the last turn that it covers. summary: the text.
+    """
+    CREATE TABLE memory_summary (
+        session uuid NOT NULL,
+        name uuid NOT NULL,
+        number bigint NOT NULL,
+        created_at bigint NOT NULL,
+        summary bytea NOT NULL,
+        PRIMARY KEY (session, name)
+    )
+    """,
+)
+
+INDEXES: Final = (
+    "CREATE INDEX memory_head_active ON memory_head (active, session)",
+    "CREATE INDEX memory_head_id ON memory_head (id_start, active)",
+    "CREATE UNIQUE INDEX memory_turn_id ON memory_turn (session, turn)",
+)
+
+NOT_INDEXED: Final = 0
+"""The only word of a turn that is not in the search index."""

@@ -1,0 +1,108 @@
+"""The rows of turns: the only statements that add, change or remove a turn of a session.
+
+A function that removes or changes a turn also removes the summaries that cover this turn. Each
+function runs in a transaction that has written the session's head (rule 2 of `heads`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from tower_memory._codec import join_array
+from tower_memory._stores.postgres.hashes import hash_of
+from tower_memory._stores.postgres.link import Connection
+from tower_memory._stores.records import EncodedTurn
+from tower_memory._stores.sql.rows import Place
+
+_ADD: Final = (
+    "INSERT INTO memory_turn (session, first, number, turn, turn_id, created_at, size, words,"
+    " added_text, metadata, items) VALUES (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
+)
+_COPY: Final = (
+    "INSERT INTO memory_turn (session, first, number, turn, turn_id, created_at, size, words,"
+    " added_text, metadata, items)"
+    " SELECT %b, first, number + %b, turn, turn_id, created_at, size, words, added_text, metadata,"
+    " items FROM memory_turn WHERE session = %b AND (first, number) < (%b, %b)"
+)
+_COUNT_FROM: Final = (
+    "SELECT count(*) FROM memory_turn WHERE session = %b AND (first, number) >= (%b, %b)"
+)
+_REMOVE_FROM: Final = "DELETE FROM memory_turn WHERE session = %b AND (first, number) >= (%b, %b)"
+_REMOVE_SUMMARIES_FROM: Final = "DELETE FROM memory_summary WHERE session = %b AND number >= %b"
+_END_PENDING: Final = "DELETE FROM memory_pending WHERE session = %b AND turn = %b"
+
+
+class NewTurn(NamedTuple):
+    """A turn in the form in which its row is stored, without its place.
+
+    Attributes:
+        turn: The hash of its id.
+        turn_id: The UTF-8 of its id.
+        size: Number of items.
+        words: The hashes of its search words, or `NOT_INDEXED` alone.
+        added_text: The UTF-8 of the additional text that a search finds, or None.
+        metadata: The JSON of its metadata, or None.
+        items: Its items as one JSON array.
+    """
+
+    turn: UUID
+    turn_id: bytes
+    size: int
+    words: Sequence[int]
+    added_text: bytes | None
+    metadata: bytes | None
+    items: bytes
+
+
+def new_turn(turn_id: str, encoded: EncodedTurn, words: Sequence[int]) -> NewTurn:
+    """Return the turn of an *encoded* turn."""
+    return NewTurn(
+        hash_of(turn_id),
+        turn_id.encode(),
+        len(encoded.items),
+        words,
+        encoded.added_text.encode() or None,
+        encoded.metadata,
+        join_array(encoded.items),
+    )
+
+
+def add_turn(
+    connection: Connection, session: UUID, place: Place, turn: NewTurn, created_at: int
+) -> None:
+    """Add a turn at *place*: its first position and its number."""
+    hashed, turn_id, *rest = turn
+    connection.execute(_ADD, (session, *place, hashed, turn_id, created_at, *rest))
+
+
+def copy_turns(
+    connection: Connection, session: UUID, new_session: UUID, shift: int, end: Place
+) -> int:
+    """Copy the turns before the place *end* to another session, and return their number.
+
+    *shift* is added to the number of each turn.
+    """
+    return connection.execute(_COPY, (new_session, shift, session, *end)).rowcount
+
+
+def end_pending(connection: Connection, session: UUID, turn: UUID) -> None:
+    """Remove the pending turn with an id, if there is one: a stored turn is not pending."""
+    connection.execute(_END_PENDING, (session, turn))
+
+
+def count_turns_from(connection: Connection, session: UUID, start: Place) -> int:
+    """Return the number of turns from the place *start* on."""
+    (count,) = connection.execute(_COUNT_FROM, (session, *start)).fetchall()[0]
+    return int(count)
+
+
+def remove_turns(connection: Connection, session: UUID, start: Place) -> None:
+    """Remove the turns from the place *start* on.
+
+    *start* is the place of a turn, the first place after a turn, or ``(0, 0)`` for all turns. So
+    the removed turns, and no others, have the number of *start* or a higher one.
+    """
+    connection.execute(_REMOVE_SUMMARIES_FROM, (session, start[1]))
+    connection.execute(_REMOVE_FROM, (session, *start))
