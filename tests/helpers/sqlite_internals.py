@@ -15,7 +15,7 @@ from tower_memory._stores.jobs import Job
 from tower_memory._stores.records import EncodedTurn, to_datetime, turn_text
 from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.session_cache import CommittedTurn, Entry, LastTurn, SessionCache, Version
-from tower_memory._stores.sql import reads
+from tower_memory._stores.sql import reads, searching
 from tower_memory._stores.sql import rows as sql_rows
 from tower_memory._stores.sqlite import (
     backup,
@@ -163,7 +163,7 @@ def search_in_steps(connection, text, *, prefix="", limit=20):
     """Return the steps of a search, as a generator that returns the hits and the next place."""
     words = frozenset(query_words(text))
     reader = TextReader(JSON_CODEC, None)
-    return search.search(connection, search.Wanted(words, prefix, limit, None, reader))
+    return search.search(connection, searching.Wanted(words, prefix, limit, None, reader))
 
 
 def index_at_most_one_turn(monkeypatch):

@@ -68,16 +68,19 @@ class WalkPlace(NamedTuple):
     newest: int
 
 
+PLACE_LENGTH: Final = len(WalkPlace._fields)
+"""Count of the numbers of a place."""
+
 _START: Final = WalkPlace(_LARGEST, _LARGEST)
 
 
 def page(
-    connection: sqlite3.Connection, prefix: str, limit: int, after: WalkPlace | None
+    connection: sqlite3.Connection, prefix: str, limit: int, after: tuple[int, ...] | None
 ) -> tuple[list[SessionInfo], WalkPlace | None]:
     """Return at most *limit* sessions, the last active first, and the place of the next page.
 
-    *after* is the place of the page; None for the first. The place of the next page is None if
-    there is none.
+    *after* is the `WalkPlace` of the page; None for the first. The place of the next page is None
+    if there is none.
     """
     start, end = id_range(prefix)
     active, newest = after or _START
@@ -97,7 +100,7 @@ def page(
     if not rows[limit:]:
         return infos, None
     *_, last_active, present = rows[limit - 1]
-    return infos, WalkPlace(last_active, after.newest if after else present)
+    return infos, WalkPlace(last_active, newest if after else present)
 
 
 def describe(connection: sqlite3.Connection, session_id: str) -> SessionInfo | None:

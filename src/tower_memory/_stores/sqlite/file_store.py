@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Self
+from typing import Any, Self, TypeVar
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from tower_memory._codec import ItemCodec
 from tower_memory._items import Item
-from tower_memory._stores.search_text import TextOf, TextReader
+from tower_memory._stores.search_text import TextOf
+from tower_memory._stores.sql.sql_store import SqlStore
 from tower_memory._stores.sqlite.connections import DatabaseFile, Synchronous
+from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.open_file import OpenFile, acquire
 from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.search_index import build_step
 
+T = TypeVar("T")
 
-class FileStore(Generic[Item]):
+
+class FileStore(SqlStore[Item]):
     """A store on a file, which the first operation opens. See `SqliteSessionStore`."""
 
     def __init__(
@@ -31,13 +35,11 @@ class FileStore(Generic[Item]):
         search_index: bool,
         text_of: TextOf[Any] | None,
     ) -> None:
-        self.item_type = item_type
+        super().__init__(item_type=item_type, text_of=text_of)
         self.busy_timeout = busy_timeout
         self._file = file
         self._synchronous: Synchronous = synchronous
         self._hot_bytes = hot_bytes
-        self._codec: ItemCodec[Item] = ItemCodec(item_type)
-        self._reader: TextReader[Item] = TextReader(self._codec, text_of)
         self._search_index = search_index
         self._opened: OpenFile | None = None
         self._indexed: OpenFile | None = None  # the use in which the index was complete
@@ -90,6 +92,20 @@ class FileStore(Generic[Item]):
             self._indexed = file  # which `aclose` may have closed meanwhile: then open it again
             if not file.is_closed:
                 return file
+
+    async def _read(self, operation: Callable[[Connection], T], session_id: str | None = None) -> T:
+        file = await self._open_file()
+        return await file.read(operation, self.busy_timeout, session_id)
+
+    async def _read_in_steps(
+        self, operation: Callable[[Connection], Generator[None, None, T]]
+    ) -> T:
+        file = await self._open_file()
+        return await file.read_in_steps(operation, self.busy_timeout)
+
+    async def _write(self, operation: Callable[[Connection], T], session_id: str) -> T:
+        file = await self._open_file()
+        return await file.write(session_id, operation, self.busy_timeout)
 
     async def _build_index(self, file: OpenFile) -> None:
         """Build the search index of the file, unless it is complete; log the progress."""

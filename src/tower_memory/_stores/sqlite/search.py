@@ -22,7 +22,8 @@ from tower_memory._excerpts import excerpt
 from tower_memory._search_words import search_words
 from tower_memory._stores.clock import now
 from tower_memory._stores.records import to_datetime, turn_text
-from tower_memory._stores.search_text import TextReader, join_texts, message_text_of
+from tower_memory._stores.search_text import join_texts, message_text_of
+from tower_memory._stores.sql.searching import Wanted
 from tower_memory._stores.sqlite.id_range import id_range
 from tower_memory._stores.sqlite.search_index import SearchIndex, added_text, find_index
 
@@ -56,23 +57,8 @@ _MOST: Final = 2**63 - 1
 Place: TypeAlias = tuple[int, int]
 """The time and the row of a turn, which order the hits."""
 
-
-class Wanted(NamedTuple):
-    """A search: its words, and the parameters of `SessionSearch.search`.
-
-    Attributes:
-        words: The words of the query.
-        prefix: The text that the session ids start with.
-        limit: Maximum number of hits.
-        after: The place of the last hit of the page before, or None.
-        reader: Reads the text of turns.
-    """
-
-    words: frozenset[str]
-    prefix: str
-    limit: int
-    after: Place | None
-    reader: TextReader[Any]
+PLACE_LENGTH: Final = 2
+"""Count of the numbers of a `Place`."""
 
 
 class _Found(NamedTuple):

@@ -19,16 +19,16 @@ from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._store import check_load, check_session_id
 from tower_memory._stores.search_text import TextOf, check_text_of
+from tower_memory._stores.sql.cataloguing import Cataloguing
+from tower_memory._stores.sql.journaling import Journaling
 from tower_memory._stores.sql.reads import Wanted
-from tower_memory._stores.sqlite import writes
-from tower_memory._stores.sqlite.cataloguing import Cataloguing
+from tower_memory._stores.sql.searching import Searching
+from tower_memory._stores.sql.summarising import Summarising
+from tower_memory._stores.sqlite import catalog, journal, search, summaries, writes
 from tower_memory._stores.sqlite.connections import Connections, DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.erasing import Erasing, empty_log
 from tower_memory._stores.sqlite.file_guard import Connection
-from tower_memory._stores.sqlite.journaling import Journaling
 from tower_memory._stores.sqlite.new_file import IN_MEMORY, checked_path, checked_target
-from tower_memory._stores.sqlite.searching import Searching
-from tower_memory._stores.sqlite.summarising import Summarising
 from tower_memory._stores.sqlite.writes import Appended
 from tower_memory._stores.turn_encoding import encoded
 from tower_memory._turn import Turn, check_turn
@@ -117,6 +117,11 @@ class SqliteSessionStore(
         RuntimeError: An open store is used in another event loop or thread, or in a forked child.
             A store that was left open when its event loop ended works again after `aclose`.
     """
+
+    _catalog = catalog
+    _search = search
+    _journal = journal
+    _summaries = summaries
 
     @overload
     def __init__(

@@ -1,0 +1,46 @@
+"""The base of the methods of every capability of a store in an SQL database."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from tower_memory._codec import ItemCodec
+from tower_memory._items import Item
+from tower_memory._stores.search_text import TextOf, TextReader
+
+T = TypeVar("T")
+
+PagePlace: TypeAlias = tuple[int, ...]
+"""The numbers that name the last entry of a page; their count is that of the engine."""
+
+
+class SqlStore(ABC, Generic[Item]):
+    """A store in an SQL database.
+
+    An operation is a function of the engine's connection. It runs whole on a worker thread.
+
+    Attributes:
+        item_type: Type of the items.
+    """
+
+    def __init__(self, *, item_type: Any, text_of: TextOf[Any] | None) -> None:
+        self.item_type = item_type
+        self._codec: ItemCodec[Item] = ItemCodec(item_type)
+        self._reader: TextReader[Item] = TextReader(self._codec, text_of)
+
+    @abstractmethod
+    async def _read(self, operation: Callable[[Any], T], session_id: str | None = None) -> T:
+        """Run *operation*, which only reads; errors name *session_id*, or None for several."""
+        ...
+
+    @abstractmethod
+    async def _read_in_steps(self, operation: Callable[[Any], Generator[None, None, T]]) -> T:
+        """Run the steps of *operation*, which only reads, between other operations."""
+        ...
+
+    @abstractmethod
+    async def _write(self, operation: Callable[[Any], T], session_id: str) -> T:
+        """Run *operation* in one transaction, and return its result after the commit."""
+        ...
