@@ -112,6 +112,17 @@ class Database:
         running = self._reader.run_in_steps(Read(operation, patience), patience=patience)
         return await self._answer(running, session_id)
 
+    async def read_once(
+        self, operation: Callable[[Connection], T], session_id: str | None = None
+    ) -> T:
+        """Run *operation* on the connection that reads, and return its result."""
+
+        def steps(connection: Connection) -> Generator[None, None, T]:
+            yield from ()
+            return operation(connection)
+
+        return await self.read(steps, session_id)
+
     async def append(self, append: Append, after_commit: Callable[[Appended], object]) -> Appended:
         """Append a plain turn together with other turns; see `appends`."""
         patience = Patience(self._patience, _GRACE)

@@ -46,6 +46,10 @@ _PUT: Final = (
     " WHERE memory_head.version = excluded.previous RETURNING 1"
 )
 
+_REMOVE_OLD_TOMBSTONES: Final = (
+    "DELETE FROM memory_head WHERE id_start IS NULL AND active > %b AND active < 0"
+)
+
 START_LENGTH: Final = 64
 """Number of bytes of a session id in ``id_start``."""
 
@@ -159,7 +163,7 @@ class Found(NamedTuple):
     def erased(self, time: int) -> Head:
         """Return the tombstone after an erasure at *time*."""
         head = self._new_head(None, 0, time)
-        return head._replace(revision=head.version, cleared=head.version)
+        return head._replace(active=-head.version, revision=head.version, cleared=head.version)
 
     def _new_head(self, session_id: bytes | None, cleared: int, time: int) -> Head:
         """Return a head without turns; its number is larger than all earlier ones."""
@@ -217,3 +221,13 @@ def put_head(connection: Connection, head: Head) -> None:
     start = head.session_id and head.session_id[:START_LENGTH]
     if connection.execute(_PUT, (*head[:-1], start)).fetchone() is None:
         raise Stale
+
+
+def put_tombstone(connection: Connection, found: Found, time: int) -> None:
+    """Write the tombstone of a session, and remove the tombstones that are too old.
+
+    Raises:
+        Stale: See `put_head`.
+    """
+    put_head(connection, found.erased(time))
+    connection.execute(_REMOVE_OLD_TOMBSTONES, (_TOMBSTONE_LIFETIME - time,))

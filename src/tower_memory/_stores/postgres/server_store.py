@@ -6,16 +6,16 @@ import os
 import warnings
 from collections.abc import Callable, Generator
 from threading import Lock
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from anyio.lowlevel import checkpoint_if_cancelled
 from psycopg.conninfo import conninfo_to_dict
 
-from tower_memory._codec import ItemCodec
 from tower_memory._items import Item
 from tower_memory._stores.postgres.database import Address, Database
 from tower_memory._stores.postgres.link import Connection
-from tower_memory._stores.search_text import TextOf, TextReader
+from tower_memory._stores.search_text import TextOf
+from tower_memory._stores.sql.sql_store import SqlStore
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ _IDENTITY = ("host", "hostaddr", "port", "dbname", "service")
 """The parameters of a connection string that name the database."""
 
 
-class ServerStore(Generic[Item]):
+class ServerStore(SqlStore[Item]):
     """A store on a server, which the first operation connects to. See `PostgresSessionStore`."""
 
     def __init__(
@@ -36,12 +36,10 @@ class ServerStore(Generic[Item]):
         search_index: bool,
         text_of: TextOf[Any] | None,
     ) -> None:
-        self.item_type = item_type
+        super().__init__(item_type=item_type, text_of=text_of)
         self.busy_timeout = patience
         self._address = address
         self._hot_bytes = hot_bytes
-        self._codec: ItemCodec[Item] = ItemCodec(item_type)
-        self._reader: TextReader[Item] = TextReader(self._codec, text_of)
         self._search_index = search_index
         self._database: Database | None = None
         self._lock = Lock()
@@ -83,33 +81,22 @@ class ServerStore(Generic[Item]):
             return self._database
 
     async def _read(self, operation: Callable[[Connection], T], session_id: str | None = None) -> T:
-        """Run *operation* on the connection that reads, and return its result."""
-
-        def steps(connection: Connection) -> Generator[None, None, T]:
-            yield from ()
-            return operation(connection)
-
-        return await self._read_in_steps(steps, session_id)
+        database = await self._open()
+        return await database.read_once(operation, session_id)
 
     async def _read_in_steps(
-        self,
-        operation: Callable[[Connection], Generator[None, None, T]],
-        session_id: str | None = None,
+        self, operation: Callable[[Connection], Generator[None, None, T]]
     ) -> T:
-        """Run the steps of *operation* on the connection that reads."""
         database = await self._open()
-        return await database.read(operation, session_id)
+        return await database.read(operation)
 
-    async def _write(
-        self,
-        operation: Callable[[Connection], T],
-        session_id: str | None,
-        *,
-        may_repeat: bool = True,
-    ) -> T:
-        """Run *operation* in a transaction of its own; see `Write` for *may_repeat*."""
+    async def _write(self, operation: Callable[[Connection], T], session_id: str) -> T:
         database = await self._open()
-        return await database.write(session_id, operation, may_repeat=may_repeat)
+        return await database.write(session_id, operation, may_repeat=True)
+
+    async def _write_once(self, operation: Callable[[Connection], T], session_id: str) -> T:
+        database = await self._open()
+        return await database.write(session_id, operation, may_repeat=False)
 
     def _check_process(self, database: Database) -> None:
         """Raise `RuntimeError` in a forked child: the threads stayed in the parent process."""

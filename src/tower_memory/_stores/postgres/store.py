@@ -20,25 +20,32 @@ from tower_memory._codec import join_array
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._store import check_load, check_session_id
-from tower_memory._stores.postgres import writes
+from tower_memory._stores.postgres import catalog, journal, summaries, writes
 from tower_memory._stores.postgres.appends import Append, Appended
 from tower_memory._stores.postgres.database import Address
-from tower_memory._stores.postgres.server_store import ServerStore
+from tower_memory._stores.postgres.erasing import Erasing
 from tower_memory._stores.postgres.tables import NOT_INDEXED
 from tower_memory._stores.postgres.turn_rows import new_turn
 from tower_memory._stores.postgres.words import words_of
 from tower_memory._stores.records import EncodedTurn, to_datetime
 from tower_memory._stores.search_text import TextOf, check_text_of
 from tower_memory._stores.session_cache import LastTurn, SessionCache
+from tower_memory._stores.sql.cataloguing import Cataloguing
 from tower_memory._stores.sql.committed import committed_turn
+from tower_memory._stores.sql.journaling import Journaling
 from tower_memory._stores.sql.reads import Wanted
+from tower_memory._stores.sql.summarising import Summarising
 from tower_memory._stores.turn_encoding import encoded
 from tower_memory._turn import Turn, check_turn
 
 
 @final
-class PostgresSessionStore(ServerStore[Item]):
+class PostgresSessionStore(Cataloguing[Item], Erasing[Item], Journaling[Item], Summarising[Item]):
     """A store in a Postgres database. (Docstring follows.)"""
+
+    _catalog = catalog
+    _journal = journal
+    _summaries = summaries
 
     def __init__(
         self,

@@ -38,12 +38,12 @@ TABLES: Final = (
     # session: the hash of the session id. id_start: the first bytes of the id, for prefixes; NULL
     # in a tombstone, as session_id. version: see rule 2. previous: the version before the last
     # write, or NULL, for the compare-and-set of `heads`. active: the number of the last change, or
-    # of the creation: the order of activity. revision: the number of the last change, or that of
-    # the tombstone before the first one. first_number: the number of the creation. cleared,
-    # replaced: the number of the last clear, and of the last turn that replaced others; 0 for none.
-    # created_at, updated_at: microseconds since 1970, UTC. turns, items: counts. origin: the
-    # session of which this one is a fork, or NULL; origin_number: its first_number. metadata: a
-    # JSON object, or NULL for an empty one.
+    # of the creation: the order of activity; in a tombstone, its number with a minus sign.
+    # revision: the number of the last change, or that of the tombstone before the first one.
+    # first_number: the number of the creation. cleared, replaced: the number of the last clear, and
+    # of the last turn that replaced others; 0 for none. created_at, updated_at: microseconds since
+    # 1970, UTC. turns, items: counts. origin: the session of which this one is a fork, or NULL;
+    # origin_number: its first_number. metadata: a JSON object, or NULL for an empty one.
     """
     CREATE TABLE memory_head (
         session uuid PRIMARY KEY,
@@ -102,12 +102,13 @@ TABLES: Final = (
         PRIMARY KEY (session, turn)
     )
     """,
-    # Summaries of the older part of a session. name: the hash of the summary's name. number: the
-    # number of the last turn that it covers. summary: the text.
+    # Summaries of the older part of a session. name: the hash of the summary's name. first, number:
+    # the place of the last turn that it covers. summary: the text.
     """
     CREATE TABLE memory_summary (
         session uuid NOT NULL,
         name uuid NOT NULL,
+        first bigint NOT NULL,
         number bigint NOT NULL,
         created_at bigint NOT NULL,
         summary bytea NOT NULL,

@@ -15,7 +15,13 @@ from tower_memory._codec import join_array, split_array
 from tower_memory._errors import CorruptSessionError
 from tower_memory._items import Item
 from tower_memory._stores.append_checks import must_write
-from tower_memory._stores.postgres.heads import find_for, now, put_head, read_head
+from tower_memory._stores.postgres.heads import (
+    find_for,
+    now,
+    put_head,
+    put_tombstone,
+    read_head,
+)
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.rows import place_of_turn
 from tower_memory._stores.postgres.turn_rows import (
@@ -120,7 +126,7 @@ def clear(connection: Connection, session_id: str) -> None:
     """Remove all turns, pending turns and summaries of the session; its head stays."""
     found, time = read_head(connection, session_id), now()
     if found.head is None:
-        put_head(connection, found.erased(time))
+        put_tombstone(connection, found, time)
         return
 
     after = found.head.changed(time, turns=0, items=0)

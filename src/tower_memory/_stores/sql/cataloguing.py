@@ -136,4 +136,4 @@ class Cataloguing(SqlStore[Item]):
             before=before,
             reader=self._reader,
         )
-        return await self._write(fork, session_id)
+        return await self._write_once(fork, session_id)

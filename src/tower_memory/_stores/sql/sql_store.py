@@ -44,3 +44,8 @@ class SqlStore(ABC, Generic[Item]):
     async def _write(self, operation: Callable[[Any], T], session_id: str) -> T:
         """Run *operation* in one transaction, and return its result after the commit."""
         ...
+
+    @abstractmethod
+    async def _write_once(self, operation: Callable[[Any], T], session_id: str) -> T:
+        """Run *operation* as `_write` does, but not again once it has perhaps been committed."""
+        ...

@@ -107,6 +107,9 @@ class FileStore(SqlStore[Item]):
         file = await self._open_file()
         return await file.write(session_id, operation, self.busy_timeout)
 
+    async def _write_once(self, operation: Callable[[Connection], T], session_id: str) -> T:
+        return await self._write(operation, session_id)  # SQLite tells the outcome of each commit
+
     async def _build_index(self, file: OpenFile) -> None:
         """Build the search index of the file, unless it is complete; log the progress."""
         report = log_progress(Path(self._file.path).name, "building the search index")
