@@ -84,7 +84,8 @@ class SessionErasure(Protocol):
 
         Raises:
             SessionError: The store cannot be rewritten now, such as while another process reads
-                from an old state of it. Call it again.
+                from an old state of it: call it again. Or a program cannot do it at all, because
+                the files belong to a server: the message says what to do.
         """
         ...
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any, cast
 
 from tower_memory._capabilities.erasure import Erasure, SessionErasure
-from tower_memory._errors import SessionCleared
+from tower_memory._errors import SessionCleared, SessionError
 from tower_memory._turn import Turn
 from tower_memory.testing._case import (
     BAD_IDS,
@@ -151,7 +152,8 @@ async def scrub(case: Case) -> None:
         await _erasure(case).erase(session_id=erased)
         before = await case.store.load(session)
 
-        await _erasure(case).scrub()
+        with suppress(SessionError):  # of a store that cannot scrub, or not now
+            await _erasure(case).scrub()
         history = await case.store.load(session)
         expect("the session", list(history), list(before))
         expect("the revision", history.revision, before.revision)
