@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 import psycopg
 from psycopg.abc import PQGen
@@ -19,6 +19,7 @@ from psycopg.sql import SQL, Identifier
 from tower_memory._stores.clock import Deadline
 
 Row: TypeAlias = tuple[Any, ...]
+T = TypeVar("T")
 
 LOCK_TIMEOUT: Final = 50
 """Milliseconds that a statement waits for the lock of another writer before it is tried again."""
@@ -39,10 +40,31 @@ class Connection(psycopg.Connection[Row]):
 
     deadline: Deadline
 
-    def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """Wait for the server, at most until the deadline."""
-        left = max(self.deadline.left(), _LEAST_WAIT)
-        return super().wait(gen, interval, left if timeout is None else min(left, timeout))
+        seconds = max(self.deadline.left(), _LEAST_WAIT)
+        return super().wait(_until(gen, Deadline(seconds)), *args, **kwargs)
+
+
+def _until(gen: PQGen[T], deadline: Deadline) -> PQGen[T]:
+    """Do the steps of *gen*, which psycopg resumes at least ten times a second while it waits.
+
+    Raises:
+        psycopg.OperationalError: The server did not answer before the *deadline*.
+    """
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if not ready and deadline.has_passed():
+                break
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+    msg = "the server did not answer in time"
+    raise psycopg.OperationalError(msg)
 
 
 @final
