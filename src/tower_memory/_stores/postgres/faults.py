@@ -18,6 +18,9 @@ _READ_ONLY: Final = "25006"
 _OUTCOME_UNKNOWN: Final = "40003"
 _LOCKED: Final = "55P03"
 
+_INTERNAL: Final = "XX000"
+"""An internal error; Citus reports the loss of a worker by it."""
+
 _LOST_CLASSES: Final = ("08", "57P")
 """Connection exceptions, and interventions of an operator such as a shutdown."""
 
@@ -29,6 +32,7 @@ _MAY_PASS: Final = frozenset(
         _OUTCOME_UNKNOWN,
         "40P01",  # deadlock
         "53300",  # too many connections
+        _INTERNAL,
         _LOCKED,
     }
 )
@@ -70,15 +74,15 @@ def may_pass(error: psycopg.Error) -> bool:
 def is_unknown(error: psycopg.Error) -> bool:
     """Return True if a commit that ended with *error* may have succeeded."""
     state = error.sqlstate
-    return state is None or state.startswith(_LOST_CLASSES) or state == _OUTCOME_UNKNOWN
+    is_told = state in (_OUTCOME_UNKNOWN, _INTERNAL)
+    return state is None or state.startswith(_LOST_CLASSES) or is_told
 
 
 def text_of_fault(error: psycopg.Error) -> str:
     """Return the message of *error* (rule 3)."""
     primary = error.diag.message_primary
-    if primary:
-        return f"{primary} (SQLSTATE {error.sqlstate})"
-    return " ".join(str(error).split())
+    text = f"{primary} (SQLSTATE {error.sqlstate})" if primary else str(error)
+    return " ".join(text.split())
 
 
 def _is_refusal(text: str) -> bool:

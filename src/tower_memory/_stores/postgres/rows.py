@@ -20,15 +20,15 @@ _VERSIONS: Final = (
     " WHERE session = ANY(%b::uuid[]) AND session_id IS NOT NULL"
 )
 _NEWEST: Final = (
-    "(SELECT {} FROM memory_turn WHERE session = h.session"
+    "(SELECT {} FROM memory_turn WHERE session = %(session)b"
     " ORDER BY first DESC, number DESC LIMIT 1)"
 )
 _STATE: Final = (
     "SELECT h.revision, h.updated_at, h.items,"  # noqa: S608 - all parts are constants
     f" {_NEWEST.format('first')}, {_NEWEST.format('number')}, {_NEWEST.format('created_at')},"
     " (SELECT created_at FROM memory_turn"
-    " WHERE session = h.session AND first = %b AND number = %b)"
-    " FROM memory_head AS h WHERE h.session = %b AND h.session_id IS NOT NULL"
+    " WHERE session = %(session)b AND first = %(first)b AND number = %(number)b)"
+    " FROM memory_head AS h WHERE h.session = %(session)b AND h.session_id IS NOT NULL"
 )
 _TURN: Final = "SELECT first, number FROM memory_turn WHERE session = %b AND turn = %b"
 _TURN_AT: Final = "SELECT number FROM memory_turn WHERE session = %b AND first = %b AND size > 0"
@@ -81,7 +81,8 @@ class PostgresRows:
     def state(self, known: LastTurn | None) -> State | None:
         """See `SessionRows.state`."""
         position, number, created_at = known or (None, None, None)
-        found = self._connection.execute(_STATE, (position, number, self._session)).fetchone()
+        values = {"session": self._session, "first": position, "number": number}
+        found = self._connection.execute(_STATE, values).fetchone()
         if found is None:
             return None
 

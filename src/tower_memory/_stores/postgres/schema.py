@@ -1,8 +1,9 @@
 """Recognising the tables of a Postgres schema, and creating them.
 
 1. The tables are ours if ``memory_schema`` has our row, with the version of the tables.
-2. If none of the tables exists, they are created in one transaction. If several processes do this
-   at the same time, one of them succeeds, and the others find the tables.
+2. If ``memory_schema`` is absent or has no row, the missing tables are created, and the row last.
+   Each statement is a transaction of its own, as some engines demand, and may be repeated. So an
+   interrupted creation is completed, and several processes may create the tables at the same time.
 3. Tables of another program, or of a newer version, are refused and stay unchanged.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import psycopg
 from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
@@ -27,7 +27,9 @@ _NAMES: Final = [
 ]
 _FIND: Final = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s)"
 _VERSION: Final = "SELECT version FROM memory_schema WHERE program = %s"
-_SET_VERSION: Final = "INSERT INTO memory_schema (program, version) VALUES (%s, %s)"
+_SET_VERSION: Final = (
+    "INSERT INTO memory_schema (program, version) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+)
 
 _RETRY_DELAY: Final = 0.02
 """Seconds before the tables are looked for again while another process creates them."""
@@ -63,19 +65,18 @@ def prepare(connection: Connection, schema: str) -> None:
 
 def _is_prepared(connection: Connection, schema: str) -> bool:
     found = {name for (name,) in connection.execute(_FIND, (schema, _NAMES))}
-    if not found:
+    if "memory_schema" not in found:
+        if found:
+            msg = (
+                f"the schema {schema!r} has tables of another program, such as {min(found)}; "
+                "choose another schema="
+            )
+            raise Refused(msg)
         return False
 
-    row = None
-    if "memory_schema" in found:
-        row = connection.execute(_VERSION, (PROGRAM,)).fetchone()
+    row = connection.execute(_VERSION, (PROGRAM,)).fetchone()
     if row is None:
-        msg = (
-            f"the schema {schema!r} has tables of another program, such as {min(found)}; choose "
-            "another schema="
-        )
-        raise Refused(msg)
-
+        return False
     (version,) = row
     if version != VERSION:
         msg = (
@@ -87,14 +88,8 @@ def _is_prepared(connection: Connection, schema: str) -> bool:
 
 
 def _create(connection: Connection, schema: str) -> None:
-    with connection.transaction():
-        if schema != "public":
-            connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
-        for statement in (*TABLES, *INDEXES):
-            connection.execute(statement)
-        connection.execute(_SET_VERSION, (PROGRAM, VERSION))
-
-
-def is_forbidden(error: BaseException) -> bool:
-    """Return True if the user may not create the tables."""
-    return isinstance(error, psycopg.Error) and error.sqlstate == "42501"
+    if schema != "public":
+        connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
+    for statement in (*TABLES, *INDEXES):
+        connection.execute(statement)
+    connection.execute(_SET_VERSION, (PROGRAM, VERSION))

@@ -12,9 +12,10 @@
 5. Text is stored as its UTF-8 bytes. So it may hold NUL characters, it is compared by code points,
    and the encoding and the collation of the database do not matter. Ids have a hash beside them, so
    they may have any length.
-6. Every table is distributed by ``session``. The store uses no sequence, no foreign key, no
-   partial index, no lock beyond a row's, and no statement that joins rows of two sessions, because
-   some engines that speak Postgres lack them.
+6. Every table but ``memory_schema`` can be distributed by ``session``. The store uses no sequence,
+   no foreign key, no partial index, no explicit lock, and no statement that joins rows of two
+   sessions; a subquery names its session as a parameter. Some engines that speak Postgres lack the
+   rest.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ VERSION: Final = 1
 TABLES: Final = (
     # One row: the version of the tables.
     """
-    CREATE TABLE memory_schema (
+    CREATE TABLE IF NOT EXISTS memory_schema (
         program text PRIMARY KEY,
         version integer NOT NULL
     )
@@ -45,7 +46,7 @@ TABLES: Final = (
     # 1970, UTC. turns, items: counts. origin: the session of which this one is a fork, or NULL;
     # origin_number: its first_number. metadata: a JSON object, or NULL for an empty one.
     """
-    CREATE TABLE memory_head (
+    CREATE TABLE IF NOT EXISTS memory_head (
         session uuid PRIMARY KEY,
         session_id bytea,
         id_start bytea,
@@ -70,7 +71,7 @@ TABLES: Final = (
     # NOT_INDEXED. added_text: the additional text that a search finds, or NULL. items: a JSON
     # array.
     """
-    CREATE TABLE memory_turn (
+    CREATE TABLE IF NOT EXISTS memory_turn (
         session uuid NOT NULL,
         first bigint NOT NULL,
         number bigint NOT NULL,
@@ -82,13 +83,14 @@ TABLES: Final = (
         added_text bytea,
         metadata bytea,
         items bytea NOT NULL,
-        PRIMARY KEY (session, first, number)
+        PRIMARY KEY (session, first, number),
+        UNIQUE (session, turn)
     )
     """,
     # Turns that have begun and are not saved. lease_until: nanoseconds since 1970, or NULL.
     # replaces: the id of the turn that it is to replace, or NULL.
     """
-    CREATE TABLE memory_pending (
+    CREATE TABLE IF NOT EXISTS memory_pending (
         session uuid NOT NULL,
         turn uuid NOT NULL,
         turn_id bytea NOT NULL,
@@ -105,7 +107,7 @@ TABLES: Final = (
     # Summaries of the older part of a session. name: the hash of the summary's name. first, number:
     # the place of the last turn that it covers. summary: the text.
     """
-    CREATE TABLE memory_summary (
+    CREATE TABLE IF NOT EXISTS memory_summary (
         session uuid NOT NULL,
         name uuid NOT NULL,
         first bigint NOT NULL,
@@ -118,9 +120,8 @@ TABLES: Final = (
 )
 
 INDEXES: Final = (
-    "CREATE INDEX memory_head_active ON memory_head (active, session)",
-    "CREATE INDEX memory_head_id ON memory_head (id_start, active)",
-    "CREATE UNIQUE INDEX memory_turn_id ON memory_turn (session, turn)",
+    "CREATE INDEX IF NOT EXISTS memory_head_active ON memory_head (active, session)",
+    "CREATE INDEX IF NOT EXISTS memory_head_id ON memory_head (id_start, active)",
 )
 
 NOT_INDEXED: Final = 0
