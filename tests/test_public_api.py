@@ -14,6 +14,7 @@ from tower_memory import (
     __main__,
     bridges,
     dialects,
+    postgres,
     resumable,
     store_toolkit,
     streams,
@@ -101,6 +102,7 @@ def test_the_public_names_are_exactly_these():
     assert set(resumable.__all__) == {
         *("CallStopped", "ReplyMissing", "ReplyStream", "ResumableLayer", "TooManyCalls")
     }
+    assert set(postgres.__all__) == {"PostgresSessionStore", "table_statements"}
     assert set(streams.__all__) == {"Stream"}
     assert set(store_toolkit.__all__) == {
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
@@ -142,6 +144,7 @@ PUBLIC = [
     ),
     streams.Stream,
     *(getattr(resumable, name) for name in resumable.__all__),
+    *(getattr(postgres, name) for name in postgres.__all__),
     *(
         each
         for name in toolkit.__all__
@@ -178,7 +181,7 @@ def test_no_client_library_and_no_extra_is_imported():
         "import sys, tower_memory;"
         "import tower_memory.dialects, tower_memory.bridges, tower_memory.windows,"
         " tower_memory.streams, tower_memory.store_toolkit;"
-        "extras = {'openai', 'anthropic', 'pydantic_ai', 'google.genai', 'litellm', 'agents', 'stamina'};"
+        "extras = {'openai', 'anthropic', 'pydantic_ai', 'google.genai', 'litellm', 'agents', 'stamina', 'psycopg'};"
         "print(*extras & set(sys.modules), *{'pydantic', 'trio', 'httpx'} & set(sys.modules))"
     )
     done = run_python(program, check=True)

@@ -16,7 +16,7 @@ from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
 from tower_memory._stores.postgres.link import Connection
-from tower_memory._stores.postgres.tables import INDEXES, PROGRAM, TABLES, VERSION
+from tower_memory._stores.postgres.tables import PROGRAM, VERSION, table_statements
 
 _NAMES: Final = [
     "memory_schema",
@@ -27,9 +27,6 @@ _NAMES: Final = [
 ]
 _FIND: Final = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s)"
 _VERSION: Final = "SELECT version FROM memory_schema WHERE program = %s"
-_SET_VERSION: Final = (
-    "INSERT INTO memory_schema (program, version) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-)
 
 _RETRY_DELAY: Final = 0.02
 """Seconds before the tables are looked for again while another process creates them."""
@@ -90,6 +87,5 @@ def _is_prepared(connection: Connection, schema: str) -> bool:
 def _create(connection: Connection, schema: str) -> None:
     if schema != "public":
         connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
-    for statement in (*TABLES, *INDEXES):
-        connection.execute(statement)
-    connection.execute(_SET_VERSION, (PROGRAM, VERSION))
+    for statement in table_statements():
+        connection.execute(statement.encode())

@@ -41,7 +41,58 @@ from tower_memory._turn import Turn, check_turn
 
 @final
 class PostgresSessionStore(Cataloguing[Item], Erasing[Item], Journaling[Item], Summarising[Item]):
-    """A store in a Postgres database. (Docstring follows.)"""
+    """A store in a Postgres database.
+
+    It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
+    `SessionSearch`, `SessionErasure`, `TurnJournal` and `SessionSummaries`. When `append` returns,
+    the turn is as durable as the server's ``synchronous_commit`` makes it, by default on its disk;
+    if it fails or a process dies, the turn is whole or absent. The guide `tower_memory.postgres`
+    tells of faults, of other engines that speak Postgres, and of erased bytes.
+
+    Use the store as an async context manager, or `aclose` it at the end; it connects on first use.
+    A closed store may be opened again. An open store has two threads and two connections. It may be
+    used in several event loops and threads at the same time. An open store that is
+    garbage-collected closes with a `ResourceWarning`.
+
+    The first use creates the tables, if they are absent. Several processes may do so at the same
+    time.
+
+    >>> from tower_memory.postgres import PostgresSessionStore
+    >>> store = PostgresSessionStore("postgresql://app@db.example.com/chat")
+    >>> store
+    PostgresSessionStore('postgresql://db.example.com/chat', schema='public')
+
+    Args:
+        conninfo: Connection string of libpq: a URL, or ``host=... dbname=...``. The parameters that
+            it lacks come from libpq's environment variables, such as ``PGPASSWORD``. Errors never
+            show it.
+        item_type: Type of the items: any type that msgspec can decode, or ``Any`` for JSON values.
+        patience: Maximum number of seconds that each operation waits for the server and for the
+            locks of other programs; 0 tries once. A step of a long read or erasure gets it anew.
+            The default is 5. Every caller has its answer a second later.
+        hot_bytes: Maximum size of the session cache in bytes; 0 caches nothing. A load of a cached
+            session reads only its new items, also those of other processes. Of one session, the
+            cache keeps at most the newest items that take three quarters of it. The default is
+            32 MiB.
+        schema: Postgres schema that has the tables. Another one than ``"public"`` is created if it
+            is absent.
+        search_index: Build a search index, unless the database has one, when the store opens. A
+            search then reads only the turns that it finds; without an index, it reads all turns.
+            The hits are the same. Use the same value in all programs: turns that a store without
+            it has saved are read by every search, until the next store with it opens.
+        text_of: Function that returns additional text of an item, which a search finds, or None. Of
+            an indexed turn, a search finds the text that the function returned when the turn was
+            saved, so use the same function in all programs. It may be called on any thread. An
+            error of the function is raised before anything is written.
+
+    Raises:
+        TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
+        ValueError: libpq cannot read *conninfo*, *schema* is empty or contains a NUL character, or
+            *patience* or *hot_bytes* is negative.
+        SessionError: The server cannot be reached or refuses, or the tables belong to another
+            program or a newer version. Raised when the store opens, and by every operation.
+        RuntimeError: An open store is used in a forked child.
+    """
 
     _catalog = catalog
     _journal = journal
@@ -59,7 +110,7 @@ class PostgresSessionStore(Cataloguing[Item], Erasing[Item], Journaling[Item], S
         text_of: TextOf[Any] | None = None,
     ) -> None:
         check_conninfo(conninfo)
-        check_text("schema", schema)
+        check_schema(schema)
         check_seconds("patience", patience)
         check_int("hot_bytes", hot_bytes, least=0)
         check_bool("search_index", search_index)
@@ -132,6 +183,14 @@ def check_conninfo(value: object) -> None:
             f"text of {len(str(value))} characters that libpq cannot read"
         )
         raise ValueError(msg) from None  # libpq's own error may show a password
+
+
+def check_schema(value: object) -> None:
+    """Refuse *value* unless it can be the name of a Postgres schema."""
+    check_text("schema", value)
+    if "\0" in str(value):
+        msg = "schema must not contain a NUL character"
+        raise ValueError(msg)
 
 
 def _add_to_cache(

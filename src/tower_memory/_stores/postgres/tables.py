@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import Final
 
 PROGRAM: Final = "tower-memory"
@@ -124,5 +125,23 @@ INDEXES: Final = (
     "CREATE INDEX IF NOT EXISTS memory_head_id ON memory_head (id_start, active)",
 )
 
+_SET_VERSION: Final = (
+    f"INSERT INTO memory_schema (program, version) VALUES ('{PROGRAM}', {VERSION})"  # noqa: S608 - constants
+    " ON CONFLICT DO NOTHING"
+)
+
 NOT_INDEXED: Final = 0
 """The only word of a turn that is not in the search index."""
+
+
+def table_statements() -> tuple[str, ...]:
+    """Return the SQL statements that create the tables, in their order, for use by hand.
+
+    They create the tables in the first schema of the search path. The store needs none of this: it
+    executes them itself, unless the tables exist.
+
+    >>> from tower_memory.postgres import table_statements
+    >>> table_statements()[-1]
+    "INSERT INTO memory_schema (program, version) VALUES ('tower-memory', 1) ON CONFLICT DO NOTHING"
+    """
+    return (*(dedent(statement).strip() for statement in TABLES), *INDEXES, _SET_VERSION)
