@@ -49,6 +49,9 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",  # files in the folder, which thus disappear with it
 }
 
+ENDED = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+"""Status of a process that has ended, before and after its parent knows."""
+
 IPC_RMID = 0
 """Command of shmctl that removes a segment of shared memory."""
 
@@ -149,12 +152,8 @@ class PostgresServer:
         """Kill all processes of the server at once, as a crash does."""
         shared_memory = int(self._state()[6].split()[1])
         main = psutil.Process(self._process.pid)
-        main.suspend()  # so that it starts no other process meanwhile
-        processes = [*main.children(), main]
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        wait_until(lambda: all(has_ended(process.pid) for process in processes))
+        freeze([main.pid])  # so that it starts no other process meanwhile
+        end([*(child.pid for child in main.children()), main.pid], signal.SIGKILL)
         self._process.wait()
 
         # Nothing else would remove these if the server is not started again.
@@ -235,7 +234,7 @@ class PostgresServer:
         New connections do answer.
         """
         pids = self.backends(url)
-        send(signal.SIGSTOP, pids)
+        freeze(pids)
         try:
             yield
         finally:
@@ -335,9 +334,20 @@ def other_backends(connection):
 def end_others(connection):
     """End the other connections to the database of *connection*, and return their number."""
     pids = other_backends(connection)
-    send(signal.SIGTERM, pids)
-    wait_until(lambda: all(map(has_ended, pids)))
+    end(pids, signal.SIGTERM)
     return len(pids)
+
+
+def end(pids, number):
+    """End the processes *pids* with a signal, and return as soon as they have ended."""
+    send(number, pids)
+    wait_until(lambda: ENDED.issuperset(map(status, pids)))
+
+
+def freeze(pids):
+    """Stop the processes *pids*, and return as soon as they do nothing any more."""
+    send(signal.SIGSTOP, pids)
+    wait_until(lambda: {psutil.STATUS_STOPPED, *ENDED}.issuperset(map(status, pids)))
 
 
 def send(number, pids):
@@ -347,12 +357,12 @@ def send(number, pids):
             os.kill(pid, number)
 
 
-def has_ended(pid):
-    """Return True if the process *pid* has ended, even if its parent does not know yet."""
+def status(pid):
+    """Return the status of the process *pid*."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return psutil.Process(pid).status()
     except psutil.NoSuchProcess:
-        return True
+        return psutil.STATUS_DEAD
 
 
 def wait_until(condition):
