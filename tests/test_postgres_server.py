@@ -13,7 +13,8 @@ import psutil
 import psycopg
 import pytest
 
-from helpers.postgres_server import PostgresServer, find_programs, wait_until
+from helpers.postgres_server import PostgresServer, find_programs
+from helpers.process_signals import wait_until
 from helpers.processes import ended, environment, start_python
 
 SERVE = """

