@@ -139,7 +139,7 @@ class Database:
     ) -> T:
         """Run *operation* in a transaction of its own and return its result; see `Write`."""
         patience = Patience(self._patience, _GRACE)
-        write = Write(operation, patience.deadline, may_repeat=may_repeat)
+        write = Write(operation, session_id, patience.deadline, may_repeat=may_repeat)
         return await self._answer(self._writer.run(write, patience=patience), session_id)
 
     def stop(self) -> None:

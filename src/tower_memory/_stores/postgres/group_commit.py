@@ -4,9 +4,10 @@
 
 1. A write that another writer was faster than is decided anew at once. A write that met a passing
    fault stays unsettled: the worker thread runs it again with the next batch, until the deadline.
-2. A statement that appends several turns waits only a moment for the lock of another writer. Then
-   each turn is appended alone, and the turns of locked sessions stay out of later batches. So a
-   locked session delays no other session for longer than that moment.
+2. A statement waits only a moment for the lock of another program. If it appends several turns,
+   each of them is then appended alone. From then on, the writes of the locked session stay out of
+   batches. In each visit only one locked session is tried, the one that was tried longest ago, and
+   after all other writes. So locked sessions, of any number, delay the others by that moment.
 3. If a fault hides whether a commit succeeded, a write that may be repeated is repeated: the turn
    id settles it. Any other write raises `SessionError`.
 """
@@ -14,24 +15,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, NamedTuple, TypeVar, final
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast, final
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from tower_memory._errors import SessionError
-from tower_memory._stores.clock import Deadline
+from tower_memory._stores.clock import Deadline, now
 from tower_memory._stores.jobs import Job, RetryLater
 from tower_memory._stores.postgres import faults
 from tower_memory._stores.postgres.appends import Append, Appended, append_turns
 from tower_memory._stores.postgres.heads import Stale
 from tower_memory._stores.postgres.link import Connection, Link
-from tower_memory._stores.worker_thread import run_each
 
 T = TypeVar("T")
+Operation_co = TypeVar("Operation_co", covariant=True)
 
 _MOST_TOGETHER: Final = 500
 """Maximum number of turns that one statement appends."""
+
+
+class LockFault(NamedTuple):
+    """The end of a wait for the lock of another program: the error and its time."""
+
+    error: psycopg.Error
+    time: float
 
 
 @final
@@ -40,15 +48,26 @@ class Write(Generic[T]):
 
     Args:
         operation: Function of the connection. It may be called several times.
+        session_id: The session that it changes; None for several sessions.
         deadline: The end of the wait for the server and for other writers.
         may_repeat: True if the operation may run again although it has perhaps succeeded.
+
+    Attributes:
+        lock_fault: The last lock that has delayed it, or None.
     """
 
     def __init__(
-        self, operation: Callable[[Connection], T], deadline: Deadline, *, may_repeat: bool
+        self,
+        operation: Callable[[Connection], T],
+        session_id: str | None,
+        deadline: Deadline,
+        *,
+        may_repeat: bool,
     ) -> None:
+        self.session_id = session_id
+        self.deadline = deadline
+        self.lock_fault: LockFault | None = None
         self._operation = operation
-        self._deadline = deadline
         self._may_repeat = may_repeat
 
     def __call__(self, link: Link) -> T:
@@ -59,14 +78,15 @@ class Write(Generic[T]):
         """
         while True:
             try:
-                return self._commit(link.connection(self._deadline))
+                return self._commit(link.connection(self.deadline))
             except Stale:
-                if self._deadline.has_passed():
+                if self.deadline.has_passed():
                     raise too_many_writers() from None
             except psycopg.Error as error:
                 if faults.is_lost(error):
                     link.drop()
-                if self._deadline.has_passed() or not faults.may_pass(error):
+                self.lock_fault = lock_fault_of(error)
+                if self.deadline.has_passed() or not faults.may_pass(error):
                     raise
                 raise RetryLater from error
 
@@ -101,10 +121,10 @@ class QueuedAppend:
         after_commit: Function of the outcome, called once the turn is committed.
 
     Attributes:
-        is_blocked: True once another writer's lock has delayed it (rule 2).
+        lock_fault: The last lock that has delayed it, or None.
     """
 
-    __slots__ = ("after_commit", "append", "deadline", "is_blocked")
+    __slots__ = ("after_commit", "append", "deadline", "lock_fault")
 
     def __init__(
         self, append: Append, deadline: Deadline, after_commit: Callable[[Appended], object]
@@ -112,55 +132,97 @@ class QueuedAppend:
         self.append = append
         self.deadline = deadline
         self.after_commit = after_commit
-        self.is_blocked = False
+        self.lock_fault: LockFault | None = None
+
+    @property
+    def session_id(self) -> str:
+        """The session of the turn."""
+        return self.append.turn.session_id
 
     def __call__(self, link: Link) -> Appended:
         """Refuse to run alone; `run_batch` runs the operation."""
         raise NotImplementedError  # pragma: no cover - a job needs a function, which is not called
 
 
-class _Queued(NamedTuple):
+class _Queued(NamedTuple, Generic[Operation_co]):
     """A job and its operation."""
 
     job: Job[Link]
-    queued: QueuedAppend
+    operation: Operation_co
+
+
+_Append: TypeAlias = _Queued[QueuedAppend]
+_Any: TypeAlias = _Queued[QueuedAppend | Write[Any]]
 
 
 def run_batch(link: Link, jobs: Sequence[Job[Link]]) -> None:
     """Run the queued jobs: plain turns together, then every other job alone."""
-    appends = [
-        _Queued(job, job.operation) for job in jobs if isinstance(job.operation, QueuedAppend)
-    ]
-    _append_in_order(link, [each for each in appends if not each.queued.is_blocked])
-    for each in appends:
-        if each.queued.is_blocked and not each.job.is_settled:
-            _append_group(link, [each])
+    queued = [_Queued(job, cast("QueuedAppend | Write[Any]", job.operation)) for job in jobs]
+    locked = {each.operation.session_id for each in queued if each.operation.lock_fault} - {None}
+    together: list[_Append] = []
+    alone: list[_Any] = []
+    for each in queued:
+        if isinstance(each.operation, QueuedAppend) and each.operation.session_id not in locked:
+            together.append(_Queued(each.job, each.operation))
+        else:
+            alone.append(each)
 
-    run_each(link, [job for job in jobs if not isinstance(job.operation, QueuedAppend)])
+    _append_in_order(link, together)
+    _run_alone(link, alone)
 
 
-def _append_in_order(link: Link, waiting: Sequence[_Queued]) -> None:
+def _run_alone(link: Link, queued: Sequence[_Any]) -> None:
+    """Run each job alone, those of one session in their order, until one meets a lock (rule 2)."""
+    by_session: dict[object, list[_Any]] = {}
+    for each in queued:
+        by_session.setdefault(each.operation.session_id or each.job, []).append(each)
+
+    in_order = [each for same in sorted(by_session.values(), key=_last_lock) for each in same]
+    has_waited = False
+    for job, operation in in_order:
+        fault = operation.lock_fault
+        if not has_waited:
+            _run(link, job, operation)
+            has_waited = operation.lock_fault is not fault
+        elif fault is not None and operation.deadline.has_passed():
+            job.fail(fault.error)
+
+
+def _run(link: Link, job: Job[Link], operation: QueuedAppend | Write[Any]) -> None:
+    if isinstance(operation, QueuedAppend):
+        _append_in_order(link, [_Queued(job, operation)])
+    else:
+        job.run(link)
+
+
+def _last_lock(queued: Sequence[_Any]) -> float:
+    """Return the time at which one of the jobs last met a lock; 0 for never."""
+    found = [each.operation.lock_fault for each in queued]
+    return max((fault.time for fault in found if fault), default=0.0)
+
+
+def _append_in_order(link: Link, waiting: Sequence[_Append]) -> None:
     """Append the turns; those of one session one after another."""
     while waiting:
-        first: dict[str, _Queued] = {}
+        first: dict[str, _Append] = {}
         for each in waiting:
             if len(first) < _MOST_TOGETHER:
-                first.setdefault(each.queued.append.turn.session_id, each)
+                first.setdefault(each.operation.session_id, each)
 
         if not _append_group(link, [*first.values()]):
             return
         waiting = [each for each in waiting if not each.job.is_settled]
 
 
-def _append_group(link: Link, group: Sequence[_Queued]) -> bool:
+def _append_group(link: Link, group: Sequence[_Append]) -> bool:
     """Append turns of different sessions with one statement, and settle their jobs.
 
     Return False if a fault has left some of them unsettled, to be tried later.
     """
-    deadline = min((each.queued.deadline for each in group), key=Deadline.left)
+    deadline = min((each.operation.deadline for each in group), key=Deadline.left)
     try:
         connection = link.connection(deadline)
-        outcomes = append_turns(connection, [each.queued.append for each in group])
+        outcomes = append_turns(connection, [each.operation.append for each in group])
     except psycopg.Error as error:
         return _handle_fault(link, group, error)
 
@@ -175,7 +237,7 @@ def _append_group(link: Link, group: Sequence[_Queued]) -> bool:
     return True
 
 
-def _handle_fault(link: Link, group: Sequence[_Queued], error: psycopg.Error) -> bool:
+def _handle_fault(link: Link, group: Sequence[_Append], error: psycopg.Error) -> bool:
     """Handle the *error* of a group: divide the group, fail its jobs, or leave them unsettled."""
     if faults.is_lost(error):
         link.drop()
@@ -186,10 +248,15 @@ def _handle_fault(link: Link, group: Sequence[_Queued], error: psycopg.Error) ->
         return all(settled)
 
     for job, queued in group:
-        queued.is_blocked = faults.is_locked(error)
+        queued.lock_fault = lock_fault_of(error)
         if not is_passing or queued.deadline.has_passed():
             job.fail(error)
     return all(job.is_settled for job, _ in group)
+
+
+def lock_fault_of(error: psycopg.Error) -> LockFault | None:
+    """Return the fault of a wait for a lock; None if *error* has another reason."""
+    return LockFault(error, now()) if faults.is_locked(error) else None
 
 
 def too_many_writers() -> SessionError:
