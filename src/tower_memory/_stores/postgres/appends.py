@@ -2,9 +2,11 @@
 
 1. The statement of an append writes the heads by compare-and-set (rule 1 of `heads`), and adds the
    turns of the heads that it has written. It is a transaction of its own, in one round trip.
-2. A session that another writer has changed since its head was read is left out. Its turn is
-   decided anew.
-3. A plain turn has items and replaces no turns. `writes.append` appends every other turn.
+2. A session that another writer has changed since its head was read is left out, and so is one
+   that holds the turn. The turn is then decided anew.
+3. If the thread has written a session before, its head is not read again: what other writers have
+   changed meanwhile is found by rule 2. Only a turn that is to be written is decided in this way.
+4. A plain turn has items and replaces no turns. `writes.append` appends every other turn.
 """
 
 from __future__ import annotations
@@ -13,25 +15,32 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from tower_memory._errors import SessionError
 from tower_memory._stores.append_checks import must_write
 from tower_memory._stores.postgres.hashes import hash_of
-from tower_memory._stores.postgres.heads import START_LENGTH, Found, Head, now, read_heads
+from tower_memory._stores.postgres.heads import (
+    START_LENGTH,
+    Found,
+    Head,
+    RecentHeads,
+    now,
+    read_heads,
+)
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.turn_rows import NewTurn
 from tower_memory._turn import Turn
 
 # words: one array per turn, as text, since Postgres has no arrays of arrays of different lengths.
-_APPEND: Final = """
-    WITH new AS (
-        SELECT * FROM unnest(
-            %b::uuid[], %b::bytea[], %b::bytea[], %b::bigint[], %b::bigint[], %b::bigint[],
-            %b::bigint[], %b::bigint[], %b::bigint[], %b::uuid[], %b::bytea[], %b::bigint[],
-            %b::text[], %b::bytea[], %b::bytea[], %b::bytea[]
-        ) AS new (
-            session, session_id, id_start, previous, version, cleared,
-            turns, items, first, turn, turn_id, size,
-            words, added_text, metadata, turn_items
-        )
+_TYPES: Final = (
+    *("uuid", "bytea", "bytea", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint"),
+    *("uuid", "bytea", "bigint", "text", "bytea", "bytea", "bytea"),
+)
+_STATEMENT: Final = """
+    WITH new (
+        session, session_id, id_start, previous, version, cleared, turns, items, first,
+        turn, turn_id, size, words, added_text, metadata, turn_items
+    ) AS (
+        {new}
     ), head AS (
         INSERT INTO memory_head AS h (
             session, session_id, id_start, version, previous, active, revision, first_number,
@@ -39,7 +48,11 @@ _APPEND: Final = """
         )
         SELECT session, session_id, id_start, version, previous, version, version, version,
             cleared, 0, %b, %b, turns, items
-        FROM new ORDER BY session
+        FROM new
+        WHERE NOT EXISTS (
+            SELECT 1 FROM memory_turn AS t WHERE t.session = new.session AND t.turn = new.turn
+        )
+        ORDER BY session
         ON CONFLICT (session) DO UPDATE SET
             session_id = excluded.session_id, id_start = excluded.id_start,
             version = excluded.version, previous = excluded.previous,
@@ -64,6 +77,10 @@ _APPEND: Final = """
     FROM new JOIN head ON head.session = new.session
     RETURNING session
 """
+_ONE: Final = f"VALUES ({', '.join(f'%b::{each}' for each in _TYPES)})"
+_MANY: Final = f"SELECT * FROM unnest({', '.join(f'%b::{each}[]' for each in _TYPES)})"  # noqa: S608 - constants
+_APPEND_ONE: Final = _STATEMENT.format(new=_ONE).encode()
+_APPEND_MANY: Final = _STATEMENT.format(new=_MANY).encode()
 
 
 class Append(NamedTuple):
@@ -89,47 +106,75 @@ class Appended(NamedTuple):
     first: int
 
 
+class _Row(NamedTuple):
+    """A turn to be written, with the new head of its session and its first position."""
+
+    turn: NewTurn
+    head: Head
+    first: int
+
+
 def append_turns(
-    connection: Connection, appends: Sequence[Append]
-) -> list[Appended | Exception | None]:
+    connection: Connection, appends: Sequence[Append], recent: RecentHeads
+) -> list[Appended | SessionError | None]:
     """Append turns of different sessions, and return the outcome of each.
 
     An outcome is an error for a turn that is refused, and None for a turn that was left out
     (rule 2).
     """
-    sessions = [hash_of(append.turn.session_id) for append in appends]
-    found = read_heads(connection, sessions, [append.new.turn for append in appends])
-
     time = now()
-    outcomes = [
-        _decide(append, found[session], time)
-        for append, session in zip(appends, sessions, strict=True)
-    ]
+    outcomes = _decide_all(connection, appends, recent, time)
+    heads = [_new_head(outcome) for outcome in outcomes]
     to_write = [
-        (append, outcome.after, outcome.first)
-        for append, outcome in zip(appends, outcomes, strict=True)
-        if isinstance(outcome, Appended) and outcome.after is not None
+        _Row(append.new, head, head.items - append.new.size)
+        for append, head in zip(appends, heads, strict=True)
+        if head is not None
     ]
     written = _write(connection, to_write, time) if to_write else set[UUID]()
 
+    for row in to_write:
+        if row.head.session in written:
+            recent.add(row.head)
+        else:
+            recent.forget(row.head.session)
     return [
-        None
-        if isinstance(outcome, Appended)
-        and outcome.after is not None
-        and outcome.after.session not in written
-        else outcome
-        for outcome in outcomes
+        outcome if head is None or head.session in written else None
+        for outcome, head in zip(outcomes, heads, strict=True)
     ]
 
 
-def _decide(append: Append, found: Found, time: int) -> Appended | Exception:
+def _decide_all(
+    connection: Connection, appends: Sequence[Append], recent: RecentHeads, time: int
+) -> list[Appended | SessionError]:
+    """Decide each append: by a recent head, if the turn is to be written, or by the rows."""
+    sessions = [hash_of(append.turn.session_id) for append in appends]
+    decided: dict[UUID, Appended | SessionError] = {}
+    for append, session in zip(appends, sessions, strict=True):
+        found = recent.find(session)
+        if found is not None:
+            decided[session] = _decide(append, found, time)
+
+    unknown = [
+        (append, session)
+        for append, session in zip(appends, sessions, strict=True)
+        if session not in decided or _new_head(decided[session]) is None
+    ]
+    if unknown:
+        turns = [append.new.turn for append, _ in unknown]
+        found_heads = read_heads(connection, [session for _, session in unknown], turns)
+        for append, session in unknown:
+            decided[session] = _decide(append, found_heads[session], time)
+    return [decided[session] for session in sessions]
+
+
+def _decide(append: Append, found: Found, time: int) -> Appended | SessionError:
     """Return what the append would do, or the error by which it is refused."""
     turn, new = append
     state = found.state(new.turn)
     try:
         if not must_write(state, turn):
             return Appended(state.revision, None, None, 0)
-    except Exception as error:  # noqa: BLE001 - the outcome of this turn only
+    except SessionError as error:
         return error
 
     turns, first = (found.head.turns, found.head.items) if found.head else (0, 0)
@@ -137,29 +182,40 @@ def _decide(append: Append, found: Found, time: int) -> Appended | Exception:
     return Appended(after.version, found.head, after, first)
 
 
-def _write(
-    connection: Connection, to_write: Sequence[tuple[Append, Head, int]], time: int
-) -> set[UUID]:
-    """Write turns, each with the new head and its first position; return the sessions written."""
-    heads = [head for _, head, _ in to_write]
-    turns = [append.new for append, _, _ in to_write]
-    values = (
-        [head.session for head in heads],
-        [head.session_id for head in heads],
-        [head.session_id and head.session_id[:START_LENGTH] for head in heads],
-        [head.previous for head in heads],
-        [head.version for head in heads],
-        [head.cleared for head in heads],
-        [head.turns for head in heads],
-        [head.items for head in heads],
-        [first for _, _, first in to_write],
-        [turn.turn for turn in turns],
-        [turn.turn_id for turn in turns],
-        [turn.size for turn in turns],
-        [f"{{{','.join(map(str, turn.words))}}}" for turn in turns],
-        [turn.added_text for turn in turns],
-        [turn.metadata for turn in turns],
-        [turn.items for turn in turns],
-        *(time, time, time),
+def _new_head(outcome: Appended | SessionError) -> Head | None:
+    """Return the head that is to be written, or None."""
+    return outcome.after if isinstance(outcome, Appended) else None
+
+
+def _write(connection: Connection, rows: Sequence[_Row], time: int) -> set[UUID]:
+    """Write heads and turns at *time*, and return the sessions that were written."""
+    times = (time, time, time)
+    if len(rows) == 1:  # Postgres plans this statement only once
+        written = connection.execute(_APPEND_ONE, (*_values(rows[0]), *times))
+    else:
+        columns = zip(*map(_values, rows), strict=True)
+        written = connection.execute(_APPEND_MANY, (*map(list, columns), *times))
+    return {session for (session,) in written}
+
+
+def _values(row: _Row) -> tuple[object, ...]:
+    """Return the values of *row*, in the order of the statement."""
+    turn, head, first = row
+    return (
+        head.session,
+        head.session_id,
+        head.session_id and head.session_id[:START_LENGTH],
+        head.previous,
+        head.version,
+        head.cleared,
+        head.turns,
+        head.items,
+        first,
+        turn.turn,
+        turn.turn_id,
+        turn.size,
+        f"{{{','.join(map(str, turn.words))}}}",
+        turn.added_text,
+        turn.metadata,
+        turn.items,
     )
-    return {session for (session,) in connection.execute(_APPEND, values)}

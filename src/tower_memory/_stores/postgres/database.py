@@ -29,6 +29,7 @@ from tower_memory._stores.jobs import NoAnswer, RetryLater
 from tower_memory._stores.postgres import faults, schema
 from tower_memory._stores.postgres.appends import Append, Appended
 from tower_memory._stores.postgres.group_commit import QueuedAppend, Write, run_batch
+from tower_memory._stores.postgres.heads import RecentHeads
 from tower_memory._stores.postgres.link import Connection, Link
 from tower_memory._stores.postgres.reading import Load, Read, find_versions
 from tower_memory._stores.session_cache import SessionCache
@@ -51,6 +52,9 @@ class Address(NamedTuple):
 
     conninfo: str
     schema: str
+
+    def __repr__(self) -> str:
+        return f"Address({self.name!r}, {self.schema!r})"  # the connection string has the password
 
     @property
     def name(self) -> str:
@@ -79,9 +83,15 @@ class Database:
         self.process = os.getpid()
         self._address = address
         self._patience = patience
+        self._recent = RecentHeads()
         self._writer: WorkerThread[Link] = WorkerThread(run_batch)
         self._reader: WorkerThread[Link] = WorkerThread(before_steps=find_versions)
-        self._ended = [self._start(self._writer, "writer"), self._start(self._reader, "reader")]
+        self._ended = [self._start(self._writer, "writer")]
+        try:
+            self._ended.append(self._start(self._reader, "reader"))
+        except SessionError:
+            self._writer.stop()
+            raise
 
     async def ready(self) -> None:
         """Connect both threads.
@@ -126,7 +136,7 @@ class Database:
     async def append(self, append: Append, after_commit: Callable[[Appended], object]) -> Appended:
         """Append a plain turn together with other turns; see `appends`."""
         patience = Patience(self._patience, _GRACE)
-        queued = QueuedAppend(append, patience.deadline, after_commit)
+        queued = QueuedAppend(append, patience.deadline, self._recent, after_commit)
         running = self._writer.run(queued, patience=patience)
         return await self._answer(running, append.turn.session_id)
 

@@ -25,7 +25,7 @@ from tower_memory._stores.clock import Deadline, now
 from tower_memory._stores.jobs import Job, RetryLater
 from tower_memory._stores.postgres import faults
 from tower_memory._stores.postgres.appends import Append, Appended, append_turns
-from tower_memory._stores.postgres.heads import Stale
+from tower_memory._stores.postgres.heads import RecentHeads, Stale
 from tower_memory._stores.postgres.link import Connection, Link
 
 T = TypeVar("T")
@@ -118,19 +118,25 @@ class QueuedAppend:
     Args:
         append: The turn.
         deadline: The end of the wait for the server and for other writers.
+        recent: The recent heads of the thread.
         after_commit: Function of the outcome, called once the turn is committed.
 
     Attributes:
         lock_fault: The last lock that has delayed it, or None.
     """
 
-    __slots__ = ("after_commit", "append", "deadline", "lock_fault")
+    __slots__ = ("after_commit", "append", "deadline", "lock_fault", "recent")
 
     def __init__(
-        self, append: Append, deadline: Deadline, after_commit: Callable[[Appended], object]
+        self,
+        append: Append,
+        deadline: Deadline,
+        recent: RecentHeads,
+        after_commit: Callable[[Appended], object],
     ) -> None:
         self.append = append
         self.deadline = deadline
+        self.recent = recent
         self.after_commit = after_commit
         self.lock_fault: LockFault | None = None
 
@@ -222,7 +228,8 @@ def _append_group(link: Link, group: Sequence[_Append]) -> bool:
     deadline = min((each.operation.deadline for each in group), key=Deadline.left)
     try:
         connection = link.connection(deadline)
-        outcomes = append_turns(connection, [each.operation.append for each in group])
+        appends = [each.operation.append for each in group]
+        outcomes = append_turns(connection, appends, group[0].operation.recent)
     except psycopg.Error as error:
         return _handle_fault(link, group, error)
 

@@ -11,7 +11,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, final
 from uuid import UUID
 
@@ -32,6 +33,8 @@ _READ: Final = (
     " WHERE t.session = h.session AND t.turn = ANY(%b::uuid[]))"
     " FROM memory_head AS h WHERE h.session = ANY(%b::uuid[])"
 )
+# Postgres plans this statement only once, and the other one each time.
+_READ_ONE: Final = _READ.replace("ANY(%b::uuid[])", "%b::uuid").encode()
 _PUT: Final = (
     f"INSERT INTO memory_head ({_COLUMNS}, id_start) VALUES"  # noqa: S608 - as above
     " (%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)"
@@ -49,6 +52,9 @@ _PUT: Final = (
 _REMOVE_OLD_TOMBSTONES: Final = (
     "DELETE FROM memory_head WHERE id_start IS NULL AND active > %b AND active < 0"
 )
+
+_MOST_RECENT: Final = 10_000
+"""Maximum number of heads that a thread remembers, about 10 MB."""
 
 START_LENGTH: Final = 64
 """Number of bytes of a session id in ``id_start``."""
@@ -110,6 +116,34 @@ class Head(NamedTuple):
             turns=turns,
             items=items,
         )
+
+
+@final
+class RecentHeads:
+    """The heads that a thread has written last, so that it need not read them again.
+
+    Another writer may have changed them since. Then they have another version than the row, and a
+    compare-and-set writes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._heads: OrderedDict[UUID, Head] = OrderedDict()
+
+    def find(self, session: UUID) -> Found | None:
+        """Return a session as it was last written; None if it is not known."""
+        head = self._heads.get(session)
+        return None if head is None else Found(session, head, 0, head.version)
+
+    def add(self, head: Head) -> None:
+        """Add a head, and forget the one that was added longest ago if there are too many."""
+        self._heads.pop(head.session, None)
+        self._heads[head.session] = head._replace(held=None)
+        if len(self._heads) > _MOST_RECENT:
+            self._heads.popitem(last=False)
+
+    def forget(self, session: UUID) -> None:
+        """Forget the head of a session."""
+        self._heads.pop(session, None)
 
 
 class Found(NamedTuple):
@@ -186,30 +220,34 @@ class Found(NamedTuple):
 
 
 def read_heads(
-    connection: Connection, sessions: Sequence[UUID], turns: Sequence[UUID] = ()
+    connection: Connection, sessions: Sequence[UUID], turns: Sequence[UUID]
 ) -> dict[UUID, Found]:
     """Return the *sessions*; also look for the *turns*, each a hash of a turn id."""
     found = {session: Found(session, None, 0, None) for session in sessions}
-    oldest = now() - _TOMBSTONE_LIFETIME
     for row in connection.execute(_READ, (list(turns), list(sessions))):
         head = Head(*row)
-        if head.session_id is not None:
-            found[head.session] = Found(head.session, head, 0, head.version)
-        else:
-            number = head.cleared if head.updated_at > oldest else 0
-            found[head.session] = Found(head.session, None, number, head.version)
+        found[head.session] = _found(head)
     return found
 
 
-def read_head(connection: Connection, session_id: str, turns: Iterable[UUID] = ()) -> Found:
-    """Return one session; also look for the *turns*."""
+def read_head(connection: Connection, session_id: str, turn: UUID | None = None) -> Found:
+    """Return one session; also look for the *turn*, the hash of a turn id."""
     session = hash_of(session_id)
-    return read_heads(connection, [session], [*turns])[session]
+    row = connection.execute(_READ_ONE, (turn, session)).fetchone()
+    return _found(Head(*row)) if row else Found(session, None, 0, None)
+
+
+def _found(head: Head) -> Found:
+    """Return the session of a row, which is perhaps a tombstone."""
+    if head.session_id is not None:
+        return Found(head.session, head, 0, head.version)
+    is_alive = head.updated_at > now() - _TOMBSTONE_LIFETIME
+    return Found(head.session, None, head.cleared if is_alive else 0, head.version)
 
 
 def find_for(connection: Connection, turn: Turn[Any]) -> Found:
     """Return the session of *turn*, and look for its turn id."""
-    return read_head(connection, turn.session_id, [hash_of(turn.turn_id)])
+    return read_head(connection, turn.session_id, hash_of(turn.turn_id))
 
 
 def put_head(connection: Connection, head: Head) -> None:

@@ -9,12 +9,15 @@ from uuid import UUID
 from tower_memory._history import TurnInfo
 from tower_memory._metadata import decode_metadata
 from tower_memory._stores.postgres.hashes import hash_of
-from tower_memory._stores.postgres.heads import Found, read_heads
+from tower_memory._stores.postgres.heads import read_head
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.records import to_datetime
 from tower_memory._stores.session_cache import LastTurn, Version
 from tower_memory._stores.sql.rows import AddRow, Changed, Place, Row, State
 
+_VERSION: Final = (
+    "SELECT revision, updated_at FROM memory_head WHERE session = %b AND session_id IS NOT NULL"
+)
 _VERSIONS: Final = (
     "SELECT session, revision, updated_at FROM memory_head"
     " WHERE session = ANY(%b::uuid[]) AND session_id IS NOT NULL"
@@ -68,15 +71,17 @@ class PostgresRows:
         versions: Mapping[UUID, Version] | None = None,
     ) -> None:
         self._connection = connection
+        self._session_id = session_id
         self._session = hash_of(session_id)
         self._versions = versions
 
     def version(self) -> Version | None:
         """See `SessionRows.version`."""
-        versions, self._versions = self._versions, None  # a second call reads them anew
-        if versions is None:
-            versions = versions_of(self._connection, [self._session])
-        return versions.get(self._session)
+        versions, self._versions = self._versions, None  # a second call reads it anew
+        if versions is not None:
+            return versions.get(self._session)
+        found = self._connection.execute(_VERSION, (self._session,)).fetchone()
+        return Version(*found) if found else None
 
     def state(self, known: LastTurn | None) -> State | None:
         """See `SessionRows.state`."""
@@ -97,8 +102,7 @@ class PostgresRows:
 
     def tombstone_number(self) -> int:
         """See `SessionRows.tombstone_number`."""
-        found: Found = read_heads(self._connection, [self._session])[self._session]
-        return found.tombstone
+        return read_head(self._connection, self._session_id).tombstone
 
     def place_of_turn(self, state: State, turn_id: str) -> Place | None:
         """See `SessionRows.place_of_turn`."""
