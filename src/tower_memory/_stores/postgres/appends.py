@@ -49,8 +49,9 @@ _STATEMENT: Final = """
         SELECT session, session_id, id_start, version, previous, version, version, version,
             cleared, 0, %b, %b, turns, items
         FROM new
-        WHERE NOT EXISTS (
-            SELECT 1 FROM memory_turn AS t WHERE t.session = new.session AND t.turn = new.turn
+        WHERE (session, turn) NOT IN (
+            SELECT t.session, t.turn FROM memory_turn AS t
+            WHERE t.session = {session} AND t.turn = {turn}
         )
         ORDER BY session
         ON CONFLICT (session) DO UPDATE SET
@@ -79,8 +80,10 @@ _STATEMENT: Final = """
 """
 _ONE: Final = f"VALUES ({', '.join(f'%b::{each}' for each in _TYPES)})"
 _MANY: Final = f"SELECT * FROM unnest({', '.join(f'%b::{each}[]' for each in _TYPES)})"  # noqa: S608 - constants
-_APPEND_ONE: Final = _STATEMENT.format(new=_ONE).encode()
-_APPEND_MANY: Final = _STATEMENT.format(new=_MANY).encode()
+_APPEND_ONE: Final = _STATEMENT.format(new=_ONE, session="%b::uuid", turn="%b::uuid").encode()
+_APPEND_MANY: Final = _STATEMENT.format(
+    new=_MANY, session="ANY(%b::uuid[])", turn="ANY(%b::uuid[])"
+).encode()
 
 
 class Append(NamedTuple):
@@ -189,12 +192,15 @@ def _new_head(outcome: Appended | SessionError) -> Head | None:
 
 def _write(connection: Connection, rows: Sequence[_Row], time: int) -> set[UUID]:
     """Write heads and turns at *time*, and return the sessions that were written."""
-    times = (time, time, time)
     if len(rows) == 1:  # Postgres plans this statement only once
-        written = connection.execute(_APPEND_ONE, (*_values(rows[0]), *times))
+        (row,) = rows
+        key = (row.head.session, row.turn.turn)
+        values = (*_values(row), time, time, *key, time)
+        written = connection.execute(_APPEND_ONE, values)
     else:
-        columns = zip(*map(_values, rows), strict=True)
-        written = connection.execute(_APPEND_MANY, (*map(list, columns), *times))
+        keys = ([row.head.session for row in rows], [row.turn.turn for row in rows])
+        columns = map(list, zip(*map(_values, rows), strict=True))
+        written = connection.execute(_APPEND_MANY, (*columns, time, time, *keys, time))
     return {session for (session,) in written}
 
 
