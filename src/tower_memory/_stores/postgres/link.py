@@ -4,6 +4,8 @@
 2. Each wait for the server ends at the deadline of the operation, or after `_LEAST_WAIT`, even if
    the server never answers. The connection is then closed, because its state is unknown.
 3. A connection that met a fault is not used again (`faults.is_lost`).
+4. The errors of a connection have the text of `faults.text_of_fault`, also where they are chained
+   to another error: the server's own text may show stored values.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from psycopg.abc import PQGen
 from psycopg.sql import SQL, Identifier
 
 from tower_memory._stores.clock import Deadline
+from tower_memory._stores.postgres.faults import text_of_fault
 
 Row: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")
@@ -43,7 +46,11 @@ class Connection(psycopg.Connection[Row]):
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """Wait for the server, at most until the deadline."""
         seconds = max(self.deadline.left(), _LEAST_WAIT)
-        return super().wait(_until(gen, Deadline(seconds)), *args, **kwargs)
+        try:
+            return super().wait(_until(gen, Deadline(seconds)), *args, **kwargs)
+        except psycopg.Error as error:
+            error.args = (text_of_fault(error),)
+            raise
 
 
 def _until(gen: PQGen[T], deadline: Deadline) -> PQGen[T]:
