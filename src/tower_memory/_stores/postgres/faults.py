@@ -2,7 +2,8 @@
 
 1. A fault that may pass is tried again until the caller's patience has passed: a lost connection,
    a server that starts, stops or is read-only for a failover, a conflict of transactions, a lock.
-   Every other fault is raised at once.
+   Every other fault is raised at once. An error of connecting has no SQLSTATE, so a refusal is
+   recognised by its text; a text that is not known may be that of a fault that passes.
 2. A lost connection, and one to a server that has become read-only, is not used again: the
    connection string may name several servers, and another one may now be the primary.
 3. The text of a fault is the server's message without its details, which may show stored values.
@@ -37,17 +38,19 @@ _MAY_PASS: Final = frozenset(
     }
 )
 
-_PASSING_REFUSALS: Final = (
-    "starting up",
-    "shutting down",
-    "recovery",
-    "not accepting connections",
-    "not yet accepting connections",
-    "too many clients",
-    "too many connections",
-    "connection slots",
+_REFUSALS: Final = (
+    "authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "does not exist",
+    "no such database",
+    "permission denied for",
+    "not permitted to log in",
+    "invalid value for parameter",
+    "unrecognized configuration parameter",
 )
-"""Parts of the messages by which a server refuses a connection for now."""
+"""Parts of the messages by which a server or a pooler refuses a user or a database."""
 
 
 def is_lost(error: psycopg.Error) -> bool:
@@ -68,7 +71,7 @@ def may_pass(error: psycopg.Error) -> bool:
         return state in _MAY_PASS or state.startswith(_LOST_CLASSES)
     if not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
         return False
-    return not _is_refusal(str(error))
+    return not any(part in str(error) for part in _REFUSALS)
 
 
 def is_unknown(error: psycopg.Error) -> bool:
@@ -83,8 +86,3 @@ def text_of_fault(error: psycopg.Error) -> str:
     primary = error.diag.message_primary
     text = f"{primary} (SQLSTATE {error.sqlstate})" if primary else str(error)
     return " ".join(text.split())
-
-
-def _is_refusal(text: str) -> bool:
-    """Return True if *text* says that the server refuses this user or database."""
-    return "FATAL:" in text and not any(part in text for part in _PASSING_REFUSALS)
