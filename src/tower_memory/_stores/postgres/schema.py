@@ -5,6 +5,7 @@
    Each statement is a transaction of its own, as some engines demand, and may be repeated. So an
    interrupted creation is completed, and several processes may create the tables at the same time.
 3. Tables of another program, or of a newer version, are refused and stay unchanged.
+4. A user without the privilege to create a schema may use one that exists.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 from psycopg import errors
 from psycopg.sql import SQL, Identifier
 
+from tower_memory._stores.postgres.faults import text_of_fault
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.tables import PROGRAM, VERSION, table_statements
 
@@ -25,6 +27,7 @@ _NAMES: Final = [
     "memory_pending",
     "memory_summary",
 ]
+_HAS_SCHEMA: Final = "SELECT 1 FROM pg_namespace WHERE nspname = %s"
 _FIND: Final = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s)"
 _VERSION: Final = "SELECT version FROM memory_schema WHERE program = %s"
 
@@ -40,6 +43,14 @@ _CREATED_ELSEWHERE: Final = (
 """The errors of a creation while another process creates the same tables."""
 
 
+_FORBIDDEN: Final = (
+    errors.InsufficientPrivilege,
+    errors.InvalidSchemaName,
+    errors.UndefinedTable,
+)
+"""The errors of a user without privileges. A schema that the user may not use is not found."""
+
+
 class Refused(Exception):
     """Raised when the schema is refused; the message is the reason."""
 
@@ -48,16 +59,26 @@ def prepare(connection: Connection, schema: str) -> None:
     """Recognise the tables in *schema*, which is first in the search path, or create them.
 
     Raises:
-        Refused: The tables are another program's, or of a newer version.
-        psycopg.Error: The server failed, or the user may not create tables.
+        Refused: The tables are another program's or of a newer version, or the user lacks
+            privileges.
+        psycopg.Error: The server failed.
     """
-    while not _is_prepared(connection, schema):
-        try:
-            _create(connection, schema)
-        except _CREATED_ELSEWHERE:
-            if connection.deadline.has_passed():
-                raise
-            time.sleep(_RETRY_DELAY)
+    try:
+        while not _is_prepared(connection, schema):
+            try:
+                _create(connection, schema)
+            except _CREATED_ELSEWHERE:
+                if connection.deadline.has_passed():
+                    raise
+                time.sleep(_RETRY_DELAY)
+    except _FORBIDDEN as error:
+        msg = (
+            f"{text_of_fault(error)}; to create the tables, grant the user USAGE and CREATE on the "
+            f"schema {schema!r}, or CREATE on the database if the schema does not exist; for "
+            "tables that another user has created, grant USAGE on the schema, and SELECT, INSERT, "
+            "UPDATE and DELETE on the tables"
+        )
+        raise Refused(msg) from error
 
 
 def _is_prepared(connection: Connection, schema: str) -> bool:
@@ -85,7 +106,7 @@ def _is_prepared(connection: Connection, schema: str) -> bool:
 
 
 def _create(connection: Connection, schema: str) -> None:
-    if schema != "public":
+    if not connection.execute(_HAS_SCHEMA, (schema,)).fetchone():
         connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
     for statement in table_statements():
         connection.execute(statement.encode())
