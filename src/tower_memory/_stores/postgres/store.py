@@ -176,13 +176,27 @@ def check_conninfo(value: object) -> None:
     """Refuse *value* unless it is a connection string of libpq. The errors do not show it."""
     check_text("conninfo", value)
     try:
-        conninfo_to_dict(str(value))
+        parameters = conninfo_to_dict(str(value))
     except psycopg.Error:
+        parameters = None  # libpq's own error may show a password
+    if parameters is None:
         msg = (
             "conninfo must be a connection string such as postgresql://user@host/dbname, got a "
             f"text of {len(str(value))} characters that libpq cannot read"
         )
-        raise ValueError(msg) from None  # libpq's own error may show a password
+        raise ValueError(msg)
+
+    ports = str(parameters.get("port") or "").split(",")
+    hosts = str(parameters.get("host") or "").split(",")
+    if not all(port.isdecimal() for port in ports if port) or any(
+        "@" in host[1:] for host in hosts
+    ):
+        # Errors show the host and the port: they must not be a part of a password.
+        msg = (
+            "conninfo must have a host without @ and a numeric port; in a URL, percent-encode the "
+            "characters @ : / ? # % of a password"
+        )
+        raise ValueError(msg)
 
 
 def check_schema(value: object) -> None:
