@@ -187,6 +187,8 @@ def _run_alone(link: Link, queued: Sequence[_Any]) -> None:
     has_waited = False
     for job, operation in in_order:
         fault = operation.lock_fault
+        if job.is_cancelled:
+            continue
         if not has_waited:
             _run(link, job, operation)
             has_waited = operation.lock_fault is not fault
