@@ -155,6 +155,20 @@ class PostgresServer:
         ctypes.CDLL(None).shmctl(shared_memory, IPC_RMID, None)
         (self._data / "postmaster.pid").unlink()
 
+    @contextmanager
+    def suspended(self):
+        """Stop all processes of the server: until the block ends, it does not react."""
+        main = psutil.Process(self._process.pid)
+        main.suspend()
+        processes = [main, *main.children()]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
     def close(self):
         """End the server at once, and remove its folder."""
         self._guard.stdin.close()
