@@ -2,14 +2,24 @@
 
 Without a subcommand it is a chat: it prints one reply per line of input, and the next run continues
 the conversation. The subcommands list, show, search, change, copy, erase, move and check the
-conversations of a file. ``tower-memory --help`` names them, and ``tower-memory export --help``
-explains one of them.
+conversations of a file, or of a Postgres database. ``tower-memory --help`` names them, and
+``tower-memory export --help`` explains one of them.
 
 1. Every error is one line on standard error. The exit status is then 1, or 2 for a wrong option. It
    is 130 after Ctrl-C. It is also 1 if ``check`` finds damage, or if ``erase`` is not confirmed.
-2. Only the chat and ``import`` create a missing file.
+2. Only the chat and ``import`` create a missing file, or missing tables in a database.
 3. On a terminal, lists are tables that fit its width. In a pipe, rows are whole. Stored text cannot
    control the terminal.
+
+**Postgres.** ``--db postgresql://user@host/dbname`` names a database; `tower_memory.postgres`
+explains the store. It needs the extra ``postgres``. Leave the password out of the URL, because
+other users of the machine see the arguments of a command: libpq finds it in ``PGPASSWORD`` or
+``~/.pgpass``. No output shows a password. ``--schema`` names another schema than ``public``. The
+commands ``scrub``, ``backup`` and ``check`` are for SQLite files, and say so. This moves all
+conversations from a file to a database::
+
+    tower-memory --db chat.db export -o all.jsonl
+    tower-memory --db postgresql://user@host/dbname import all.jsonl
 
 **The chat.** An answer is printed as it arrives; in a pipe, it is one line. On a terminal, Ctrl-C
 stops the answer, and the part that was printed is saved. A line that begins with ``/`` is a command
@@ -41,8 +51,9 @@ line feed; a string may contain other separators, such as U+2028.
 5. A time is ISO 8601 in UTC with microseconds, such as ``2025-01-02T03:04:05.000006Z``.
 6. Sessions come in the order of their activity, the last active one at the end. Importing an export
    into a new file restores this order.
-7. An export shows the file as it was at one moment, so all of its sessions are consistent. Pending
-   turns and summaries are not exported.
+7. An export shows the sessions as they were at one moment, so all of them are consistent. (A
+   database that is distributed over several servers promises this for each session only.)
+   Pending turns and summaries are not exported.
 8. A reader ignores keys that it does not know. A change that a reader cannot ignore gets a new
    version.
 
@@ -51,8 +62,11 @@ LangChain (``SQLChatMessageHistory``), with their default tables. Each row of su
 one turn. LangChain's messages become chat messages; an assistant's reasoning is left out. A turn
 that its session holds already is skipped, so a file can be imported again after it has grown. A
 session that exists keeps its metadata, and gets the keys that it lacks. A new session gets a
-revision of its own, and ``forked_from`` if that session is in the file of ``--db``. One transaction
-writes all: a damaged file changes nothing.
+revision of its own, and ``forked_from`` if that session is in the file of ``--db``. The imported
+file is read whole before anything is written: a damaged file changes nothing. Into an SQLite file,
+one transaction writes all. Into a Postgres database, a transaction writes one session, and the last
+ones set ``forked_from``. So an import that is interrupted there leaves some sessions whole and the
+others out, and importing the file again adds the rest.
 """
 
 from __future__ import annotations

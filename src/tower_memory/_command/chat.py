@@ -27,7 +27,7 @@ from tower_memory._command.listing import find_infos, print_sessions
 from tower_memory._command.models import NoReply, make_model
 from tower_memory._command.output import print_error, print_text
 from tower_memory._command.replies import ReplyPrinter, text_of_chunk
-from tower_memory._command.stores import Opened, open_store
+from tower_memory._command.stores import Opened, database_of, open_store
 
 _LISTED: Final = 20
 """Number of sessions that /sessions lists."""
@@ -48,11 +48,11 @@ def chat(options: argparse.Namespace) -> int:
         raise CommandError(msg)
 
     with ExitStack() as resources:
-        opened = resources.enter_context(open_store(options.db))
+        opened = resources.enter_context(open_store(database_of(options)))
         model = make_model(options, opened.portal, resources)
         running = Chat(opened, model, options)
         if sys.stdin.isatty():
-            where = f"{options.db}, session {options.session}"
+            where = f"{opened.name}, session {options.session}"
             print(
                 f"I remember in {where}. Press Ctrl-D to end; /help shows the commands.",
                 file=sys.stderr,
@@ -134,11 +134,11 @@ class Chat:
         print_text(_HELP)
 
     def _sessions(self, _argument: str) -> None:
-        print_sessions(find_infos(self._opened, "", _LISTED), self._options.db)
+        print_sessions(find_infos(self._opened, "", _LISTED), self._opened.name)
 
     def _new(self, name: str) -> None:
         """Begin the session *name*, or one that is named by the time."""
-        portal, store = self._opened
+        portal, store, _ = self._opened
         start = session_id = name or f"chat-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
         number = 1
         while portal.call(store.describe, session_id) is not None:

@@ -17,13 +17,13 @@ from tower_memory import Erasure, SessionInfo
 from tower_memory._command.errors import CommandError, no_session
 from tower_memory._command.listing import find_infos, info_keys
 from tower_memory._command.output import escaped, number, print_json, print_note, print_text
-from tower_memory._command.stores import Opened, open_existing
+from tower_memory._command.stores import Opened, database_of, open_existing
 
 
 def set_title(options: argparse.Namespace) -> int:
     """Set or remove the title of a session, and return the exit status."""
     title = options.text or None
-    with open_existing(options.db) as (portal, store):
+    with open_existing(database_of(options)) as (portal, store, _):
         info = portal.call(store.annotate, options.id, {"title": title})
     if info is None:
         raise no_session(options.id)
@@ -32,7 +32,7 @@ def set_title(options: argparse.Namespace) -> int:
 
 def fork(options: argparse.Namespace) -> int:
     """Copy a session to a new one, and return the exit status."""
-    with open_existing(options.db) as (portal, store):
+    with open_existing(database_of(options)) as (portal, store, _):
         info = portal.call(partial(store.fork, options.id, options.new, before=options.before))
     if options.json:
         print_json(info_keys(info))
@@ -48,11 +48,12 @@ def erase(options: argparse.Namespace) -> int:
     if options.inactive_days is not None:
         before = datetime.now(UTC) - timedelta(days=options.inactive_days)
 
-    with open_existing(options.db) as opened:
+    database = database_of(options)
+    with open_existing(database) as opened:
         if not options.yes:
             _check_terminal()
         selected = list(_selected(opened, options.ids, options.prefix, before))
-        if selected and not options.yes and not _confirms(selected, options.db):
+        if selected and not options.yes and not _confirms(selected, database.name):
             print_note("nothing was erased")
             return 1
         erased = _erase(opened, options, before) if selected else Erasure(0, 0, 0)
@@ -63,7 +64,7 @@ def erase(options: argparse.Namespace) -> int:
     else:
         words = zip(counts, ("session", "turn", "item"), strict=True)
         print_text(f"erased {', '.join(number(count, noun) for count, noun in words)}")
-        print_note("`tower-memory scrub` removes the last bytes from the file")
+        print_note(database.advice)
     return 0
 
 
@@ -75,7 +76,7 @@ def _selected(
     Raises:
         CommandError: One of *ids* is no session.
     """
-    portal, store = opened
+    portal, store, _ = opened
     for session_id in dict.fromkeys(ids):
         info = portal.call(store.describe, session_id)
         if info is None:
@@ -90,7 +91,7 @@ def _selected(
 
 
 def _erase(opened: Opened, options: argparse.Namespace, before: datetime | None) -> Erasure:
-    portal, store = opened
+    portal, store, _ = opened
     if not options.ids:
         erase = partial(store.erase, prefix=options.prefix or "", inactive_since=before)
         return portal.call(erase)
@@ -108,11 +109,11 @@ def _check_terminal() -> None:
         raise CommandError(msg)
 
 
-def _confirms(selected: list[SessionInfo], path: str) -> bool:
+def _confirms(selected: list[SessionInfo], name: str) -> bool:
     """Ask on the terminal, and return True if the answer is yes."""
     turns = number(sum(info.turns for info in selected), "turn")
     only = f"session {selected[0].session_id}" if len(selected) == 1 else ""
     erased = only or number(len(selected), "session")
-    question = escaped(f"Erase {erased} with {turns} from {path} for good? [y/N] ")
+    question = escaped(f"Erase {erased} with {turns} from {name} for good? [y/N] ")
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().casefold() in ("y", "yes")

@@ -1,7 +1,7 @@
 """``tower-memory export``: sessions as JSON lines (`export_format`).
 
 1. All sessions are exported as they were at one moment, so each session is consistent.
-2. Memory holds one turn at a time.
+2. Memory holds one turn at a time; of a server's database, at most 100.
 3. A turn that cannot be decoded ends the export with an error. A file at the path of ``--output``
    is whole or absent: it is written under a temporary name beside its path, and then renamed.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sqlite3
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -22,39 +21,30 @@ from tower_memory._command.errors import CommandError, no_session
 from tower_memory._command.export_format import end_line, header_line, session_line, turn_line
 from tower_memory._command.output import number, print_note
 from tower_memory._command.progress import Show, progress
-from tower_memory._command.stores import check_exists
+from tower_memory._command.stores import database_of
 from tower_memory._errors import CorruptSessionError
-from tower_memory._stores.sqlite.stored import (
-    StoredSession,
-    StoredTurn,
-    count_turns,
-    decode_stored,
-    find_session,
-    sessions,
-    turns,
-)
-from tower_memory._stores.sqlite.whole_file import read_whole
+from tower_memory._stores.sql.stored import Snapshot, StoredSession, StoredTurn, decode_stored
 
 
 def export(options: argparse.Namespace) -> int:
     """Export the selected sessions, and return the exit status."""
-    check_exists(options.db)
+    database = database_of(options)
     prefix = options.prefix or ""
     with (
-        read_whole(options.db) as connection,
+        database.read() as snapshot,
         _output(options.output) as output,
-        progress(sys.stderr, f"exporting {options.db}") as show,
+        progress(sys.stderr, f"exporting {database.name}") as show,
     ):
         selected: Iterable[StoredSession] = (
-            find_sessions(connection, options.ids) if options.ids else sessions(connection, prefix)
+            find_sessions(snapshot, options.ids) if options.ids else snapshot.sessions(prefix)
         )
-        total = count_turns(connection, prefix)
-        exported = write_export(connection, selected, output, lambda n: show(n / max(1, total)))
+        total = snapshot.count_turns(prefix)
+        exported = write_export(snapshot, selected, output, lambda n: show(n / max(1, total)))
     print_note(f"exported {number(exported, 'session')}")
     return 0
 
 
-def find_sessions(connection: sqlite3.Connection, ids: Iterable[str]) -> list[StoredSession]:
+def find_sessions(snapshot: Snapshot, ids: Iterable[str]) -> list[StoredSession]:
     """Return the sessions with these *ids*.
 
     Raises:
@@ -62,7 +52,7 @@ def find_sessions(connection: sqlite3.Connection, ids: Iterable[str]) -> list[St
     """
     found: dict[str, StoredSession] = {}
     for session_id in ids:
-        session = find_session(connection, session_id)
+        session = snapshot.find_session(session_id)
         if session is None:
             raise no_session(session_id)
         found[session_id] = session
@@ -70,7 +60,7 @@ def find_sessions(connection: sqlite3.Connection, ids: Iterable[str]) -> list[St
 
 
 def write_export(
-    connection: sqlite3.Connection,
+    snapshot: Snapshot,
     selected: Iterable[StoredSession],
     output: BinaryIO,
     show: Show,
@@ -87,7 +77,7 @@ def write_export(
     for session in selected:
         count += 1
         output.write(session_line(session))
-        for turn in turns(connection, session.head_id):
+        for turn in snapshot.turns(session):
             decode_turn(session.session_id, turn)  # an export has no turn that cannot be imported
             output.write(turn_line(session.session_id, turn))
             written += 1

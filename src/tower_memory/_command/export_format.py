@@ -15,8 +15,8 @@ from tower_memory._command.errors import CommandError, Fault
 from tower_memory._command.output import json_time
 from tower_memory._deep_json import is_too_deep
 from tower_memory._stores.records import EncodedTurn, to_datetime, to_nanoseconds
-from tower_memory._stores.sqlite.importing import Entry, ImportedSession, ImportedTurn
-from tower_memory._stores.sqlite.stored import StoredSession, StoredTurn
+from tower_memory._stores.sql.importing import Entry, ImportedSession, ImportedTurn
+from tower_memory._stores.sql.stored import StoredSession, StoredTurn
 
 FORMAT: Final = "tower-memory"
 VERSION: Final = 1

@@ -28,7 +28,7 @@ from tower_memory._arguments import check_text
 from tower_memory._command.errors import CommandError
 from tower_memory._command.export_format import decode_item, encode_items, stored_time
 from tower_memory._command.langchain_messages import to_chat_message
-from tower_memory._stores.sqlite.importing import Entry, ImportedSession, ImportedTurn
+from tower_memory._stores.sql.importing import Entry, ImportedSession, ImportedTurn
 from tower_memory._stores.sqlite.schema import APPLICATION_ID
 
 _AGENTS_SESSIONS: Final = {"session_id", "created_at", "updated_at"}

@@ -2,9 +2,10 @@
 
 1. The whole file is read and checked first. A file that is damaged therefore changes nothing, and
    creates no file.
-2. Then it is read again, and written in one transaction. If it was changed in between and is
-   damaged now, the transaction is rolled back.
-3. Memory holds one turn at a time.
+2. Then it is read again, and written: to a file in one transaction, to a server in one for each
+   session. If it was changed in between and is damaged now, the transaction is rolled back.
+3. Memory holds one turn at a time, or for a server one session, whose transaction may have to be
+   made again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import io
 import shutil
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,9 @@ from tower_memory._command.export_format import read_entries
 from tower_memory._command.foreign_files import read_foreign
 from tower_memory._command.output import number, print_json, print_text
 from tower_memory._command.progress import Show, progress
-from tower_memory._stores.sqlite.importing import Entry, import_entries
-from tower_memory._stores.sqlite.whole_file import write_whole
+from tower_memory._command.stores import database_of
+from tower_memory._errors import SessionError
+from tower_memory._stores.sql.importing import Entry
 
 _Read: TypeAlias = Callable[[], Iterator[tuple[float, Entry]]]
 """Function that reads a file from its start; each entry comes with the share that is read."""
@@ -38,16 +40,16 @@ _SQLITE: Final = b"SQLite format 3\0"
 def import_file(options: argparse.Namespace) -> int:
     """Import a file, and return the exit status."""
     name = "standard input" if options.file == "-" else options.file
-    with _named(name), _open(options.file, options.db) as read:
-        with progress(sys.stderr, f"checking {name}") as show:
-            for _ in _shown(read(), show):
-                pass  # reading checks the file (rule 1)
+    database = database_of(options)
+    with ExitStack() as resources:
+        with _named(name, "nothing was imported"):
+            read = resources.enter_context(_open(options.file, options.db))
+            with progress(sys.stderr, f"checking {name}") as show:
+                for _ in _shown(read(), show):
+                    pass  # reading checks the file (rule 1)
 
-        with (
-            progress(sys.stderr, f"importing {name}") as show,
-            write_whole(options.db) as connection,
-        ):
-            imported = import_entries(connection, _shown(read(), show))
+        with _named(name, database.after_cut), progress(sys.stderr, f"importing {name}") as show:
+            imported = database.write(_shown(read(), show))
 
     if options.json:
         print_json(imported._asdict())
@@ -55,7 +57,7 @@ def import_file(options: argparse.Namespace) -> int:
         skipped = f"; {number(imported.skipped, 'turn')} there already" if imported.skipped else ""
         print_text(
             f"imported {number(imported.turns, 'turn')} with {number(imported.items, 'item')}"
-            f" into {options.db}, {number(imported.sessions, 'new session')}{skipped}"
+            f" into {database.name}, {number(imported.sessions, 'new session')}{skipped}"
         )
     return 0
 
@@ -68,12 +70,12 @@ def _shown(entries: Iterable[tuple[float, Entry]], show: Show) -> Iterator[Entry
 
 
 @contextmanager
-def _named(name: str) -> Generator[None]:
-    """Let errors name the imported file, and say that nothing was imported."""
+def _named(name: str, outcome: str) -> Generator[None]:
+    """Let errors name the imported file and the *outcome*."""
     try:
         yield
-    except CommandError as error:
-        msg = f"{name}: {error}; nothing was imported"
+    except (CommandError, SessionError) as error:
+        msg = f"{name}: {error}; {outcome}"
         raise CommandError(msg) from error
 
 

@@ -23,12 +23,11 @@ from tower_memory._command.output import (
     print_text,
     shown_time,
 )
-from tower_memory._command.stores import Opened, check_exists, open_existing
+from tower_memory._command.stores import Opened, database_of, open_existing
 from tower_memory._message_text import message_text
 from tower_memory._metadata import decode_metadata
 from tower_memory._stores.records import to_datetime
-from tower_memory._stores.sqlite.stored import StoredSession, StoredTurn, turns
-from tower_memory._stores.sqlite.whole_file import read_whole
+from tower_memory._stores.sql.stored import StoredSession, StoredTurn
 
 Entry = TypeVar("Entry")
 
@@ -41,13 +40,13 @@ _ROLE_WIDTH: Final = 9
 
 def list_sessions(options: argparse.Namespace) -> int:
     """Print the sessions, and return the exit status."""
-    with open_existing(options.db) as opened:
+    with open_existing(database_of(options)) as opened:
         infos = find_infos(opened, options.prefix, options.limit)
         if options.json:
             for info in infos:
                 print_json(info_keys(info))
             return 0
-        print_sessions(infos, options.db)
+        print_sessions(infos, opened.name)
     return 0
 
 
@@ -64,14 +63,14 @@ def find_infos(opened: Opened, prefix: str, limit: int | None) -> Iterator[Sessi
     return _walk(opened, get_page, limit)
 
 
-def print_sessions(infos: Iterable[SessionInfo], path: str) -> None:
+def print_sessions(infos: Iterable[SessionInfo], name: str) -> None:
     """Print a table of sessions; a note if there are none."""
     rows = [
         (info.session_id, str(info.turns), shown_time(info.updated_at), title_of(info))
         for info in infos
     ]
     if not rows:
-        print_note(f"no sessions in {path}")
+        print_note(f"no sessions in {name}")
     print_table(("SESSION", "TURNS", "LAST CHANGE (UTC)", "TITLE"), rows)
 
 
@@ -97,10 +96,9 @@ def info_keys(info: SessionInfo) -> dict[str, Any]:
 
 def show_session(options: argparse.Namespace) -> int:
     """Print the messages of a session, and return the exit status."""
-    check_exists(options.db)
-    with read_whole(options.db) as connection:
-        (session,) = find_sessions(connection, [options.id])
-        shown: Iterable[StoredTurn] = turns(connection, session.head_id)
+    with database_of(options).read() as snapshot:
+        (session,) = find_sessions(snapshot, [options.id])
+        shown: Iterable[StoredTurn] = snapshot.turns(session)
         if options.last is not None:
             shown = deque(shown, maxlen=options.last)
 
@@ -145,7 +143,7 @@ def _role_and_text(item: Any) -> tuple[str, str]:
 
 def search(options: argparse.Namespace) -> int:
     """Print the turns that contain all words, and return the exit status."""
-    with open_existing(options.db) as opened:
+    with open_existing(database_of(options)) as opened:
         hits = _find_hits(opened, " ".join(options.text), options.prefix, options.limit)
         if options.json:
             for hit in hits:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from tower_memory._arguments import check_text
+from tower_memory._command.errors import without_password
 
 _DEFAULT_FILE = "sessions.db"
 _DEFAULT_SESSION = "default"
+_DEFAULT_SCHEMA = "public"
+
+_SERVERS: Final = ("postgresql://", "postgres://")
+"""Starts of the URLs of Postgres databases."""
 
 _DESCRIPTION = """\
 Without a command: a chat that remembers. Each line of standard input gets an answer,
@@ -21,20 +26,21 @@ object a line; times are UTC.
 """
 _ERASE = """\
 Erase sessions with all that belongs to them, for good. Copies in backups, exports and
-forks stay. The last bytes leave the file with `tower-memory scrub`.
+forks stay. The last bytes leave a file with `tower-memory scrub`.
 """
 _EXPORT = """\
-Write sessions as JSON lines, with their turns, times and metadata. The export shows the
-file as it was at one moment. Without an id, --prefix or --all, all sessions are written.
+Write sessions as JSON lines, with their turns, times and metadata. The export shows all
+sessions as they were at one moment. Without an id, --prefix or --all, all sessions are written.
 """
 _IMPORT = """\
 Add the sessions of another file: an export of tower-memory, an SQLite file of
 openai-agents (SQLiteSession), or one of LangChain (SQLChatMessageHistory). Turns that
 are there already are skipped, so a file may be imported again. A file that is damaged
-changes nothing.
+changes nothing. Into a Postgres database, each session is written in a transaction of
+its own: after an interruption, import the file again to add the rest.
 """
 _CHECK = """\
-Check the file: its pages, and each session and turn. The status is 1 if something is
+Check an SQLite file: its pages, and each session and turn. The status is 1 if something is
 damaged.
 """
 
@@ -44,7 +50,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print *message* and exit."""
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
+        reason = without_password(" ".join(message.split()))
+        self.exit(2, f"{self.prog}: {reason} (see --help)\n")
 
 
 def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -58,11 +65,16 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--db", type=_text, default=_DEFAULT_FILE, metavar="FILE", help=_FILE_HELP)
+    parser.add_argument("--db", type=_db, default=_DEFAULT_FILE, metavar="FILE|URL", help=_DB_HELP)
+    parser.add_argument("--schema", type=_text, metavar="NAME", help=_SCHEMA_HELP)
     _add_chat_options(parser)
     _add_commands(parser)
 
     options = parser.parse_args(arguments)
+    if options.schema is not None and not is_server(options.db):
+        parser.error("--schema is for a Postgres database, and --db is a file")
+    options.schema = options.schema or _DEFAULT_SCHEMA
+
     if options.command is None:
         if options.base_url and not options.model:
             parser.error("--base-url needs --model")
@@ -73,7 +85,16 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-_FILE_HELP = f"the file that stores the conversations [{_DEFAULT_FILE}]"
+_DB_HELP = (
+    f"the file that stores the conversations [{_DEFAULT_FILE}], or the URL of a Postgres database,"
+    " postgresql://user@host/dbname; take the password from PGPASSWORD or ~/.pgpass"
+)
+_SCHEMA_HELP = "the schema that has the tables, for a Postgres database [public]"
+
+
+def is_server(db: str) -> bool:
+    """Return True if the value of ``--db`` is the URL of a Postgres database, not a file."""
+    return db.startswith(_SERVERS)
 
 
 def _add_chat_options(parser: Parser) -> None:
@@ -107,8 +128,10 @@ def _add_commands(parser: Parser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        absent = argparse.SUPPRESS  # the option before the command counts
+        command.add_argument("--db", type=_db, default=absent, metavar="FILE|URL", help=_DB_HELP)
         command.add_argument(
-            "--db", type=_text, default=argparse.SUPPRESS, metavar="FILE", help=_FILE_HELP
+            "--schema", type=_text, default=absent, metavar="NAME", help=_SCHEMA_HELP
         )
         if json:
             command.add_argument("--json", action="store_true", help="print one JSON object a line")
@@ -163,12 +186,12 @@ def _add_commands(parser: Parser) -> None:
     )
     command.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
-    add("scrub", "remove the last bytes of what was erased", json=False)
+    add("scrub", "remove the last bytes of what was erased from a file", json=False)
 
     command = add("backup", "copy the whole file while it is in use", json=False)
     command.add_argument("file", type=_text, metavar="FILE", help="a new file")
 
-    add("check", "check the file for damage", _CHECK, json=True)
+    add("check", "check a file for damage", _CHECK, json=True)
 
 
 def _add_selection(command: Any) -> None:
@@ -197,6 +220,21 @@ def _text(value: str) -> str:
         check_text("it", value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    return value
+
+
+def _db(value: str) -> str:
+    """Return the value of ``--db``.
+
+    libpq would take a part of the password for the host or the database, and show it, if the
+    password contained one of these characters as they are.
+    """
+    _text(value)
+    if is_server(value):
+        user, at, place = value.split("://", 1)[1].partition("@")
+        if at and ("/" in user or "@" in place):
+            msg = "in the user and the password of a URL, write @ as %40 and / as %2F"
+            raise argparse.ArgumentTypeError(msg)
     return value
 
 

@@ -18,7 +18,7 @@ from unicodedata import category, east_asian_width
 
 from msgspec import json
 
-from tower_memory._command.errors import CommandError
+from tower_memory._command.errors import CommandError, without_password
 
 JOINERS: Final = "\u200c\u200d"
 """Characters that join letters or emoji; they are harmless, and texts look wrong without them."""
@@ -40,7 +40,8 @@ def prepare_output() -> None:
 
 def print_error(reason: str) -> None:
     """Print *reason* on one line of standard error (rule 3)."""
-    print("tower-memory:", escaped(" ".join(reason.split())), file=sys.stderr)
+    line = without_password(" ".join(reason.split()))
+    print("tower-memory:", escaped(line), file=sys.stderr)
 
 
 def print_note(text: str) -> None:

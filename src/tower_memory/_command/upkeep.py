@@ -11,14 +11,16 @@ from threading import Timer
 
 from tower_memory._command.output import escaped, number, print_json, print_note, print_text
 from tower_memory._command.progress import DELAY, progress
-from tower_memory._command.stores import check_exists, open_existing
+from tower_memory._command.stores import enter, file_of
 from tower_memory._stores.sqlite.checking import Check, Damage
 from tower_memory._stores.sqlite.whole_file import read_whole
 
 
 def scrub(options: argparse.Namespace) -> int:
     """Remove the last bytes of what was erased, and return the exit status."""
-    with open_existing(options.db) as (portal, store), _note(f"rewriting {options.db} ..."):
+    advice = "the operator of the server removes the last bytes: see help(tower_memory.postgres)"
+    file = file_of(options, advice)
+    with enter(file.store()) as (portal, store), _note(f"rewriting {options.db} ..."):
         portal.call(store.scrub)
     print_text(f"scrubbed {options.db}")
     return 0
@@ -26,7 +28,8 @@ def scrub(options: argparse.Namespace) -> int:
 
 def backup(options: argparse.Namespace) -> int:
     """Copy the file, and return the exit status."""
-    with open_existing(options.db) as (portal, store), _note(f"copying {options.db} ..."):
+    file = file_of(options, "pg_dump copies a database, and `tower-memory export` its sessions")
+    with enter(file.store()) as (portal, store), _note(f"copying {options.db} ..."):
         portal.call(store.backup, options.file)
     size = Path(options.file).stat().st_size
     print_text(f"copied {options.db} to {options.file}, {number(size, 'byte')}")
@@ -47,7 +50,7 @@ def _note(text: str) -> Generator[None]:
 
 def check(options: argparse.Namespace) -> int:
     """Check the file, print each damage, and return the exit status: 1 if there is one."""
-    check_exists(options.db)
+    file_of(options, "pg_amcheck finds damage, and `tower-memory export` decodes each turn")
     damages = 0
     with (
         read_whole(options.db) as connection,

@@ -81,6 +81,18 @@ def prepare(connection: Connection, schema: str) -> None:
         raise Refused(msg) from error
 
 
+def check_prepared(connection: Connection, schema: str) -> None:
+    """Refuse *schema* if the tables are not there; create nothing.
+
+    Raises:
+        Refused: The tables are missing, another program's, or of a newer version.
+        psycopg.Error: The server failed.
+    """
+    if not _is_prepared(connection, schema):
+        msg = f"the schema {schema!r} has no tables of tower-memory"
+        raise Refused(msg)
+
+
 def _is_prepared(connection: Connection, schema: str) -> bool:
     found = {name for (name,) in connection.execute(_FIND, (schema, _NAMES))}
     if "memory_schema" not in found:

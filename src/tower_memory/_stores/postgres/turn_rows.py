@@ -31,7 +31,7 @@ _COUNT_FROM: Final = (
 )
 _REMOVE_FROM: Final = "DELETE FROM memory_turn WHERE session = %b AND (first, number) >= (%b, %b)"
 _REMOVE_SUMMARIES_FROM: Final = "DELETE FROM memory_summary WHERE session = %b AND number >= %b"
-_END_PENDING: Final = "DELETE FROM memory_pending WHERE session = %b AND turn = %b"
+_END_PENDING: Final = "DELETE FROM memory_pending WHERE session = %b AND turn = ANY(%b::uuid[])"
 
 
 class NewTurn(NamedTuple):
@@ -69,12 +69,31 @@ def new_turn(turn_id: str, encoded: EncodedTurn, words: Sequence[int]) -> NewTur
     )
 
 
+class PlacedTurn(NamedTuple):
+    """A turn with its place: its first position and its number; and its time in microseconds."""
+
+    place: Place
+    turn: NewTurn
+    created_at: int
+
+    def values(self, session: UUID) -> tuple[object, ...]:
+        """Return the values of its row in the *session*."""
+        hashed, turn_id, *rest = self.turn
+        return (session, *self.place, hashed, turn_id, self.created_at, *rest)
+
+
 def add_turn(
     connection: Connection, session: UUID, place: Place, turn: NewTurn, created_at: int
 ) -> None:
     """Add a turn at *place*: its first position and its number."""
-    hashed, turn_id, *rest = turn
-    connection.execute(_ADD, (session, *place, hashed, turn_id, created_at, *rest))
+    connection.execute(_ADD, PlacedTurn(place, turn, created_at).values(session))
+
+
+def add_turns(connection: Connection, session: UUID, turns: Sequence[PlacedTurn]) -> None:
+    """Add several turns without waiting for each; they are no longer pending."""
+    connection.execute(_END_PENDING, (session, [placed.turn.turn for placed in turns]))
+    with connection.cursor() as cursor:
+        cursor.executemany(_ADD, [placed.values(session) for placed in turns])
 
 
 def copy_turns(
@@ -89,7 +108,7 @@ def copy_turns(
 
 def end_pending(connection: Connection, session: UUID, turn: UUID) -> None:
     """Remove the pending turn with an id, if there is one: a stored turn is not pending."""
-    connection.execute(_END_PENDING, (session, turn))
+    connection.execute(_END_PENDING, (session, [turn]))
 
 
 def count_turns_from(connection: Connection, session: UUID, start: Place) -> int:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, final
 
-from tower_memory._stores.sqlite.stored import decode_stored
+from tower_memory._stores.sql.stored import decode_stored
 
 _HEADS: Final = (
     "SELECT id, session_id, turns, items, high, CAST(metadata AS BLOB) FROM memory_head ORDER BY id"

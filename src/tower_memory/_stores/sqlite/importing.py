@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import Final, NamedTuple, TypeAlias, final
+from typing import Final, final
 
 from tower_memory._metadata import merge_encoded
-from tower_memory._stores.records import EncodedTurn, turn_key
+from tower_memory._stores.records import turn_key
+from tower_memory._stores.sql.importing import Entry, Imported, ImportedSession, ImportedTurn
 from tower_memory._stores.sqlite.heads import create_head, find_head
 from tower_memory._stores.sqlite.tombstones import tombstone_number
 from tower_memory._stores.sqlite.turn_rows import add_turn, end_pending
@@ -22,57 +23,6 @@ _SET_ORIGIN: Final = (
     "UPDATE memory_head SET origin = (SELECT id FROM memory_head WHERE session_id = ?)"
     " WHERE session_id = ?"
 )
-
-
-class ImportedSession(NamedTuple):
-    """A session of another file; its turns follow.
-
-    Attributes:
-        session_id: The session's id.
-        created_at: Nanoseconds since 1970, UTC.
-        updated_at: Nanoseconds since 1970, UTC.
-        metadata: JSON object of the metadata; None for an empty mapping.
-        forked_from: Id of the session of which it is a fork, or None.
-    """
-
-    session_id: str
-    created_at: int
-    updated_at: int
-    metadata: bytes | None = None
-    forked_from: str | None = None
-
-
-class ImportedTurn(NamedTuple):
-    """A turn of the session before it.
-
-    Attributes:
-        turn_id: The turn's id.
-        created_at: Nanoseconds since 1970, UTC.
-        encoded: Its items and metadata.
-    """
-
-    turn_id: str
-    created_at: int
-    encoded: EncodedTurn
-
-
-Entry: TypeAlias = ImportedSession | ImportedTurn
-
-
-class Imported(NamedTuple):
-    """The numbers of an import.
-
-    Attributes:
-        sessions: Number of new sessions.
-        turns: Number of turns that were added.
-        items: Number of items of these turns.
-        skipped: Number of turns that their sessions held already.
-    """
-
-    sessions: int
-    turns: int
-    items: int
-    skipped: int
 
 
 def import_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> Imported:
@@ -92,19 +42,15 @@ def import_entries(connection: sqlite3.Connection, entries: Iterable[Entry]) -> 
             continue
 
         if target is not None:
-            numbers = _sum(numbers, target.finish())
+            numbers = numbers.plus(target.finish())
         target = _Target(connection, entry)
         if target.is_new and entry.forked_from is not None:
             origins.append((entry.forked_from, entry.session_id))
 
     if target is not None:
-        numbers = _sum(numbers, target.finish())
+        numbers = numbers.plus(target.finish())
     connection.executemany(_SET_ORIGIN, origins)
     return numbers
-
-
-def _sum(first: Imported, second: Imported) -> Imported:
-    return Imported(*map(sum, zip(first, second, strict=True)))
 
 
 @final
