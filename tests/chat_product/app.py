@@ -6,11 +6,10 @@
 1. Each user has a scope, named by a cookie without a password; take it from your own login instead.
 2. The page chooses the id of a turn, so a request that arrives twice is answered once.
 3. A question is a pending turn until its answer is saved, so it survives an error and a crash.
-4. An answer goes on without its readers, and any page of the user can join or stop it. For this,
-   one worker gets all requests of a session: run one worker, or several, each with a ``--port``,
-   behind nginx (`tower_memory.resumable`). A shutdown waits, then saves what was written.
-5. In a long conversation, the model gets a summary of the older turns.
-6. The title is metadata of the session. The token counts are metadata of the turn.
+4. An answer goes on without its readers, and any page of the user can join or stop it, because one
+   worker gets all requests of a session: behind nginx, run several, each with a ``--port``
+   (`tower_memory.resumable`). A shutdown waits, then saves what was written.
+5. The model gets a summary of older turns. Titles and token counts are metadata.
 """
 
 import os
@@ -28,7 +27,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tower_memory import MemoryLayer, ScopedStore, SessionError, SqliteSessionStore
+from tower_memory import MemoryLayer, ScopedStore, SessionError
+from tower_memory import SqliteSessionStore as Store  # or PostgresSessionStore, and a URL
 from tower_memory.dialects import usage_of
 from tower_memory.resumable import ResumableLayer
 from tower_memory.windows import LastTurns, Summarised
@@ -36,7 +36,7 @@ from tower_memory.windows import LastTurns, Summarised
 MODEL = os.environ.get("CHAT_MODEL", "gpt-5-mini")  # OPENAI_BASE_URL sets another provider
 TITLE, SUMMARY = "Write a title of at most five words for this chat.", "Summarise this chat."
 completions = AsyncOpenAI().chat.completions
-all_users = SqliteSessionStore(os.environ.get("CHAT_DB", "chat.db"), search_index=True)
+all_users = Store(os.environ.get("CHAT_DB", "chat.db"), search_index=True)
 resumable = ResumableLayer(key=lambda request: request["key"], keep_seconds=0)
 
 

@@ -1,8 +1,13 @@
-"""The chat for its tests: three workers on one file behind nginx, a model, and a browser."""
+"""The chat for its tests: three workers on one store behind nginx, a model, and a browser.
+
+Each test runs on an SQLite file, and those with the mark each_store on Postgres as well. For that,
+one line of the program is another one.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +27,8 @@ from helpers.processes import ended, python_path
 collect_ignore = ["app.py", "quick_app.py"]  # they are programs, which need a model
 
 HERE = Path(__file__).parent
+ON_SQLITE = "from tower_memory import SqliteSessionStore as Store .*"
+ON_POSTGRES = "from tower_memory.postgres import PostgresSessionStore as Store"
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -41,19 +48,53 @@ def model(running_model):
     running_model.forget_answers()
 
 
+def pytest_generate_tests(metafunc):
+    """Choose the stores of a test."""
+    if "program" in metafunc.fixturenames:
+        runs_on_each = metafunc.definition.get_closest_marker("each_store")
+        stores = ["sqlite", "postgres"] if runs_on_each else ["sqlite"]
+        metafunc.parametrize("program", stores, indirect=True, scope="package")
+
+
+class Program(NamedTuple):
+    """The folder of the program, and the file or the URL of its store."""
+
+    folder: Path
+    store: str
+
+
 @pytest.fixture(scope="package")
-def variables(running_model, tmp_path_factory):
-    """Return the environment variables of a worker. All workers have one file."""
+def program(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chat")
+    if request.param == "sqlite":
+        yield Program(HERE, str(folder / "chat.db"))
+        return
+
+    for name in ("index.html", "quick_app.py"):
+        shutil.copy(HERE / name, folder)
+    source = (HERE / "app.py").read_text()
+    changed = re.sub(ON_SQLITE, ON_POSTGRES, source)
+    pairs = zip(source.splitlines(), changed.splitlines(), strict=True)
+    assert sum(before != after for before, after in pairs) == 1
+    (folder / "app.py").write_text(changed)
+    with request.getfixturevalue("postgres_server").database() as url:
+        yield Program(folder, url)
+
+
+@pytest.fixture(scope="package")
+def variables(running_model, program):
+    """Return the environment variables of a worker. All workers have one store."""
     return {
-        "CHAT_DB": str(tmp_path_factory.mktemp("chat") / "chat.db"),
+        "CHAT_DB": program.store,
         "OPENAI_BASE_URL": running_model.url,
         "OPENAI_API_KEY": "none",
+        "PYTHONPATH": python_path(program.folder, HERE.parent),
     }
 
 
 @pytest.fixture(scope="package")
 def workers(variables):
-    """Run three workers on one file, and return their URLs."""
+    """Run three workers on one store, and return their URLs."""
     with ExitStack() as stack:
         yield [stack.enter_context(worker(variables)).url for _ in range(3)]
 
@@ -90,7 +131,7 @@ def worker(variables, app="app"):
         process = subprocess.Popen(
             [*uvicorn, "--fd", str(listening.fileno())],
             pass_fds=[listening.fileno()],
-            env={**os.environ, "PYTHONPATH": python_path(HERE, HERE.parent), **variables},
+            env={**os.environ, **variables},
         )
     with ended(process, signal.SIGKILL):  # otherwise it waits for its readers
         yield Worker(url, process)

@@ -1,4 +1,4 @@
-"""The chat in a browser, with three workers on one file and a model that the tests control.
+"""The chat in a browser, with three workers on one store and a model that the tests control.
 
 Each test has users of its own. The model repeats a question that has no other answer.
 """
@@ -12,6 +12,8 @@ import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import pytest
 
 from helpers.chat_page import (
     answered,
@@ -42,10 +44,13 @@ def test_the_server_is_one_file_of_at_most_170_lines_with_one_store():
     }
     assert imported <= {*sys.stdlib_module_names, "msgspec", "openai", "starlette", "tower_memory"}
     assert not imported & {"sqlite3", "dbm", "shelve", "pickle"}
-    assert source.count("SessionStore(") == 1
+    code = re.sub("  # .*", "", source)
+    assert code.count("SessionStore") == 1
+    assert code.count(" Store(") == 1
     assert not re.search(r"\bopen\(|write_|sqlite3", source)
 
 
+@pytest.mark.each_store
 def test_an_answer_is_streamed_and_stays_after_a_reload(page, model):
     answer = model.answer("A story?", "Once ", "upon a time.", hold_before=1)
     ask(page, "A story?")
@@ -56,6 +61,7 @@ def test_an_answer_is_streamed_and_stays_after_a_reload(page, model):
     shows(page, "Once upon a time.")
 
 
+@pytest.mark.each_store
 def test_stop_keeps_the_received_part(page, model):
     model.answer("Stop?", "A beginning ", "and an end.", hold_before=1)
     ask(page, "Stop?")
@@ -78,6 +84,7 @@ def test_escape_stops_an_answer(page, model):
     saved(page, "Free")
 
 
+@pytest.mark.each_store
 def test_a_conversation_that_another_worker_deletes_during_its_answer_does_not_come_back(
     open_chat, model
 ):
@@ -128,6 +135,7 @@ def test_a_user_s_title_stays_when_the_automatic_title_comes_late(page, model):
     expect(link(page, "By the user")).to_have_count(1)
 
 
+@pytest.mark.each_store
 def test_regenerate_replaces_the_last_answer(page, model):
     model.answer("Joke?", "The first joke")
     answered(page, "Hello")
@@ -215,6 +223,7 @@ def test_tab_two_shows_the_turn_of_tab_one(page, open_chat):
     shows(page, "You said: First", "You said: Second", "You said: Third")
 
 
+@pytest.mark.each_store
 def test_three_workers_serve_one_conversation(page, open_chat):
     answered(page, "One")
     for number, text in [(1, "Two"), (2, "Three"), (0, "Four")]:
@@ -224,6 +233,7 @@ def test_three_workers_serve_one_conversation(page, open_chat):
     shows(page, "One", "Two", "Three", "Four")
 
 
+@pytest.mark.each_store
 def test_editing_a_question_makes_a_branch(page):
     for text in ["One", "Two", "Three"]:
         answered(page, text)
@@ -256,6 +266,7 @@ def test_older_messages_come_on_demand(page):
     expect(page.locator("#cost")).to_have_text("$0.0195")  # 26 turns
 
 
+@pytest.mark.each_store
 def test_search_finds_chinese_and_opens_the_turn(page, model):
     model.answer("推荐一家餐厅", "你可以去湖边的茶馆。", title="Lunch")
     answered(page, "推荐一家餐厅", "湖边")
@@ -290,6 +301,7 @@ def test_export_downloads_the_whole_conversation(page):
     assert [item["content"] for item in turns[0][1]] == ["Take me", "You said: Take me"]
 
 
+@pytest.mark.each_store
 def test_a_user_never_sees_a_word_of_another_user(page, open_chat, model):
     model.answer("My zebra?", "Your zebra is safe.", title="Zebra")
     answered(page, "My zebra?", "Your zebra is safe.")

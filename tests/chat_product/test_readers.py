@@ -40,6 +40,7 @@ def same_chat(page):
     return f"/#{session_id(page)}"
 
 
+@pytest.mark.each_store
 def test_a_reload_during_an_answer_continues_it(page, model):
     answer = model.answer("Long?", "The first part. ", "The rest.", hold_before=1)
     ask(page, "Long?")
@@ -85,6 +86,7 @@ def test_a_page_that_was_offline_joins_the_answer_again(page, model):
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+@pytest.mark.each_store
 def test_other_tabs_watch_the_answer_arrive(page, open_chat, model):
     answer = model.answer("All?", "To all ", "of you", hold_before=1)
     ask(page, "All?")
@@ -235,6 +237,7 @@ def test_a_reload_on_another_worker_shows_the_question_and_then_the_answer(
     assert answer.calls == 1
 
 
+@pytest.mark.each_store
 def test_after_the_death_of_its_worker_a_question_can_be_asked_again(
     open_chat, start_quick_worker, model, tmp_path
 ):
@@ -280,6 +283,7 @@ def test_a_shutdown_waits_for_readers_and_keeps_the_parts_of_the_other_answers(
     left.release()
 
 
+@pytest.mark.each_store
 def test_a_long_conversation_sends_a_summary_and_shows_all_messages(page, model):
     for number in range(25):
         url = f"{page.url}sessions/summed/turns/turn-{number}"
