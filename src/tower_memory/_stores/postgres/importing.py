@@ -7,7 +7,9 @@
    time of creation and its metadata, and gets the metadata keys that it lacks.
 3. Origins are set last, because the origin of a session may follow it in the file. A session gets
    its origin if it has none, and has the time of creation that the file gives it.
-4. Memory holds one session at a time, since a transaction may be made again.
+4. The turns are not in the search index. A store with a search index adds them when it opens, and
+   it alone knows their additional text.
+5. Memory holds one session at a time, since a transaction may be made again.
 """
 
 from __future__ import annotations
@@ -17,14 +19,13 @@ from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from tower_memory._codec import join_array
 from tower_memory._metadata import merge_encoded
 from tower_memory._stores.postgres.direct import begin_answer, commit
 from tower_memory._stores.postgres.hashes import hash_of
 from tower_memory._stores.postgres.heads import Found, Head, now, put_head, read_head, read_heads
 from tower_memory._stores.postgres.link import Connection, Link
+from tower_memory._stores.postgres.tables import NOT_INDEXED
 from tower_memory._stores.postgres.turn_rows import PlacedTurn, add_turns, new_turn
-from tower_memory._stores.postgres.words import words_of
 from tower_memory._stores.sql.importing import Entry, Imported, ImportedSession, ImportedTurn
 
 _SLICE_BYTES: Final = 2**18
@@ -151,9 +152,7 @@ def _placed(turns: Iterable[ImportedTurn], position: int, number: int) -> Iterat
     """Yield the *turns*: the first item is at *position*, the first number is above *number*."""
     for turn in turns:
         number += 1
-        encoded = turn.encoded
-        words = words_of(join_array(encoded.items), encoded.added_text)
-        row = new_turn(turn.turn_id, encoded, words)
+        row = new_turn(turn.turn_id, turn.encoded, [NOT_INDEXED])
         yield PlacedTurn((position, number), row, turn.created_at // 1000)
         position += row.size
 
