@@ -268,10 +268,11 @@ def test_a_command_for_files_says_what_to_do_on_postgres(run, tmp_path, argument
     ],
     ids=" ".join,
 )
-def test_no_command_creates_missing_tables(on_postgres, postgres_server, postgres_url, arguments):
+def test_no_command_creates_missing_tables(on_postgres, postgres_url, arguments):
     failed(on_postgres(*arguments), "postgresql://", "has no tables of tower-memory")
     find = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-    assert postgres_server.execute(find, url=postgres_url) == []
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute(find).fetchall() == []
 
 
 def test_the_tables_may_be_in_another_schema(on_postgres, run):

@@ -63,9 +63,9 @@ def snapshot(link: Link) -> Generator[Connection]:
     yield connection  # dropping the link ends the transaction
 
 
-def commit(link: Link, operation: Callable[[Connection], T]) -> T:
-    """Run *operation*, which may be repeated, in a transaction, and return its result (rule 2)."""
-    write = Write(operation, Deadline(PATIENCE), may_repeat=True)
+def commit(link: Link, session_id: str, operation: Callable[[Connection], T]) -> T:
+    """Change a session in a transaction, and return the result of *operation* (rule 2)."""
+    write = Write(operation, session_id, Deadline(PATIENCE), may_repeat=True)
     while True:
         try:
             return write(link)

@@ -22,7 +22,7 @@ from uuid import UUID
 from tower_memory._metadata import merge_encoded
 from tower_memory._stores.postgres.direct import begin_answer, commit
 from tower_memory._stores.postgres.hashes import hash_of
-from tower_memory._stores.postgres.heads import Found, Head, now, put_head, read_head, read_heads
+from tower_memory._stores.postgres.heads import Found, Head, now, put_head, read_heads
 from tower_memory._stores.postgres.link import Connection, Link
 from tower_memory._stores.postgres.tables import NOT_INDEXED
 from tower_memory._stores.postgres.turn_rows import PlacedTurn, add_turns, new_turn
@@ -55,15 +55,15 @@ def import_entries(link: Link, entries: Iterable[Entry]) -> Imported:
     numbers = Imported(0, 0, 0, 0)
     active = 0
     for session, turns in _sessions(entries):
-        operation = partial(import_session, session=session, turns=turns, above=active)
-        written = commit(link, operation)
+        write = partial(import_session, session=session, turns=turns, above=active)
+        written = commit(link, session.session_id, write)
         numbers = numbers.plus(written.numbers)
         active = max(active, written.active)
         if session.forked_from is not None:
             forks.append(session)
 
     for session in forks:
-        commit(link, partial(set_origin, session=session))
+        commit(link, session.session_id, partial(set_origin, session=session))
     return numbers
 
 
@@ -90,9 +90,10 @@ def import_session(
     for turn in turns:
         by_id.setdefault(hash_of(turn.turn_id), turn)
 
-    found = read_head(connection, session.session_id, by_id)
-    for key in (found.head and found.head.held) or ():
-        del by_id[key]
+    key = hash_of(session.session_id)
+    found = read_heads(connection, [key], [*by_id])[key]
+    for held in (found.head and found.head.held) or ():
+        del by_id[held]
     new = [*by_id.values()]
 
     size = sum(len(turn.encoded.items) for turn in new)
@@ -174,7 +175,7 @@ def _slices(turns: Iterable[PlacedTurn]) -> Iterator[list[PlacedTurn]]:
 def set_origin(connection: Connection, session: ImportedSession) -> None:
     """Set the origin of an imported session, if its origin exists (rule 3)."""
     key, origin_key = hash_of(session.session_id), hash_of(session.forked_from or "")
-    found = read_heads(connection, [key, origin_key])
+    found = read_heads(connection, [key, origin_key], [])
     head, origin = found[key].head, found[origin_key].head
     if head is None or origin is None or head.origin is not None:
         return

@@ -51,7 +51,7 @@ def sessions(connection: Connection, prefix: str) -> Iterator[StoredSession]:
         values = (*id_range(prefix), *place, _SLICE_LENGTH)
         rows = connection.execute(_SESSIONS, values).fetchall()
         keys = [key for _, key in rows]
-        found = read_heads(connection, keys)
+        found = read_heads(connection, keys, [])
         yield from _stored(connection, [found[key] for key in keys])
 
         if len(rows) < _SLICE_LENGTH:
@@ -84,7 +84,7 @@ def _stored(connection: Connection, found: Sequence[Found]) -> Iterator[StoredSe
     """Yield those of the sessions that exist."""
     heads = [each.head for each in found if each.head is not None]
     forks = [head.origin for head in heads if head.origin is not None]
-    origins = read_heads(connection, forks) if forks else {}
+    origins = read_heads(connection, forks, []) if forks else {}
     for head in heads:
         yield StoredSession(
             head.session,
