@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,17 +82,33 @@ def path(tmp_path):
     return tmp_path / "sessions.db"
 
 
+OTHER_POSTGRES = os.environ.get("TOWER_MEMORY_TEST_POSTGRES")
+"""Connection string of a server that runs already, and may create databases; see CONTRIBUTING."""
+
+
 @pytest.fixture(scope="session")
 def postgres_server():
     """Run the Postgres server of all tests; one that ends it starts it again."""
+    if OTHER_POSTGRES:
+        pytest.skip("this test needs a server of its own")
     from helpers.postgres_server import PostgresServer  # only its tests need the driver
 
     with PostgresServer() as server:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres_database(request):
+    """Return a context manager that provides the URL of an empty Postgres database."""
+    if not OTHER_POSTGRES:
+        return request.getfixturevalue("postgres_server").database
+    from helpers.other_postgres import new_database
+
+    return partial(new_database, OTHER_POSTGRES)
+
+
 @pytest.fixture
-def postgres_url(postgres_server):
+def postgres_url(postgres_database):
     """Return the URL of an empty Postgres database."""
-    with postgres_server.database() as url:
+    with postgres_database() as url:
         yield url

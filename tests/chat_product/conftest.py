@@ -77,7 +77,7 @@ def program(request, tmp_path_factory):
     pairs = zip(source.splitlines(), changed.splitlines(), strict=True)
     assert sum(before != after for before, after in pairs) == 1
     (folder / "app.py").write_text(changed)
-    with request.getfixturevalue("postgres_server").database() as url:
+    with request.getfixturevalue("postgres_database")() as url:
         yield Program(folder, url)
 
 
