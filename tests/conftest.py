@@ -27,6 +27,9 @@ pytest.register_assert_rewrite("helpers")
 IN_MEMORY = Path("/dev/shm")
 """Folder of files in memory, where a sync takes no time."""
 
+STORE_KINDS = ["in memory", "sqlite file", "sqlite in memory"]
+"""The kinds of stores that need no server."""
+
 ROOM = 2 * 2**30
 """Bytes that must be free there: many times what the files of all tests take."""
 
@@ -57,17 +60,30 @@ def anyio_backend(request):
     return request.param
 
 
-@pytest.fixture(params=["in memory", "sqlite file", "sqlite in memory"])
-async def store(request, tmp_path):
-    match request.param:
+@pytest.fixture(params=[*STORE_KINDS, pytest.param("postgres", marks=pytest.mark.long)])
+def store_kind(request):
+    """Return the kind of the store. The tests of stores use Postgres also by default."""
+    return request.param
+
+
+@pytest.fixture
+async def store(request, store_kind, tmp_path):
+    match store_kind:
         case "in memory":
             yield InMemorySessionStore()
         case "sqlite file":
             async with SqliteSessionStore(tmp_path / "sessions.db") as store:
                 yield store
-        case _:
+        case "sqlite in memory":
             async with SqliteSessionStore.in_memory() as store:
                 yield store
+        case _:
+            from tower_memory.postgres import PostgresSessionStore
+
+            tables = request.getfixturevalue("postgres_tables")
+            with tables.emptied() as url:
+                async with PostgresSessionStore(url) as store:
+                    yield store
 
 
 @pytest.fixture
@@ -112,3 +128,12 @@ def postgres_url(postgres_database):
     """Return the URL of an empty Postgres database."""
     with postgres_database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_tables(postgres_server):
+    """Return the tables that the tests of stores on Postgres use one after another."""
+    from helpers.postgres import PostgresTables
+
+    with postgres_server.database() as url:
+        yield PostgresTables(postgres_server, url)

@@ -99,7 +99,7 @@ async def test_a_cursor_of_another_query_or_length_is_refused_by_name(store):
         with pytest.raises(ValueError, match="after must be the cursor `next` of a page"):
             await store.sessions(after=cursor)
     with pytest.raises(ValueError, match="got another text of"):
-        await store.sessions(after=to_cursor(("sessions", ""), (1, 2, 3)))
+        await store.sessions(after=to_cursor(("sessions", ""), (1, 2, 3, 4)))
 
 
 # Walks
