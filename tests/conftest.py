@@ -6,9 +6,11 @@ import gc
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -55,6 +57,13 @@ def leftovers_are_frozen():
     gc.freeze()
 
 
+@contextmanager
+def temporary_file():
+    """Provide the path of a database file that does not exist yet, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "sessions.db"
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request):
     return request.param
@@ -84,6 +93,21 @@ async def store(request, store_kind, tmp_path):
             with tables.emptied() as url:
                 async with PostgresSessionStore(url) as store:
                     yield store
+
+
+@pytest.fixture
+def addresses(request):
+    """Return a function that returns a context manager of the address of an empty store.
+
+    Each call gives another address; None stands for a store in memory.
+    """
+    match request.param:
+        case "in memory":
+            return nullcontext
+        case "sqlite":
+            return temporary_file
+        case _:
+            return request.getfixturevalue("postgres_tables").emptied
 
 
 @pytest.fixture
@@ -136,4 +160,13 @@ def postgres_tables(postgres_server):
     from helpers.postgres import PostgresTables
 
     with postgres_server.database() as url:
-        yield PostgresTables(postgres_server, url)
+        tables = PostgresTables(postgres_server, url)
+        anyio.run(tables.create)
+        yield tables
+
+
+@pytest.fixture
+def tables_url(postgres_tables):
+    """Return the URL of a Postgres database that has the tables of a store, all empty."""
+    with postgres_tables.emptied() as url:
+        yield url

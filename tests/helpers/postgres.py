@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+from tower_memory.postgres import PostgresSessionStore
+
 TABLES = ["memory_head", "memory_turn", "memory_pending", "memory_summary"]
 
 
@@ -17,9 +19,14 @@ class PostgresTables:
         self.server = server
         self.url = url
 
+    async def create(self):
+        """Let a store create the tables."""
+        async with PostgresSessionStore(self.url):
+            pass
+
     @contextmanager
     def emptied(self):
-        """Provide the URL; at the end of the block, empty the tables, which must exist."""
+        """Provide the URL; empty the tables at the end of the block."""
         self.server.start()  # another test may have ended it
         yield self.url
         self.server.start()

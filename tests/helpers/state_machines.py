@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from anyio.from_thread import start_blocking_portal
@@ -14,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from helpers.processes import start_python
 from helpers.store_calls import SERVE, make_call
-from tower_memory import InMemorySessionStore, SqliteSessionStore
+from helpers.stores import open_store
+from tower_memory import InMemorySessionStore
 
 
 def few_or_many_runs(default, long):
@@ -31,29 +30,46 @@ def few_or_many_runs(default, long):
     )
 
 
-every_store = pytest.mark.parametrize("kind", ["in memory", "sqlite"])
+every_store = pytest.mark.parametrize(
+    "addresses", ["in memory", "sqlite", "postgres"], indirect=True
+)
+
+
+every_store_of_memory = pytest.mark.parametrize(
+    "addresses",
+    ["in memory", "sqlite", pytest.param("postgres", marks=pytest.mark.long)],
+    indirect=True,
+)
+"""Mark of a machine of memory layers, which know a store only by its protocol."""
 
 
 class StoresMachine(RuleBasedStateMachine):
-    """An event loop, and in it two stores that hold the same sessions."""
+    """An event loop, and in it two stores that hold the same sessions.
 
-    def __init__(self, kind, backend):
+    Args:
+        addresses: Function that returns a context manager of an address for `open_store`, or of
+            None for stores in memory.
+        backend: The event loop's kind.
+        has_other_process: True if another process takes the place of the second store.
+    """
+
+    def __init__(self, addresses, backend, *, has_other_process=False):
         super().__init__()
         self.backend = backend
         self.opened = ExitStack()
-        if kind == "in memory":
+        self.address = self.opened.enter_context(addresses())
+        if self.address is None:
             self.stores = (InMemorySessionStore(),) * 2
         else:
-            self.path = Path(self.opened.enter_context(TemporaryDirectory())) / "sessions.db"
-            self.stores = SqliteSessionStore(self.path), SqliteSessionStore(self.path)
+            self.stores = open_store(self.address), open_store(self.address)
         self.portal = self.opened.enter_context(start_blocking_portal(backend))
         for store in self.stores:
             self.opened.callback(self.close, store)
-        self.other = self.start_process() if kind == "two processes" else None
+        self.other = self.start_process() if has_other_process else None
 
     def start_process(self):
-        """Start another process that has the file open, and makes calls (`call`)."""
-        other = self.opened.enter_context(start_python(SERVE, self.path, self.backend))
+        """Start another process that has the store open, and makes calls (`call`)."""
+        other = self.opened.enter_context(start_python(SERVE, self.address, self.backend))
         self.opened.callback(other.stdin.close)
         assert other.stdout.readline() == "open\n"
         return other
@@ -66,8 +82,14 @@ class StoresMachine(RuleBasedStateMachine):
             return json.loads(self.other.stdout.readline())
         return self.portal.call(lambda: make_call(self.stores[place], name, **arguments))
 
+    def scrub_at(self, place):
+        """Scrub the first or the second store; a Postgres server refuses."""
+        is_refused = str(self.address).startswith("postgresql:")
+        expected = {"error": "SessionError"} if is_refused else None
+        assert StoresMachine.call(self, place, "scrub") == expected
+
     def close(self, store):
-        if isinstance(store, SqliteSessionStore):
+        if self.address is not None:
             self.portal.call(store.aclose)
 
     def check_in_the_end(self):

@@ -13,10 +13,10 @@ SERVE = """
 import json, sys
 import anyio
 from helpers.store_calls import make_call
-from tower_memory import SqliteSessionStore
+from helpers.stores import open_store
 
 async def main():
-    async with SqliteSessionStore(sys.argv[1]) as store:
+    async with open_store(sys.argv[1]) as store:
         print("open", flush=True)
         for line in sys.stdin:
             name, arguments = json.loads(line)
@@ -24,7 +24,7 @@ async def main():
 
 anyio.run(main, backend=sys.argv[2])
 """
-"""A program that opens the file argv[1], and makes the calls that it reads from its input."""
+"""A program that opens the store argv[1], and makes the calls that it reads from its input."""
 
 
 async def make_call(store, name, **arguments):

@@ -1,12 +1,21 @@
-"""Checks that a SQLite store works after a failure."""
+"""Stores of any address, and checks that a store works after a failure."""
 
 from __future__ import annotations
 
 from helpers.messages import assistant, user
 from helpers.sqlite_internals import writer_is_in_transaction
-from tower_memory import Turn
+from tower_memory import SqliteSessionStore, Turn
 
 ITEMS = [user("a"), assistant("b")]
+
+
+def open_store(address, **parameters):
+    """Return a store on the file or in the Postgres database that *address* names."""
+    if str(address).startswith("postgresql:"):
+        from tower_memory.postgres import PostgresSessionStore
+
+        return PostgresSessionStore(str(address), **parameters)
+    return SqliteSessionStore(address, **parameters)
 
 
 async def assert_store_works(store):

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from helpers.layers import memory_over
 from helpers.locks import assert_no_lock_is_left
 from helpers.messages import assistant, user
-from helpers.state_machines import StoresMachine, every_store, few_or_many_runs
+from helpers.state_machines import StoresMachine, every_store_of_memory, few_or_many_runs
 from tower_memory import (
     SessionCleared,
     SessionConflict,
@@ -115,8 +115,8 @@ class Pending:
 class ReplacingMachine(StoresMachine):
     pending = Bundle("pending")
 
-    def __init__(self, kind, backend):
-        super().__init__(kind, backend)
+    def __init__(self, addresses, backend):
+        super().__init__(addresses, backend)
         self.model = ModelSession()
         self.revisions = [0]
         self.all = []
@@ -261,6 +261,6 @@ class ReplacingMachine(StoresMachine):
 
 
 @few_or_many_runs(default=10, long=1000)
-@every_store
-def test_a_model_of_the_session_predicts_each_outcome(kind, anyio_backend, size):
-    run_state_machine_as_test(lambda: ReplacingMachine(kind, anyio_backend), settings=size)
+@every_store_of_memory
+def test_a_model_of_the_session_predicts_each_outcome(addresses, anyio_backend, size):
+    run_state_machine_as_test(lambda: ReplacingMachine(addresses, anyio_backend), settings=size)

@@ -18,7 +18,7 @@ from hypothesis.stateful import Bundle, consumes, multiple, rule, run_state_mach
 from helpers.layers import memory_over
 from helpers.locks import assert_no_lock_is_left
 from helpers.messages import assistant, user
-from helpers.state_machines import StoresMachine, every_store, few_or_many_runs
+from helpers.state_machines import StoresMachine, every_store_of_memory, few_or_many_runs
 from tower_memory import SessionConflict, TurnExists
 
 USES = [
@@ -93,8 +93,8 @@ class TrackedTurn:
 class MemoryMachine(StoresMachine):
     turns = Bundle("turns")
 
-    def __init__(self, kind, backend):
-        super().__init__(kind, backend)
+    def __init__(self, addresses, backend):
+        super().__init__(addresses, backend)
         self.taken = []
         self.tasks = self.opened.enter_context(
             self.portal.wrap_async_context_manager(self.portal.call(anyio.create_task_group))
@@ -250,6 +250,6 @@ def check_outcome(turn, history, *, is_saved, in_order):
 
 
 @few_or_many_runs(default=8, long=500)
-@every_store
-def test_some_order_of_whole_turns_explains_every_outcome_of_memory(kind, anyio_backend, size):
-    run_state_machine_as_test(lambda: MemoryMachine(kind, anyio_backend), settings=size)
+@every_store_of_memory
+def test_some_order_of_whole_turns_explains_every_outcome_of_memory(addresses, anyio_backend, size):
+    run_state_machine_as_test(lambda: MemoryMachine(addresses, anyio_backend), settings=size)

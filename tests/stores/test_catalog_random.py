@@ -100,8 +100,8 @@ class Begun:
 class CatalogMachine(StoresMachine):
     """Two stores or processes with the same sessions, and a model."""
 
-    def __init__(self, kind, backend):
-        super().__init__(kind, backend)
+    def __init__(self, addresses, backend, *, has_other_process=False):
+        super().__init__(addresses, backend, has_other_process=has_other_process)
         self.sessions = {}  # the last active at the end
         self.walks = []
         self.begun = []
@@ -321,7 +321,7 @@ class CatalogMachine(StoresMachine):
         assert list(erased) == self.removed(self.named(prefix))
 
     def scrub(self, place, **_):
-        self.call(place, "scrub")
+        self.scrub_at(place)
 
     def close_and_open_again(self, place, **_):
         self.close(self.stores[place])
@@ -467,16 +467,23 @@ class CatalogMachine(StoresMachine):
         self.seen[session_id][revision] = state_of(self.model(session_id).turns)
 
 
-def run_machine(kind, backend, size):
-    run_state_machine_as_test(lambda: CatalogMachine(kind, backend), settings=size)
-
-
 @few_or_many_runs(default=5, long=1000)
-@pytest.mark.parametrize("kind", ["in memory", "sqlite"])
-def test_the_catalogue_of_a_store_is_that_of_a_model(kind, anyio_backend, size):
-    run_machine(kind, anyio_backend, size)
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        *("in memory", "sqlite"),
+        # Two processes make the same calls by default.
+        pytest.param("postgres", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
+def test_the_catalogue_of_a_store_is_that_of_a_model(addresses, anyio_backend, size):
+    run_state_machine_as_test(lambda: CatalogMachine(addresses, anyio_backend), settings=size)
 
 
 @few_or_many_runs(default=2, long=200)
-def test_the_catalogue_of_two_processes_is_that_of_a_model(anyio_backend, size):
-    run_machine("two processes", anyio_backend, size)
+@pytest.mark.parametrize("addresses", ["sqlite", "postgres"], indirect=True)
+def test_the_catalogue_of_two_processes_is_that_of_a_model(addresses, anyio_backend, size):
+    run_state_machine_as_test(
+        lambda: CatalogMachine(addresses, anyio_backend, has_other_process=True), settings=size
+    )

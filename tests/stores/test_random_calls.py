@@ -291,8 +291,8 @@ def orders(outcomes):
 
 
 class StoreMachine(StoresMachine):
-    def __init__(self, kind, backend):
-        super().__init__(kind, backend)
+    def __init__(self, addresses, backend):
+        super().__init__(addresses, backend)
         self.accounts = {session_id: Account() for session_id in SESSIONS}
 
     @rule(
@@ -333,8 +333,9 @@ class StoreMachine(StoresMachine):
                 cancelled = way if self.backend == "asyncio" else by_scope
                 tasks.start_soon(make, self.stores[store], self.finished(call), cancelled, nth)
 
-        # A write waits until the store has finished the cancelled calls.
-        await self.stores[0].clear("none of them")
+        # A write waits until its store has finished the cancelled calls.
+        for store in self.stores:
+            await store.clear("none of them")
         return outcomes
 
     def finished(self, call):
@@ -375,7 +376,7 @@ class StoreMachine(StoresMachine):
     @rule()
     def scrub(self):
         """Change nothing."""
-        self.portal.call(self.stores[0].scrub)
+        self.scrub_at(0)
 
     @rule(session_id=session_ids)
     def refuse_what_cannot_be_encoded(self, session_id):
@@ -396,5 +397,7 @@ class StoreMachine(StoresMachine):
 
 @few_or_many_runs(default=10, long=500)
 @every_store
-def test_some_order_of_whole_calls_explains_every_outcome_of_a_store(kind, anyio_backend, size):
-    run_state_machine_as_test(lambda: StoreMachine(kind, anyio_backend), settings=size)
+def test_some_order_of_whole_calls_explains_every_outcome_of_a_store(
+    addresses, anyio_backend, size
+):
+    run_state_machine_as_test(lambda: StoreMachine(addresses, anyio_backend), settings=size)
