@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+import psycopg
+
 from tower_memory.postgres import PostgresSessionStore
 
 TABLES = ["memory_head", "memory_turn", "memory_pending", "memory_summary"]
@@ -35,3 +37,36 @@ class PostgresTables:
     def query(self, statement, *parameters):
         """Return the rows of *statement*."""
         return self.server.execute(statement, parameters or None, url=self.url)
+
+
+class DatabaseContents:
+    """The rows in the database of *url*, read and restored while stores have it open."""
+
+    def __init__(self, url):
+        self._connection = psycopg.connect(url, autocommit=True)
+        self.back_up()
+
+    def revision(self, session_id):
+        """Return the revision of a session, or None."""
+        found = self._connection.execute(
+            "SELECT revision FROM memory_head WHERE session_id = %s", (session_id.encode(),)
+        ).fetchone()
+        return found and found[0]
+
+    def back_up(self):
+        """Keep a copy of all rows."""
+        self._rows = {
+            table: self._connection.execute(f"SELECT * FROM {table}").fetchall() for table in TABLES
+        }
+
+    def restore(self):
+        """Put the last copy in the place of all rows."""
+        with self._connection.transaction():
+            for table, rows in self._rows.items():
+                self._connection.execute(f"DELETE FROM {table}")
+                for row in rows:
+                    values = ", ".join(["%s"] * len(row))
+                    self._connection.execute(f"INSERT INTO {table} VALUES ({values})", row)
+
+    def close(self):
+        self._connection.close()

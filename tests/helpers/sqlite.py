@@ -94,3 +94,31 @@ def check_schema_2(path):
     active = query(path, "SELECT active FROM memory_head ORDER BY active")
     assert active == [(n,) for n in range(1, len(heads) + 1)]
     assert query(path, "SELECT count(*) FROM memory_head WHERE cleared OR replaced") == [(0,)]
+
+
+class FileContents:
+    """The content of the file at *path*, read and restored while stores have it open."""
+
+    def __init__(self, path):
+        self._file = sqlite3.connect(path)
+        self._copy = sqlite3.connect(":memory:")
+        self.back_up()
+
+    def revision(self, session_id):
+        """Return the revision of a session, or None."""
+        found = self._file.execute(
+            "SELECT revision FROM memory_head WHERE session_id = ?", (session_id,)
+        ).fetchone()
+        return found and found[0]
+
+    def back_up(self):
+        """Keep a copy of all rows."""
+        self._file.backup(self._copy)
+
+    def restore(self):
+        """Put the last copy in the place of all rows."""
+        self._copy.backup(self._file)
+
+    def close(self):
+        self._file.close()
+        self._copy.close()

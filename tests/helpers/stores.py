@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helpers.messages import assistant, user
+from helpers.sqlite import FileContents
 from helpers.sqlite_internals import writer_is_in_transaction
 from tower_memory import SqliteSessionStore, Turn
 
@@ -16,6 +17,15 @@ def open_store(address, **parameters):
 
         return PostgresSessionStore(str(address), **parameters)
     return SqliteSessionStore(address, **parameters)
+
+
+def open_contents(address):
+    """Return the rows of the store of *address*; see `FileContents`."""
+    if str(address).startswith("postgresql:"):
+        from helpers.postgres import DatabaseContents
+
+        return DatabaseContents(address)
+    return FileContents(address)
 
 
 async def assert_store_works(store):

@@ -1,16 +1,14 @@
-"""Random calls of two stores or processes on one file, and restored backups.
+"""Random calls of two stores or processes on one file or database, and restored backups.
 
-Whatever the session cache keeps, each load shows the file, and the file is what the calls made it.
+Whatever the session cache keeps, each load shows the stored rows, and these are what the calls made
+them.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from contextlib import ExitStack, closing
 from copy import deepcopy
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import pytest
@@ -22,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from helpers.messages import calling, result, user
 from helpers.processes import start_python
 from helpers.store_calls import SERVE, ModelSession, ModelTurn, make_call
+from helpers.stores import open_contents, open_store
 from tower_memory import InMemorySessionStore, SqliteSessionStore, Turn
 from tower_memory.dialects import ChatCompletions
 
@@ -48,30 +47,29 @@ CALLS = [
 
 
 class TwoStoresMachine(RuleBasedStateMachine):
-    """A store with a session cache, another store or process on its file, and a model."""
+    """A store with a session cache, another store or process on its address, and a model."""
 
-    def __init__(self, backend, hot_bytes, *, has_other_process):
+    def __init__(self, addresses, backend, hot_bytes, *, has_other_process):
         super().__init__()
         self.opened = ExitStack()
-        self.path = Path(self.opened.enter_context(TemporaryDirectory())) / "sessions.db"
+        address = self.opened.enter_context(addresses())
         self.portal = self.opened.enter_context(start_blocking_portal(backend))
-        self.stores = [SqliteSessionStore(self.path, hot_bytes=hot_bytes)]
+        self.stores = [open_store(address, hot_bytes=hot_bytes)]
         if has_other_process:
             self.portal.call(self.stores[0].load, "a")
-            self.other = start_python(SERVE, self.path, backend)
+            self.other = start_python(SERVE, address, backend)
             self.opened.enter_context(self.other)
             self.opened.callback(self.other.stdin.close)
             assert self.other.stdout.readline() == "open\n"
         else:
             # Another item type, so it has cached sessions of its own.
             other_type = Annotated[Any, "other"]
-            self.stores.append(SqliteSessionStore(self.path, item_type=other_type))
+            self.stores.append(open_store(address, item_type=other_type))
             self.portal.call(self.stores[1].load, "a")
         for store in self.stores:
             self.opened.callback(self.portal.call, store.aclose)
 
-        self.file = self.opened.enter_context(closing(sqlite3.connect(self.path)))
-        self.copy = self.opened.enter_context(closing(sqlite3.connect(":memory:")))
+        self.contents = self.opened.enter_context(closing(open_contents(address)))
         self.sessions = {}
         self.begun = []  # turns in progress: session, revision, and the error of their append
         self.revisions = {}  # the last revision of each session
@@ -152,7 +150,7 @@ class TwoStoresMachine(RuleBasedStateMachine):
         if turns:
             held = turns[which % len(turns)].turn_id
             again = self.call(place, "append", session_id=session_id, items=["again"], turn_id=held)
-            assert again == self.revision_in_file(session_id)
+            assert again == self.contents.revision(session_id)
 
     def pop(self, place, session_id, **_):
         assert self.call(place, "pop", session_id=session_id) == self.model(session_id).pop()
@@ -210,17 +208,17 @@ class TwoStoresMachine(RuleBasedStateMachine):
         self.call(place, "scrub")
 
     def back_up(self, **_):
-        self.file.backup(self.copy)
+        self.contents.back_up()
         self.backup = deepcopy(self.sessions)
 
     def restore(self, **_):
-        self.copy.backup(self.file)
+        self.contents.restore()
         self.sessions = deepcopy(self.backup)
         self.begun.clear()
         self.revisions.clear()
 
     @invariant()
-    def each_load_shows_the_file(self):
+    def each_load_shows_the_stored_rows(self):
         for session_id in SESSIONS[:2]:  # the last session is loaded rarely, so it is evicted
             self.agree(0, session_id, None, None)
             self.agree(0, session_id, 2, None)
@@ -235,22 +233,16 @@ class TwoStoresMachine(RuleBasedStateMachine):
 
         revision = loaded.pop("revision")
         assert loaded == expected
-        in_file = self.revision_in_file(session_id)
-        assert (in_file is not None) == (session_id in self.sessions)
-        assert in_file in (None, revision)
+        stored = self.contents.revision(session_id)
+        assert (stored is not None) == (session_id in self.sessions)
+        assert stored in (None, revision)
         assert revision >= self.revisions.get(session_id, 0)
         self.revisions[session_id] = revision
 
-    def revision_in_file(self, session_id):
-        found = self.file.execute(
-            "SELECT revision FROM memory_head WHERE session_id = ?", (session_id,)
-        ).fetchone()
-        return found and found[0]
 
-
-def run_machine(backend, memory, size, **parameters):
+def run_machine(addresses, backend, memory, size, **parameters):
     run_state_machine_as_test(
-        lambda: TwoStoresMachine(backend, MEMORY[memory], **parameters),
+        lambda: TwoStoresMachine(addresses, backend, MEMORY[memory], **parameters),
         settings=settings(size, deadline=None),
     )
 
@@ -269,16 +261,37 @@ def few_or_many(examples, long):
     )
 
 
+on_sqlite = pytest.mark.parametrize("addresses", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("addresses", ["postgres"], indirect=True)
+
+
 @pytest.mark.parametrize("memory", MEMORY)
 @few_or_many(examples=2, long=200)
-def test_a_load_shows_the_file_whichever_process_has_written_it(anyio_backend, memory, size):
-    run_machine(anyio_backend, memory, size, has_other_process=True)
+@on_sqlite
+def test_a_load_shows_the_file_whichever_process_has_written_it(
+    addresses, anyio_backend, memory, size
+):
+    run_machine(addresses, anyio_backend, memory, size, has_other_process=True)
 
 
 @pytest.mark.parametrize("memory", MEMORY)
 @few_or_many(examples=5, long=1000)
-def test_a_load_shows_the_file_whichever_store_has_written_it(anyio_backend, memory, size):
-    run_machine(anyio_backend, memory, size, has_other_process=False)
+@on_sqlite
+def test_a_load_shows_the_file_whichever_store_has_written_it(
+    addresses, anyio_backend, memory, size
+):
+    run_machine(addresses, anyio_backend, memory, size, has_other_process=False)
+
+
+@pytest.mark.parametrize(
+    "memory", [pytest.param("none", marks=pytest.mark.long), "little", "the default"]
+)
+@few_or_many(examples=3, long=200)
+@on_postgres
+def test_a_load_shows_the_database_whichever_process_has_written_it(
+    addresses, anyio_backend, memory, size
+):
+    run_machine(addresses, anyio_backend, memory, size, has_other_process=True)
 
 
 USER = user("Hi")
