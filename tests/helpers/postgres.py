@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from urllib.parse import quote
 
 import psycopg
 
@@ -70,3 +71,12 @@ class DatabaseContents:
 
     def close(self):
         self._connection.close()
+
+
+ISOLATION_LEVELS = ["read committed", "repeatable read", "serializable"]
+
+
+def isolated(url, level):
+    """Return *url* with the isolation level of all transactions."""
+    escaped = level.replace(" ", "\\ ")
+    return f"{url}&options={quote(f'-c default_transaction_isolation={escaped}')}"

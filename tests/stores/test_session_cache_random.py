@@ -286,7 +286,7 @@ def test_a_load_shows_the_file_whichever_store_has_written_it(
 @pytest.mark.parametrize(
     "memory", [pytest.param("none", marks=pytest.mark.long), "little", "the default"]
 )
-@few_or_many(examples=3, long=200)
+@few_or_many(examples=2, long=200)
 @on_postgres
 def test_a_load_shows_the_database_whichever_process_has_written_it(
     addresses, anyio_backend, memory, size
