@@ -80,3 +80,27 @@ def isolated(url, level):
     """Return *url* with the isolation level of all transactions."""
     escaped = level.replace(" ", "\\ ")
     return f"{url}&options={quote(f'-c default_transaction_isolation={escaped}')}"
+
+
+def check_heads(tables):
+    """Fail unless the head of each session agrees with its turns, whose places have no gap."""
+    rows = tables.query(
+        "SELECT session, first, number, size FROM memory_turn ORDER BY session, first, number"
+    )
+    sessions = {}
+    for session, first, number, size in rows:
+        turns, items, last = sessions.get(session, (0, 0, 0))
+        assert first == items
+        assert number > last
+        sessions[session] = turns + 1, items + size, number
+
+    heads = tables.query(
+        "SELECT session, session_id, version, active, revision, first_number, turns, items"
+        " FROM memory_head"
+    )
+    for session, session_id, version, active, revision, first_number, *counts in heads:
+        *found, last = sessions.pop(session, (0, 0, 0))
+        assert found == counts
+        assert last <= revision <= version
+        assert active == (-version if session_id is None else max(revision, first_number))
+    assert sessions == {}
