@@ -111,6 +111,13 @@ def addresses(request):
 
 
 @pytest.fixture
+def address(addresses):
+    """Return the address of an empty store; see `addresses`."""
+    with addresses() as address:
+        yield address
+
+
+@pytest.fixture
 async def sqlite(tmp_path):
     async with SqliteSessionStore(tmp_path / "sessions.db") as store:
         yield store

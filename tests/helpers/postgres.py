@@ -54,6 +54,10 @@ class DatabaseContents:
         ).fetchone()
         return found and found[0]
 
+    def count(self, table):
+        """Return the number of rows of a table."""
+        return self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
     def back_up(self):
         """Keep a copy of all rows."""
         self._rows = {

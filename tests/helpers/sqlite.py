@@ -111,6 +111,10 @@ class FileContents:
         ).fetchone()
         return found and found[0]
 
+    def count(self, table):
+        """Return the number of rows of a table."""
+        return self._file.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
     def back_up(self):
         """Keep a copy of all rows."""
         self._file.backup(self._copy)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from helpers.messages import assistant, user
 from helpers.sqlite import FileContents
 from helpers.sqlite_internals import writer_is_in_transaction
 from tower_memory import SqliteSessionStore, Turn
 
 ITEMS = [user("a"), assistant("b")]
+
+
+every_shared_store = pytest.mark.parametrize("addresses", ["sqlite", "postgres"], indirect=True)
+"""Mark of a test of stores that several processes may open; see the fixture `address`."""
 
 
 def open_store(address, **parameters):

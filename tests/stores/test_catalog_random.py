@@ -16,6 +16,7 @@ from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
 from helpers.state_machines import StoresMachine, few_or_many_runs
 from helpers.store_calls import ModelSession, ModelTurn
+from helpers.stores import every_shared_store
 
 SESSIONS = ["a", "ab", "b", "b c"]
 PREFIXES = ["", "a", "b", "b ", "c"]
@@ -482,7 +483,7 @@ def test_the_catalogue_of_a_store_is_that_of_a_model(addresses, anyio_backend, s
 
 
 @few_or_many_runs(default=2, long=200)
-@pytest.mark.parametrize("addresses", ["sqlite", "postgres"], indirect=True)
+@every_shared_store
 def test_the_catalogue_of_two_processes_is_that_of_a_model(addresses, anyio_backend, size):
     run_state_machine_as_test(
         lambda: CatalogMachine(addresses, anyio_backend, has_other_process=True), settings=size

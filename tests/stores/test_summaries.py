@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from helpers.processes import start_python
 from helpers.sqlite import query
 from helpers.sqlite_internals import steps_of_find_summary, traced_reads
 from helpers.store_calls import SERVE
-from helpers.stores import assert_store_works
+from helpers.stores import assert_store_works, every_shared_store, open_contents
 from tower_memory import CorruptSessionError, SessionSummaries, SqliteSessionStore, Turn
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
@@ -114,12 +114,12 @@ async def test_a_summary_is_loaded_without_reading_the_turns_that_it_covers(path
 
 
 @contextmanager
-def two_processes(path, backend):
-    """Let two processes have the file *path* open; each makes the calls that it is sent."""
+def two_processes(address, backend):
+    """Let two processes have the store *address* open; each makes the calls that it is sent."""
     with ExitStack() as opened:
         processes = []
         for _ in range(2):
-            processes.append(opened.enter_context(start_python(SERVE, path, backend)))
+            processes.append(opened.enter_context(start_python(SERVE, address, backend)))
             opened.callback(processes[-1].stdin.close)
             assert processes[-1].stdout.readline() == "open\n"
         yield processes
@@ -139,10 +139,11 @@ def call(process, name, **arguments):
     return answer(process)
 
 
+@every_shared_store
 def test_of_two_processes_that_save_at_the_same_time_one_stores_and_both_get_it(
-    path, anyio_backend
+    address, anyio_backend
 ):
-    with two_processes(path, anyio_backend) as processes:
+    with two_processes(address, anyio_backend) as processes:
         for n in range(30):
             session = {"session_id": f"{n}"}
             since = call(processes[0], "append", items=[1], turn_id="t", **session)
@@ -155,8 +156,9 @@ def test_of_two_processes_that_save_at_the_same_time_one_stores_and_both_get_it(
             assert call(processes[0], "load_summary", **session) == found[0]
 
 
-def test_a_summary_that_is_saved_while_its_turn_is_replaced_leaves_no_row(path, anyio_backend):
-    with two_processes(path, anyio_backend) as (saver, replacer):
+@every_shared_store
+def test_a_summary_that_is_saved_while_its_turn_is_replaced_leaves_no_row(address, anyio_backend):
+    with two_processes(address, anyio_backend) as (saver, replacer):
         for n in range(30):
             session = {"session_id": f"{n}"}
             since = call(saver, "append", items=[1], turn_id="t", **session)
@@ -165,4 +167,5 @@ def test_a_summary_that_is_saved_while_its_turn_is_replaced_leaves_no_row(path, 
             assert answer(saver) in (None, ["text", "t", 1])
             assert answer(replacer) > since
             assert call(saver, "load_summary", **session) is None
-        assert query(path, "SELECT count(*) FROM memory_summary") == [(0,)]
+        with closing(open_contents(address)) as contents:
+            assert contents.count("memory_summary") == 0

@@ -1,4 +1,4 @@
-"""Pending turns of several processes on one file, and of processes that are killed.
+"""Pending turns of several processes on one store, and of processes that are killed.
 
 A turn that has begun is pending or whole, never both and never neither.
 """
@@ -11,7 +11,8 @@ import pytest
 
 from helpers.messages import user
 from helpers.processes import KILL_CHILDREN, run_python, start_python
-from tower_memory import SqliteSessionStore, Turn
+from helpers.stores import every_shared_store, open_store
+from tower_memory import Turn
 
 KILLER = (
     KILL_CHILDREN
@@ -19,10 +20,10 @@ KILLER = (
 import itertools, sys
 import anyio
 from helpers.layers import memory_over
-from tower_memory import SqliteSessionStore
+from helpers.stores import open_store
 
-async def turns(path, name, report):
-    async with SqliteSessionStore(path) as store:
+async def turns(address, name, report):
+    async with open_store(address) as store:
         async def run(session):
             async def model(messages):
                 await anyio.lowlevel.checkpoint()
@@ -48,17 +49,22 @@ async def turns(path, name, report):
                 tasks.start_soon(run, session)
 
 def run(name, report):
-    anyio.run(turns, path, name, report, backend=backend)
+    anyio.run(turns, address, name, report, backend=backend)
 
-path, backend, kills, seed = sys.argv[1:]
+address, backend, kills, seed = sys.argv[1:]
 kill_children(run, int(kills), int(seed), most=12)
 """
 )
 
 
 @pytest.mark.parametrize(("kills", "seed"), [(20, 1), pytest.param(600, 3, marks=pytest.mark.long)])
-async def test_a_turn_of_a_killed_process_is_pending_or_whole(path, anyio_backend, kills, seed):
-    done = run_python(KILLER, path, anyio_backend, kills, seed)
+@pytest.mark.parametrize(
+    "addresses",
+    ["sqlite", pytest.param("postgres", marks=pytest.mark.long)],  # 20 processes connect slowly
+    indirect=True,
+)
+async def test_a_turn_of_a_killed_process_is_pending_or_whole(address, anyio_backend, kills, seed):
+    done = run_python(KILLER, address, anyio_backend, kills, seed)
     assert done.returncode == 0, done.stderr
     reported = {kind: set() for kind in ("begun", "failed", "saved")}
     for line in json.loads(done.stdout):
@@ -66,7 +72,7 @@ async def test_a_turn_of_a_killed_process_is_pending_or_whole(path, anyio_backen
         reported[kind].add(said)
 
     whole, pending = set(), {}
-    async with SqliteSessionStore(path) as store:
+    async with open_store(address) as store:
         for session in "ab":
             history = await store.load(session)
             whole |= {turn.turn_id for turn in history.turns}
@@ -88,11 +94,12 @@ async def test_a_turn_of_a_killed_process_is_pending_or_whole(path, anyio_backen
 TAKER = """
 import json, sys
 import anyio
-from tower_memory import SessionConflict, SqliteSessionStore, Turn
+from helpers.stores import open_store
+from tower_memory import SessionConflict, Turn
 
 async def main():
-    path, _, name, count = sys.argv[1:]
-    async with SqliteSessionStore(path) as store:
+    address, _, name, count = sys.argv[1:]
+    async with open_store(address) as store:
         print("ready", flush=True)
         input()
         won = []
@@ -111,14 +118,15 @@ anyio.run(main, backend=sys.argv[2])
 
 @pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_of_two_processes_one_takes_over_a_turn_whose_lease_has_expired(path, count):
-    async with SqliteSessionStore(path) as store:
+@every_shared_store
+async def test_of_two_processes_one_takes_over_a_turn_whose_lease_has_expired(address, count):
+    async with open_store(address) as store:
         for n in range(count):
             await store.begin(Turn("s", [user("?")], turn_id=f"t{n}"), lease=1e-6, owner="dead")
         assert {each.state for each in await store.pending("s")} == {"left"}
 
         takers = {
-            name: start_python(TAKER, path, name, name, count) for name in ("asyncio", "trio")
+            name: start_python(TAKER, address, name, name, count) for name in ("asyncio", "trio")
         }
         for taker in takers.values():
             assert taker.stdout.readline() == "ready\n"
