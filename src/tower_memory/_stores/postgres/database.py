@@ -63,9 +63,6 @@ class Address(NamedTuple):
         host = parameters.get("host") or parameters.get("hostaddr") or "localhost"
         return f"postgresql://{host}/{parameters.get('dbname') or ''}"
 
-    def __repr__(self) -> str:
-        return f"Address({self.name!r}, {self.schema!r})"
-
 
 @final
 class Database:
