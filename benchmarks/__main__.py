@@ -31,6 +31,7 @@ PARTS = (
     "runtimes",
     "resources",
     "prompt_cache",
+    "postgres",
 )
 
 _REQUIRED_MODULES = ("trio", "stamina")

