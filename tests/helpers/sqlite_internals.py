@@ -10,8 +10,10 @@ from typing import Any
 from tower_memory._codec import ItemCodec
 from tower_memory._history import TurnInfo
 from tower_memory._search_words import query_words
+from tower_memory._stores import progress
 from tower_memory._stores.cached_session import CachedSession
 from tower_memory._stores.jobs import Job
+from tower_memory._stores.progress import log_progress
 from tower_memory._stores.records import EncodedTurn, to_datetime, turn_text
 from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.session_cache import CommittedTurn, Entry, LastTurn, SessionCache, Version
@@ -22,7 +24,6 @@ from tower_memory._stores.sqlite import (
     catalog,
     erasure,
     new_file,
-    progress,
     rows,
     schema,
     search,
@@ -39,7 +40,6 @@ from tower_memory._stores.sqlite.copy_turns import DAMAGED, WATCH_INTERVAL, Stop
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.group_commit import Write, run_batch
 from tower_memory._stores.sqlite.importing import ImportedSession, import_entries
-from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.schema import Refused
 from tower_memory._stores.sqlite.search_index import empty_index
 from tower_memory._stores.sqlite.whole_file import read_whole, write_whole

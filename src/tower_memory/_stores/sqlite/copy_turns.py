@@ -23,11 +23,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeAlias, final
+from typing import Any, Final, NamedTuple, final
 
 from msgspec import Raw, json
 
 from tower_memory._codec import join_array
+from tower_memory._stores.progress import Report
 from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
 from tower_memory.dialects._known_links import known_links
 
@@ -36,9 +37,6 @@ DAMAGED: Final = b"damaged: "
 
 WATCH_INTERVAL: Final = 1000
 """Number of rows between two calls of *report* and *keep_going*."""
-
-Report: TypeAlias = Callable[[int, int], object]
-"""Function of the number of copied rows and the number of all rows; it reports the progress."""
 
 _json: json.Decoder[Any] = json.Decoder()
 _raw: json.Decoder[Raw] = json.Decoder(Raw)

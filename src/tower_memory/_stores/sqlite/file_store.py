@@ -10,12 +10,12 @@ from typing import Any, Self, TypeVar
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from tower_memory._items import Item
+from tower_memory._stores.progress import log_progress
 from tower_memory._stores.search_text import TextOf
 from tower_memory._stores.sql.sql_store import SqlStore
 from tower_memory._stores.sqlite.connections import DatabaseFile, Synchronous
 from tower_memory._stores.sqlite.file_guard import Connection
 from tower_memory._stores.sqlite.open_file import OpenFile, acquire
-from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.search_index import build_step
 
 T = TypeVar("T")

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Final
 
-from tower_memory._stores.sqlite.copy_turns import Report, Row, copy_turns, watch
+from tower_memory._stores.progress import Report
+from tower_memory._stores.sqlite.copy_turns import Row, copy_turns, watch
 from tower_memory._stores.sqlite.tables import FIRST_NUMBER_SHIFT
 
 _HEADS: Final = (

@@ -19,9 +19,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tower_memory._stores.sqlite.copy_turns import Report
+from tower_memory._stores.progress import Report, log_progress
 from tower_memory._stores.sqlite.migration import migrate
-from tower_memory._stores.sqlite.progress import log_progress
 from tower_memory._stores.sqlite.tables import INDEXES, TABLES
 from tower_memory._stores.sqlite.take_over import TABLES_OF_TOWER_LLM, take_over
 
