@@ -76,11 +76,13 @@ class Database:
     Attributes:
         cache: The session cache.
         process: Id of the process that the threads belong to.
+        is_indexed: True once this store has added all turns to the search index.
     """
 
     def __init__(self, address: Address, patience: float, hot_bytes: int) -> None:
         self.cache = SessionCache(hot_bytes)
         self.process = os.getpid()
+        self.is_indexed = False
         self._address = address
         self._patience = patience
         self._recent = RecentHeads()

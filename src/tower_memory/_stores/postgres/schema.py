@@ -18,7 +18,12 @@ from psycopg.sql import SQL, Identifier
 
 from tower_memory._stores.postgres.faults import text_of_fault
 from tower_memory._stores.postgres.link import Connection
-from tower_memory._stores.postgres.tables import PROGRAM, VERSION, table_statements
+from tower_memory._stores.postgres.tables import (
+    PROGRAM,
+    SEARCH_INDEX,
+    VERSION,
+    table_statements,
+)
 
 _NAMES: Final = [
     "memory_schema",
@@ -49,6 +54,13 @@ _FORBIDDEN: Final = (
     errors.UndefinedTable,
 )
 """The errors of a user without privileges. A schema that the user may not use is not found."""
+_UNKNOWN_TO_ENGINE: Final = (
+    errors.FeatureNotSupported,
+    errors.SyntaxError,
+    errors.UndefinedFunction,
+    errors.UndefinedObject,
+)
+"""The errors of an engine that lacks the search index: a search then reads all turns."""
 
 
 class Refused(Exception):
@@ -97,14 +109,13 @@ def _is_prepared(connection: Connection, schema: str) -> bool:
     found = {name for (name,) in connection.execute(_FIND, (schema, _NAMES))}
     if "memory_schema" not in found:
         if found:
-            msg = (
-                f"the schema {schema!r} has tables of another program, such as {min(found)}; "
-                "choose another schema="
-            )
-            raise Refused(msg)
+            raise _foreign(schema, min(found))
         return False
 
-    row = connection.execute(_VERSION, (PROGRAM,)).fetchone()
+    try:
+        row = connection.execute(_VERSION, (PROGRAM,)).fetchone()
+    except errors.UndefinedColumn:
+        raise _foreign(schema, "memory_schema") from None
     if row is None:
         return False
     (version,) = row
@@ -117,8 +128,19 @@ def _is_prepared(connection: Connection, schema: str) -> bool:
     return True
 
 
+def _foreign(schema: str, table: str) -> Refused:
+    return Refused(
+        f"the schema {schema!r} has tables of another program, such as {table}; choose another "
+        "schema="
+    )
+
+
 def _create(connection: Connection, schema: str) -> None:
     if not connection.execute(_HAS_SCHEMA, (schema,)).fetchone():
         connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
     for statement in table_statements():
-        connection.execute(statement.encode())
+        try:
+            connection.execute(statement.encode())
+        except _UNKNOWN_TO_ENGINE:
+            if statement != SEARCH_INDEX:
+                raise

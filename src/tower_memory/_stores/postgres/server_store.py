@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Generator
+from functools import partial
 from threading import Lock
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from anyio.lowlevel import checkpoint_if_cancelled
 from psycopg.conninfo import conninfo_to_dict
@@ -14,10 +15,17 @@ from psycopg.conninfo import conninfo_to_dict
 from tower_memory._items import Item
 from tower_memory._stores.postgres.database import Address, Database
 from tower_memory._stores.postgres.link import Connection
+from tower_memory._stores.postgres.proposals import Walk, propose
+from tower_memory._stores.postgres.search_index import add_words, find_ends
+from tower_memory._stores.postgres.tables import NOT_INDEXED
+from tower_memory._stores.progress import log_progress
 from tower_memory._stores.search_text import TextOf
 from tower_memory._stores.sql.sql_store import SqlStore
 
 T = TypeVar("T")
+
+_PART_LENGTH: Final = 100
+"""Number of turns that are added to the search index in one transaction."""
 
 _IDENTITY = ("host", "hostaddr", "port", "dbname", "service")
 """The parameters of a connection string that name the database."""
@@ -78,7 +86,27 @@ class ServerStore(SqlStore[Item]):
         with self._lock:
             if self._database is None:
                 self._database = Database(self._address, self.busy_timeout, self._hot_bytes)
-            return self._database
+            database = self._database
+        if self._search_index and not database.is_indexed:
+            await self._build_index(database)
+            database.is_indexed = True
+        return database
+
+    async def _build_index(self, database: Database) -> None:
+        """Add the words of all turns that are not in the search index; log the progress."""
+        report = log_progress(self._address.name, "building the search index")
+        ends = await database.read_once(find_ends)
+        walk = Walk(has_few=True) if ends else None
+        while ends and walk:
+            find = partial(propose, words=[NOT_INDEXED], walk=walk)
+            places, walk = await database.read_once(find)
+            while places:
+                part, places = places[:_PART_LENGTH], places[_PART_LENGTH:]
+                add = partial(add_words, places=part, reader=self._reader)
+                await database.write(None, add, may_repeat=True)
+            if walk:
+                newest, oldest = ends
+                report(newest - walk.after[0], newest - oldest + 1)
 
     async def _read(self, operation: Callable[[Connection], T], session_id: str | None = None) -> T:
         database = await self._open()

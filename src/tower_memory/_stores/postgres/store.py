@@ -20,7 +20,7 @@ from tower_memory._codec import join_array
 from tower_memory._history import History
 from tower_memory._items import Item
 from tower_memory._store import check_load, check_session_id
-from tower_memory._stores.postgres import catalog, journal, summaries, writes
+from tower_memory._stores.postgres import catalog, journal, search, summaries, writes
 from tower_memory._stores.postgres.appends import Append, Appended
 from tower_memory._stores.postgres.database import Address
 from tower_memory._stores.postgres.erasing import Erasing
@@ -34,13 +34,16 @@ from tower_memory._stores.sql.cataloguing import Cataloguing
 from tower_memory._stores.sql.committed import committed_turn
 from tower_memory._stores.sql.journaling import Journaling
 from tower_memory._stores.sql.reads import Wanted
+from tower_memory._stores.sql.searching import Searching
 from tower_memory._stores.sql.summarising import Summarising
 from tower_memory._stores.turn_encoding import encoded
 from tower_memory._turn import Turn, check_turn
 
 
 @final
-class PostgresSessionStore(Cataloguing[Item], Erasing[Item], Journaling[Item], Summarising[Item]):
+class PostgresSessionStore(
+    Cataloguing[Item], Erasing[Item], Journaling[Item], Searching[Item], Summarising[Item]
+):
     """A store in a Postgres database.
 
     It keeps every promise of `SessionStore`, and has all capabilities: `SessionCatalog`,
@@ -76,14 +79,18 @@ class PostgresSessionStore(Cataloguing[Item], Erasing[Item], Journaling[Item], S
             32 MiB.
         schema: Postgres schema that has the tables. Another one than ``"public"`` is created if it
             is absent.
-        search_index: Build a search index, unless the database has one, when the store opens. A
-            search then reads only the turns that it finds; without an index, it reads all turns.
-            The hits are the same. Use the same value in all programs: turns that a store without
-            it has saved are read by every search, until the next store with it opens.
-        text_of: Function that returns additional text of an item, which a search finds, or None. Of
-            an indexed turn, a search finds the text that the function returned when the turn was
-            saved, so use the same function in all programs. It may be called on any thread. An
-            error of the function is raised before anything is written.
+        search_index: Add the words of each turn to the search index, in the commit of the turn, and
+            those of all older turns when the store opens. A search then reads only the turns that
+            it finds. Without it, a search reads all turns, or those of its sessions if they are at
+            most 1,000. The hits are the same. Use the same value in all programs: turns that a
+            store without it has saved are read by every search, until the next store with it opens.
+            The opening logs its progress on the logger ``tower_memory``, and other programs can
+            write meanwhile.
+        text_of: Function that returns additional text of an item, which a search finds, or None. A
+            search finds the text that the function returned when a turn was saved, so use the same
+            function in all programs. Of a turn that was saved without any, and is not indexed, it
+            finds the text that the function returns now. It may be called on any thread. An error
+            of the function is raised before anything is written.
 
     Raises:
         TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
@@ -96,6 +103,7 @@ class PostgresSessionStore(Cataloguing[Item], Erasing[Item], Journaling[Item], S
 
     _catalog = catalog
     _journal = journal
+    _search = search
     _summaries = summaries
 
     def __init__(

@@ -123,6 +123,7 @@ TABLES: Final = (
 INDEXES: Final = (
     "CREATE INDEX IF NOT EXISTS memory_head_active ON memory_head (active, session)",
     "CREATE INDEX IF NOT EXISTS memory_head_id ON memory_head (id_start, active)",
+    "CREATE INDEX IF NOT EXISTS memory_turn_time ON memory_turn (created_at)",
 )
 
 _SET_VERSION: Final = (
@@ -130,8 +131,19 @@ _SET_VERSION: Final = (
     " ON CONFLICT DO NOTHING"
 )
 
+SEARCH_INDEX: Final = (
+    "CREATE INDEX IF NOT EXISTS memory_turn_words ON memory_turn USING gin (words)"
+)
+"""The index of search words, which some engines that speak Postgres lack.
+
+It has also the turns that are not indexed, under the word `NOT_INDEXED`.
+"""
+
 NOT_INDEXED: Final = 0
 """The only word of a turn that is not in the search index."""
+
+MARK: Final = "'{0}'"
+"""The words of a turn that is not in the search index, as SQL: `NOT_INDEXED` alone."""
 
 
 def table_statements() -> tuple[str, ...]:
@@ -144,4 +156,5 @@ def table_statements() -> tuple[str, ...]:
     >>> table_statements()[-1]
     "INSERT INTO memory_schema (program, version) VALUES ('tower-memory', 1) ON CONFLICT DO NOTHING"
     """
-    return (*(dedent(statement).strip() for statement in TABLES), *INDEXES, _SET_VERSION)
+    tables = (dedent(statement).strip() for statement in TABLES)
+    return (*tables, *INDEXES, SEARCH_INDEX, _SET_VERSION)
