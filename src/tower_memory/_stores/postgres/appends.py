@@ -30,7 +30,6 @@ from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.turn_rows import NewTurn
 from tower_memory._turn import Turn
 
-# words: one array per turn, as text, since Postgres has no arrays of arrays of different lengths.
 _TYPES: Final = (
     *("uuid", "bytea", "bytea", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint"),
     *("uuid", "bytea", "bigint", "text", "bytea", "bytea", "bytea"),
@@ -73,7 +72,7 @@ _STATEMENT: Final = """
     INSERT INTO memory_turn (
         session, first, number, turn, turn_id, created_at, size, words, added_text, metadata, items
     )
-    SELECT new.session, first, version, turn, turn_id, %b, size, words::bigint[], added_text,
+    SELECT new.session, first, version, turn, turn_id, %b, size, words, added_text,
         metadata, turn_items
     FROM new JOIN head ON head.session = new.session
     RETURNING session
@@ -220,7 +219,7 @@ def _values(row: _Row) -> tuple[object, ...]:
         turn.turn,
         turn.turn_id,
         turn.size,
-        f"{{{','.join(map(str, turn.words))}}}",
+        turn.words,
         turn.added_text,
         turn.metadata,
         turn.items,

@@ -153,7 +153,7 @@ def _placed(turns: Iterable[ImportedTurn], position: int, number: int) -> Iterat
     """Yield the *turns*: the first item is at *position*, the first number is above *number*."""
     for turn in turns:
         number += 1
-        row = new_turn(turn.turn_id, turn.encoded, [NOT_INDEXED])
+        row = new_turn(turn.turn_id, turn.encoded, NOT_INDEXED)
         yield PlacedTurn((position, number), row, turn.created_at // 1000)
         position += row.size
 

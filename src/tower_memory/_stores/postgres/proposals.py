@@ -20,13 +20,15 @@ from psycopg.errors import QueryCanceled
 
 from tower_memory._stores.clock import now
 from tower_memory._stores.postgres.link import Connection
-from tower_memory._stores.postgres.tables import MARK
+from tower_memory._stores.postgres.tables import NOT_INDEXED
 
+_WORDS: Final = "string_to_array(words, ' ')"
+_IS_MARKED: Final = f"{_WORDS} @> '{{{NOT_INDEXED}}}'"
 _FIND: Final = (
     "SELECT created_at, session, number, first FROM memory_turn"  # noqa: S608 - all are constants
     " WHERE created_at >= %(oldest)b AND created_at <= %(time)b"
     " AND (created_at, session, number) < (%(time)b, %(session)b, %(number)b)"
-    f" AND (words @> %(words)b::bigint[] OR words @> {MARK})"
+    f" AND ({_WORDS} @> %(words)b::text[] OR {_IS_MARKED})"
 )
 _IN_ORDER: Final = "ORDER BY created_at DESC, session DESC, number DESC LIMIT %(most)b"
 _IN_WINDOW: Final = f"{_FIND} {_IN_ORDER}"
@@ -44,7 +46,7 @@ _END_OF_WINDOW: Final = (
 _HAS_INDEX: Final = "SELECT to_regclass('memory_turn_words') IS NOT NULL"
 _COUNT_MARKED: Final = (
     "SELECT count(*) FROM"  # noqa: S608 - as above
-    f" (SELECT 1 FROM memory_turn WHERE words @> {MARK} LIMIT %b) AS marked"
+    f" (SELECT 1 FROM memory_turn WHERE {_IS_MARKED} LIMIT %b) AS marked"
 )
 _LIMIT_TIME: Final = "SELECT set_config('statement_timeout', %s, true)"
 
@@ -114,7 +116,7 @@ class Walk(NamedTuple):
 
 
 def propose(
-    connection: Connection, words: Sequence[int], walk: Walk
+    connection: Connection, words: Sequence[str], walk: Walk
 ) -> tuple[list[Place], Walk | None]:
     """Return the next turns that may have the *words*, and the rest of the walk, or None."""
     if walk.has_few and not walk.stays_in_windows:
@@ -151,7 +153,7 @@ def _end_of_window(connection: Connection, walk: Walk) -> int:
     return found[0] if found else _OLDEST
 
 
-def _ask(connection: Connection, words: Sequence[int], walk: Walk) -> list[Place] | None:
+def _ask(connection: Connection, words: Sequence[str], walk: Walk) -> list[Place] | None:
     """Return the next turns of the few sessions, or those that the index proposes.
 
     Return None if there is no answer (rule 3).
@@ -183,7 +185,7 @@ def _has_index(connection: Connection) -> bool:
 def _find(
     connection: Connection,
     statement: LiteralString,
-    words: Sequence[int],
+    words: Sequence[str],
     walk: Walk,
     *,
     oldest: int,

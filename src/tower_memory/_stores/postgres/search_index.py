@@ -17,19 +17,19 @@ from typing import Any, Final, NamedTuple
 
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.proposals import Place
-from tower_memory._stores.postgres.tables import MARK
+from tower_memory._stores.postgres.tables import NOT_INDEXED
 from tower_memory._stores.postgres.words import words_of
 from tower_memory._stores.search_text import TextReader, join_texts, message_text_of
 
 _READ: Final = (
-    f"SELECT t.session, t.number, t.turn_id, t.words = {MARK}, t.added_text, t.items"  # noqa: S608 - a constant
+    f"SELECT t.session, t.number, t.turn_id, t.words = '{NOT_INDEXED}', t.added_text, t.items"  # noqa: S608 - a constant
     " FROM unnest(%b::uuid[], %b::bigint[], %b::bigint[]) AS place (session, first, number)"
     " JOIN memory_turn AS t ON t.session = place.session"
     " AND t.first = place.first AND t.number = place.number"
 )
 _ADD_WORDS: Final = (
-    "UPDATE memory_turn SET words = %b::bigint[], added_text = %b"  # noqa: S608 - a constant
-    f" WHERE session = %b AND first = %b AND number = %b AND words = {MARK}"
+    "UPDATE memory_turn SET words = %b, added_text = %b"  # noqa: S608 - a constant
+    f" WHERE session = %b AND first = %b AND number = %b AND words = '{NOT_INDEXED}'"
 )
 _ENDS: Final = "SELECT max(created_at), min(created_at) FROM memory_turn"
 

@@ -7,7 +7,7 @@ function of its capability's module. A load goes to `reading`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from functools import partial
 from typing import Any, final
 
@@ -173,10 +173,10 @@ class PostgresSessionStore(
         check_session_id(session_id)
         await self._write(partial(writes.clear, session_id=session_id), session_id)
 
-    def _words(self, new: EncodedTurn) -> Sequence[int]:
+    def _words(self, new: EncodedTurn) -> str:
         """Return the search words of a turn, if this store maintains a search index."""
         if not self._search_index:
-            return [NOT_INDEXED]
+            return NOT_INDEXED
         return words_of(join_array(new.items), new.added_text)
 
 

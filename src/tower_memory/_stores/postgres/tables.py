@@ -68,9 +68,9 @@ TABLES: Final = (
     )
     """,
     # first: position of the turn's first item in the session. number: the number of the write.
-    # turn: the hash of the turn id. size: number of items. words: hashes of its search words, or
-    # NOT_INDEXED. added_text: the additional text that a search finds, or NULL. items: a JSON
-    # array.
+    # turn: the hash of the turn id. size: number of items. words: hashes of its search words with
+    # spaces between them, since not every engine has columns of arrays; or NOT_INDEXED. added_text:
+    # the additional text that a search finds, or NULL. items: a JSON array.
     """
     CREATE TABLE IF NOT EXISTS memory_turn (
         session uuid NOT NULL,
@@ -80,7 +80,7 @@ TABLES: Final = (
         turn_id bytea NOT NULL,
         created_at bigint NOT NULL,
         size bigint NOT NULL,
-        words bigint[] NOT NULL,
+        words text NOT NULL,
         added_text bytea,
         metadata bytea,
         items bytea NOT NULL,
@@ -132,18 +132,16 @@ _SET_VERSION: Final = (
 )
 
 SEARCH_INDEX: Final = (
-    "CREATE INDEX IF NOT EXISTS memory_turn_words ON memory_turn USING gin (words)"
+    "CREATE INDEX IF NOT EXISTS memory_turn_words ON memory_turn"
+    " USING gin (string_to_array(words, ' '))"
 )
 """The index of search words, which some engines that speak Postgres lack.
 
 It has also the turns that are not indexed, under the word `NOT_INDEXED`.
 """
 
-NOT_INDEXED: Final = 0
-"""The only word of a turn that is not in the search index."""
-
-MARK: Final = "'{0}'"
-"""The words of a turn that is not in the search index, as SQL: `NOT_INDEXED` alone."""
+NOT_INDEXED: Final = "."
+"""The words of a turn that is not in the search index; it is no hash of a word."""
 
 
 def table_statements() -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class NewTurn(NamedTuple):
         turn: The hash of its id.
         turn_id: The UTF-8 of its id.
         size: Number of items.
-        words: The hashes of its search words, or `NOT_INDEXED` alone.
+        words: The hashes of its search words, or `NOT_INDEXED`.
         added_text: The UTF-8 of the additional text that a search finds, or None.
         metadata: The JSON of its metadata, or None.
         items: Its items as one JSON array.
@@ -50,13 +50,13 @@ class NewTurn(NamedTuple):
     turn: UUID
     turn_id: bytes
     size: int
-    words: Sequence[int]
+    words: str
     added_text: bytes | None
     metadata: bytes | None
     items: bytes
 
 
-def new_turn(turn_id: str, encoded: EncodedTurn, words: Sequence[int]) -> NewTurn:
+def new_turn(turn_id: str, encoded: EncodedTurn, words: str) -> NewTurn:
     """Return the turn of an *encoded* turn."""
     return NewTurn(
         hash_of(turn_id),

@@ -24,6 +24,7 @@ from tower_memory._stores.postgres.heads import (
 )
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.rows import place_of_turn
+from tower_memory._stores.postgres.tables import NOT_INDEXED
 from tower_memory._stores.postgres.turn_rows import (
     NewTurn,
     add_turn,
@@ -31,7 +32,7 @@ from tower_memory._stores.postgres.turn_rows import (
     end_pending,
     remove_turns,
 )
-from tower_memory._stores.postgres.words import is_indexed, words_of
+from tower_memory._stores.postgres.words import words_of
 from tower_memory._stores.search_text import TextReader
 from tower_memory._turn import Turn
 
@@ -113,7 +114,7 @@ def pop(connection: Connection, session_id: str, reader: TextReader[Item]) -> It
             turn,
             turn_id,
             len(left),
-            words_of(shorter, added) if is_indexed(words) else words,
+            words if words == NOT_INDEXED else words_of(shorter, added),
             added.encode() or None,
             metadata,
             shorter,
