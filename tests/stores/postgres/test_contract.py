@@ -14,7 +14,10 @@ from tower_memory.bridges import ThreadedStore
 from tower_memory.postgres import PostgresSessionStore
 from tower_memory.testing import check_session_store
 
-GROUPS = ["SessionStore", "SessionCatalog", "SessionErasure", "TurnJournal", "SessionSummaries"]
+GROUPS = [
+    *("SessionStore", "SessionCatalog", "SessionSearch", "SessionErasure"),
+    *("TurnJournal", "SessionSummaries"),
+]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN_ITEMS = [
     MessageItem("1", Role.USER, "What is 2 + 2?", NOW),
