@@ -65,7 +65,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--db", type=_db, default=_DEFAULT_FILE, metavar="FILE|URL", help=_DB_HELP)
+    parser.add_argument(
+        "--db", type=_text, default=_DEFAULT_FILE, metavar="FILE|URL", help=_DB_HELP
+    )
     parser.add_argument("--schema", type=_text, metavar="NAME", help=_SCHEMA_HELP)
     _add_chat_options(parser)
     _add_commands(parser)
@@ -129,7 +131,7 @@ def _add_commands(parser: Parser) -> None:
             allow_abbrev=False,
         )
         absent = argparse.SUPPRESS  # the option before the command counts
-        command.add_argument("--db", type=_db, default=absent, metavar="FILE|URL", help=_DB_HELP)
+        command.add_argument("--db", type=_text, default=absent, metavar="FILE|URL", help=_DB_HELP)
         command.add_argument(
             "--schema", type=_text, default=absent, metavar="NAME", help=_SCHEMA_HELP
         )
@@ -220,21 +222,6 @@ def _text(value: str) -> str:
         check_text("it", value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    return value
-
-
-def _db(value: str) -> str:
-    """Return the value of ``--db``.
-
-    libpq would take a part of the password for the host or the database, and show it, if the
-    password contained one of these characters as they are.
-    """
-    _text(value)
-    if is_server(value):
-        user, at, place = value.split("://", 1)[1].partition("@")
-        if at and ("/" in user or "@" in place):
-            msg = "in the user and the password of a URL, write @ as %40 and / as %2F"
-            raise argparse.ArgumentTypeError(msg)
     return value
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 from tower_memory._metadata import merge_encoded
@@ -32,18 +32,6 @@ _SLICE_BYTES: Final = 2**18
 """Size of the turns after which the server has the time of an answer anew."""
 
 
-class _Written(NamedTuple):
-    """The outcome of a session.
-
-    Attributes:
-        numbers: The numbers of the import.
-        active: The last number that was given; 0 if nothing was written.
-    """
-
-    numbers: Imported
-    active: int
-
-
 def import_entries(link: Link, entries: Iterable[Entry]) -> Imported:
     """Write *entries*, sessions and their turns.
 
@@ -53,12 +41,9 @@ def import_entries(link: Link, entries: Iterable[Entry]) -> Imported:
     """
     forks: list[ImportedSession] = []
     numbers = Imported(0, 0, 0, 0)
-    active = 0
     for session, turns in _sessions(entries):
-        write = partial(import_session, session=session, turns=turns, above=active)
-        written = commit(link, session.session_id, write)
-        numbers = numbers.plus(written.numbers)
-        active = max(active, written.active)
+        write = partial(import_session, session=session, turns=turns)
+        numbers = numbers.plus(commit(link, session.session_id, write))
         if session.forked_from is not None:
             forks.append(session)
 
@@ -83,9 +68,9 @@ def _sessions(entries: Iterable[Entry]) -> Iterator[tuple[ImportedSession, list[
 
 
 def import_session(
-    connection: Connection, session: ImportedSession, turns: Sequence[ImportedTurn], above: int
-) -> _Written:
-    """Write a session in the open transaction; its numbers are larger than *above*."""
+    connection: Connection, session: ImportedSession, turns: Sequence[ImportedTurn]
+) -> Imported:
+    """Write a session in the open transaction, and return the numbers."""
     by_id: dict[UUID, ImportedTurn] = {}
     for turn in turns:
         by_id.setdefault(hash_of(turn.turn_id), turn)
@@ -98,16 +83,16 @@ def import_session(
 
     size = sum(len(turn.encoded.items) for turn in new)
     numbers = Imported(int(found.head is None), len(new), size, len(turns) - len(new))
-    after = _after(found, session, (len(new), size), max(now(), above + 1))
+    after = _after(found, session, (len(new), size), now())
     if after is None:
-        return _Written(numbers, 0)
+        return numbers
     put_head(connection, after)
 
     placed = _placed(new, after.items - size, after.version - len(new))
     for part in _slices(placed):
         begin_answer(connection)
         add_turns(connection, found.session, part)
-    return _Written(numbers, after.active)
+    return numbers
 
 
 def _after(

@@ -196,13 +196,16 @@ def check_conninfo(value: object) -> None:
 
     ports = str(parameters.get("port") or "").split(",")
     hosts = str(parameters.get("host") or "").split(",")
-    if not all(port.isdecimal() for port in ports if port) or any(
-        "@" in host[1:] for host in hosts
+    is_in_database = "://" in str(value) and "@" in str(parameters.get("dbname") or "")
+    if (
+        is_in_database
+        or any("@" in host[1:] for host in hosts)
+        or not all(port.isdecimal() for port in ports if port)
     ):
-        # Errors show the host and the port: they must not be a part of a password.
+        # Errors show the host, the port and the database: they must not be a part of a password.
         msg = (
-            "conninfo must have a host without @ and a numeric port; in a URL, percent-encode the "
-            "characters @ : / ? # % of a password"
+            "conninfo must have a host and a database without @ and a numeric port; in a URL, "
+            "percent-encode the characters @ : / ? # % of a password"
         )
         raise ValueError(msg)
 
