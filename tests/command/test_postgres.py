@@ -180,6 +180,8 @@ def test_an_origin_that_is_not_there_or_was_erased_is_not_exported(run, on_postg
     assert origins() == [None, "b"]
     on_postgres("erase", "b", "--yes").lines()
     assert origins() == [None]
+    on_postgres("--session", "b", said="Hi\n").lines()
+    assert origins() == [None, None]  # this one is another session
 
 
 HEADER = '{"format":"tower-memory","version":1}'
@@ -222,6 +224,23 @@ def test_a_turn_that_the_file_has_twice_is_imported_once(on_postgres):
     assert done.objects() == [{"sessions": 1, "turns": 2, "items": 2, "skipped": 1}]
     shown = on_postgres("show", "s", "--json").objects()
     assert [(turn["turn_id"], turn["items"]) for turn in shown] == [("t", ["1"]), ("u", ["2"])]
+
+
+def test_an_export_without_sessions_creates_the_tables_only(on_postgres):
+    (line,) = on_postgres("import", "-", said=f"{HEADER}\n{END.format(0)}\n").lines()
+    assert line.startswith("imported 0 turns")
+    assert on_postgres("sessions").lines() == []
+
+
+def test_a_session_that_exists_gets_the_metadata_that_it_lacks(run, on_postgres):
+    on_postgres("--session", "s", said="Hi\n").lines()
+    (before,) = on_postgres("sessions", "--json").objects()
+    exported = on_postgres("export").stdout
+    changed = exported.replace('"metadata":{}', '"metadata":{"title":"T"}', 1)
+    (line,) = on_postgres("import", "-", said=changed).lines()
+    assert line.endswith("0 new sessions; 1 turn there already")
+    (after,) = on_postgres("sessions", "--json").objects()
+    assert after == {**before, "metadata": {"title": "T"}}
 
 
 def test_a_chat_and_every_command_on_sessions_work(on_postgres):
