@@ -226,6 +226,21 @@ def test_a_turn_that_the_file_has_twice_is_imported_once(on_postgres):
     assert [(turn["turn_id"], turn["items"]) for turn in shown] == [("t", ["1"]), ("u", ["2"])]
 
 
+def test_what_was_imported_is_found_without_and_with_a_search_index(
+    run, on_postgres, filled, postgres_url
+):
+    run("--db", filled, "export", "-o", "all.jsonl").lines()
+    on_postgres("import", "all.jsonl").lines()
+    hits = on_postgres("search", "東京", "--json").objects()
+    assert {hit["session_id"] for hit in hits} == {"a", "b"}
+
+    async def search():
+        async with PostgresSessionStore(postgres_url, search_index=True) as store:
+            return await store.search("東京")
+
+    assert [hit.turn_id for hit in anyio.run(search)] == [hit["turn_id"] for hit in hits]
+
+
 def test_an_export_without_sessions_creates_the_tables_only(on_postgres):
     (line,) = on_postgres("import", "-", said=f"{HEADER}\n{END.format(0)}\n").lines()
     assert line.startswith("imported 0 turns")
