@@ -197,6 +197,7 @@ class Database:
         try:
             Thread(target=run, name=f"tower-memory {name}", daemon=True).start()
         except RuntimeError as error:  # such as too many threads
+            self.stop()  # the other thread
             raise SessionError(str(error)) from error
         return ended
 
