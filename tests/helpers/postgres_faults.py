@@ -36,6 +36,9 @@ CREATE SEQUENCE {table}_faults;
 CREATE FUNCTION fail_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF nextval('{table}_faults') <= {times} THEN
+        IF '{state}' = 'skipped' THEN
+            RETURN NULL;
+        END IF;
         RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'raised by a test';
     END IF;
     RETURN coalesce(NEW, OLD);
@@ -97,7 +100,10 @@ async def assert_works(store):
 
 
 def fail(server, url, table, state, *, times=ALWAYS):
-    """Let the next *times* changes of rows of *table* fail with the SQLSTATE *state*."""
+    """Let the next *times* changes of rows of *table* fail with the SQLSTATE *state*.
+
+    If it is "skipped", they do nothing: to a store, another writer was faster.
+    """
     server.execute(FAIL.format(table=table, state=state, times=times), url=url)
 
 
@@ -107,11 +113,12 @@ def stop_failing(server, url, table):
 
 
 @contextmanager
-def locked(url, session_id):
-    """Lock the head row of a session, as another program does, until the block ends."""
+def locked(url, *session_ids):
+    """Lock the head rows of sessions, as another program does, until the block ends."""
     with psycopg.connect(url) as connection:
-        lock = "SELECT 1 FROM memory_head WHERE session_id = %b FOR UPDATE"
-        assert connection.execute(lock, [session_id.encode()]).fetchall()
+        lock = "SELECT 1 FROM memory_head WHERE session_id = ANY(%b) FOR UPDATE"
+        encoded = [session_id.encode() for session_id in session_ids]
+        assert len(connection.execute(lock, [encoded]).fetchall()) == len(session_ids)
         yield
 
 

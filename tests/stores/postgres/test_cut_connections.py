@@ -12,7 +12,7 @@ from helpers.messages import user
 from helpers.postgres_faults import ITEMS, LONG, replace
 from helpers.postgres_proxy import proxy_to
 from helpers.runtimes import on_one_runtime
-from tower_memory import SessionError, Turn
+from tower_memory import SessionError, Turn, TurnMissing
 from tower_memory.postgres import PostgresSessionStore
 
 pytestmark = [pytest.mark.anyio, on_one_runtime]
@@ -84,6 +84,17 @@ async def test_a_replacement_is_saved_once(proxy, store, direct):
         history = await direct.load(session_id)
         assert [turn.turn_id for turn in history.turns] == ["first", "new"]
         assert history.revision == revision
+
+    await cut_everywhere(proxy, operate)
+
+
+async def test_a_turn_is_refused_although_the_connection_is_cut(proxy, store, direct):
+    async def operate(session_id):
+        await direct.append(Turn(session_id, ITEMS))
+        with pytest.raises(TurnMissing):
+            await replace(store, session_id)
+
+        assert list(await direct.load(session_id)) == ITEMS
 
     await cut_everywhere(proxy, operate)
 

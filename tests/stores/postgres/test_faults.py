@@ -20,11 +20,11 @@ from helpers.postgres_faults import (
     assert_works,
     fail,
     hold,
-    locked,
     stop_failing,
 )
+from helpers.runtimes import on_one_runtime
 from helpers.waiting import until
-from tower_memory import SessionError, Turn
+from tower_memory import SessionConflict, SessionError, Turn
 from tower_memory.postgres import PostgresSessionStore
 
 pytestmark = pytest.mark.anyio
@@ -181,6 +181,7 @@ def read_only(server, url):
         server.execute("SELECT pg_reload_conf()")
 
 
+@on_one_runtime
 @pytest.mark.parametrize("state", PASSING)
 async def test_tries_again_after_a_fault_that_passes(postgres_server, postgres_url, state):
     async with PostgresSessionStore(postgres_url, patience=LONG) as store:
@@ -194,15 +195,16 @@ async def test_tries_again_after_a_fault_that_passes(postgres_server, postgres_u
         assert [turn.turn_id for turn in (await store.load("held")).turns] == ["first", "second"]
 
 
+@on_one_runtime
 @pytest.mark.parametrize("state", [*PASSING, *LASTING])
 async def test_raises_and_changes_nothing_if_a_fault_lasts(postgres_server, postgres_url, state):
     async with PostgresSessionStore(postgres_url, patience=0.1) as store:
         await hold(store)
         before = await store.load("held")
         fail(postgres_server, postgres_url, "memory_turn", state)
-        for name in WRITES:
-            with fail_after(GRACE), pytest.raises(SessionError):
-                await CALLS[name](store)
+        async with create_task_group() as group:
+            for name in WRITES:
+                group.start_soon(assert_raises_in_time, store, name)
         after = await store.load("held")
         assert (after.revision, list(after)) == (before.revision, list(before))
 
@@ -210,6 +212,7 @@ async def test_raises_and_changes_nothing_if_a_fault_lasts(postgres_server, post
         await assert_works(store)
 
 
+@on_one_runtime
 @pytest.mark.parametrize("state", LASTING)
 async def test_raises_at_once_if_a_fault_does_not_pass(postgres_server, postgres_url, state):
     async with PostgresSessionStore(postgres_url, patience=LONG) as store:
@@ -239,10 +242,26 @@ async def test_saves_the_other_turns_of_a_batch_in_which_one_fails(postgres_serv
             for number in range(10):
                 group.start_soon(append, number)
 
+            group.start_soon(append_to_revision, store, "session 10", 1)
+
         assert refused == ["session 5"]
         for number in range(10):
             history = await store.load(f"session {number}")
             assert len(history.turns) == (number != 5)
+
+
+async def append_to_revision(store, session_id, revision):
+    with pytest.raises(SessionConflict):
+        await store.append(Turn(session_id, ITEMS, expected_revision=revision))
+
+
+async def test_saves_any_number_of_turns_at_once(postgres_url):
+    async with PostgresSessionStore(postgres_url, patience=LONG) as store:
+        async with create_task_group() as group:
+            for number in range(1100):
+                group.start_soon(store.append, Turn(f"session {number}", ITEMS))
+        assert list(await store.load("session 0")) == ITEMS
+        assert list(await store.load("session 1099")) == ITEMS
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
@@ -269,40 +288,34 @@ async def test_saves_all_turns_under_a_stricter_isolation(postgres_url, isolatio
         await assert_saved(other, [f"session {number}" for number in range(count)], 2)
 
 
-async def test_saves_other_sessions_while_one_is_locked(postgres_url):
-    async with PostgresSessionStore(postgres_url, patience=LONG) as store:
-        await hold(store)
-        async with create_task_group() as group:
-            with locked(postgres_url, "held"):
-                for number in range(5):
-                    group.start_soon(store.append, Turn("held", ITEMS, turn_id=f"late {number}"))
-                    group.start_soon(store.clear, "held")
-                for number in range(10):
-                    with fail_after(GRACE):
-                        await store.append(Turn("free", ITEMS, turn_id=f"free {number}"))
-                assert len((await store.load("held")).turns) == 2
-
-        assert len((await store.load("free")).turns) == 10
-
-
-async def test_saves_a_locked_session_as_soon_as_it_is_free(postgres_url):
-    async with PostgresSessionStore(postgres_url, patience=LONG) as store:
-        await hold(store)
-        async with create_task_group() as group:
-            with locked(postgres_url, "held"):
-                group.start_soon(CALLS["append"], store)
-                await store.append(Turn("free", ITEMS))
-            with fail_after(GRACE):
-                await store.append(Turn("held", ITEMS))
-
-        assert len((await store.load("held")).turns) == 4
-
-
-async def test_raises_if_a_session_is_locked_longer_than_its_patience(postgres_url):
+@on_one_runtime
+async def test_decides_anew_if_another_writer_was_faster(postgres_server, postgres_url):
     async with PostgresSessionStore(postgres_url, patience=SHORT) as store:
         await hold(store)
-        with locked(postgres_url, "held"):
-            for name in WRITES:
-                await assert_raises_in_time(store, name, "lock")
-            assert len((await store.load("held")).turns) == 2
-        await assert_works(store)
+        fail(postgres_server, postgres_url, "memory_head", "skipped", times=3)
+        await store.append(Turn("held", ITEMS, turn_id="third"))
+        assert await store.pop("held") == ITEMS[-1]
+        stop_failing(postgres_server, postgres_url, "memory_head")
+
+        fail(postgres_server, postgres_url, "memory_head", "skipped")
+        for name in WRITES:
+            await assert_raises_in_time(store, name, "other writers were faster each time")
+        assert len((await store.load("held")).turns) == 3
+
+
+async def test_loads_again_on_a_new_connection(postgres_server, postgres_url):
+    names = ["first", "second"]
+    async with PostgresSessionStore(postgres_url, patience=LONG) as store:
+        for name in names:
+            await store.append(Turn(name, ITEMS))
+            await store.load(name)
+            await store.load(name)
+        await to_thread.run_sync(postgres_server.terminate_backends, postgres_url)
+
+        async with create_task_group() as group:
+            for name in names * 2:
+                group.start_soon(assert_loads, store, name)
+
+
+async def assert_loads(store, name):
+    assert list(await store.load(name)) == ITEMS

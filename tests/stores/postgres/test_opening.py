@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio import fail_after
 
-from helpers.postgres_faults import GRACE, ITEMS, LONG, assert_works
+from helpers.postgres_faults import GRACE, ITEMS, LONG, SHORT, assert_works
 from tower_memory import SessionError, Turn
 from tower_memory.postgres import PostgresSessionStore
 
@@ -135,6 +135,13 @@ async def test_tables_of_another_program_are_refused_and_stay(postgres_server, p
 
     async with PostgresSessionStore(postgres_url, schema="other") as store:
         await assert_works(store)
+
+
+async def test_a_view_with_the_name_of_a_table_is_refused(postgres_server, postgres_url):
+    postgres_server.execute("CREATE VIEW memory_head AS SELECT 1 AS one", url=postgres_url)
+    with fail_after(SHORT + GRACE), pytest.raises(SessionError, match='"memory_head" already'):
+        async with PostgresSessionStore(postgres_url, patience=SHORT):
+            pass
 
 
 async def test_tables_of_a_newer_version_are_refused(postgres_server, postgres_url):
