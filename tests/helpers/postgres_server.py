@@ -201,6 +201,12 @@ class PostgresServer:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def reload(self):
+        """Let the server read its settings again, and return as soon as they are in force."""
+        loaded = self.execute("SELECT pg_conf_load_time()")
+        self.execute("SELECT pg_reload_conf()")
+        wait_until(lambda: self.execute("SELECT pg_conf_load_time()") != loaded)
+
     def create_database(self):
         """Return the URL of a new database."""
         name = f"test_{next(self._numbers)}"

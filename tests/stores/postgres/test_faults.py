@@ -142,13 +142,13 @@ async def test_saves_after_a_failover_that_is_shorter_than_its_patience(
 ):
     async with PostgresSessionStore(postgres_url, patience=LONG) as store:
         await hold(store)
-        with read_only(postgres_server, postgres_url):
+        with read_only(postgres_server) as before:
             async with create_task_group() as group:
                 group.start_soon(CALLS["append"], store)
                 group.start_soon(store.clear, "other")
-                await until(lambda: refusals(postgres_server) >= 2)
+                await until(lambda: refusals(postgres_server) >= before + 2)
                 postgres_server.execute("ALTER SYSTEM RESET default_transaction_read_only")
-                postgres_server.execute("SELECT pg_reload_conf()")
+                postgres_server.reload()
 
         assert len((await store.load("held")).turns) == 3
 
@@ -156,7 +156,7 @@ async def test_saves_after_a_failover_that_is_shorter_than_its_patience(
 async def test_raises_if_a_failover_is_longer_than_its_patience(postgres_server, postgres_url):
     async with PostgresSessionStore(postgres_url, patience=SHORT) as store:
         await hold(store)
-        with read_only(postgres_server, postgres_url):
+        with read_only(postgres_server):
             for name in WRITES:
                 await assert_raises_in_time(store, name, "read-only")
             assert len((await store.load("held")).turns) == 2
@@ -169,16 +169,16 @@ def refusals(server):
 
 
 @contextmanager
-def read_only(server, url):
+def read_only(server):
     """Let the server refuse changes until the block ends, as a standby does."""
     before = refusals(server)
     server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-    server.execute("SELECT pg_reload_conf()")
+    server.reload()
     try:
         yield before
     finally:
         server.execute("ALTER SYSTEM RESET default_transaction_read_only")
-        server.execute("SELECT pg_reload_conf()")
+        server.reload()
 
 
 @on_one_runtime

@@ -66,19 +66,24 @@ async def test_calls_behind_another_one_raise_after_their_patience(postgres_serv
         await recover(store)
 
 
-async def test_a_frozen_connection_is_replaced(postgres_server, postgres_url):
+@pytest.mark.parametrize("write", ["append", "begin"])
+async def test_a_frozen_connection_is_replaced(postgres_server, postgres_url, write):
+    late = Turn("held", ITEMS, turn_id="late")
     async with PostgresSessionStore(postgres_url, patience=SHORT) as store:
         await hold(store)
         with postgres_server.frozen(postgres_url):
             async with create_task_group() as group:
-                for name in ("load", "append"):
-                    group.start_soon(assert_raises_in_time, store, name)
-            assert len((await store.load("held")).turns) == 2
-            await store.append(Turn("held", ITEMS, turn_id="late"))
+                group.start_soon(assert_raises_in_time, store, "load")
+                with fail_after(SHORT + GRACE), pytest.raises(SessionError):
+                    await getattr(store, write)(late)
+            await store.begin(Turn("held", ITEMS, turn_id="begun"))
+            await store.append(late)
+            assert len((await store.load("held")).turns) == 3
 
         await assert_works(store)
         turns = [turn.turn_id for turn in (await store.load("held")).turns]
         assert turns == ["first", "second", "late"]
+        assert [turn.turn_id for turn in await store.pending("held")] == ["begun"]
 
 
 @on_one_runtime

@@ -35,12 +35,12 @@ def role(server, url, name):
     rules = Path(hba).read_text()
     server.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
     Path(hba).write_text(f"local all {name} scram-sha-256\n{rules}")
-    server.execute("SELECT pg_reload_conf()")
+    server.reload()
     try:
         yield url.replace("user=postgres", f"user={name}")
     finally:
         Path(hba).write_text(rules)
-        server.execute("SELECT pg_reload_conf()")
+        server.reload()
         server.execute(f"DROP OWNED BY {name} CASCADE", url=url)
         server.execute(f"DROP ROLE {name}")
 
