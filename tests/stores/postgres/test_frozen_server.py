@@ -87,8 +87,11 @@ async def test_a_frozen_connection_is_replaced(postgres_server, postgres_url, wr
 
 
 @on_one_runtime
-async def test_a_write_of_a_frozen_connection_doubles_nothing_later(postgres_server, postgres_url):
-    """Freeze the connection before each message of an append, and save the turn on another one."""
+@pytest.mark.parametrize("write", ["append", "begin"])
+async def test_a_write_of_a_frozen_connection_spoils_nothing_later(
+    postgres_server, postgres_url, write
+):
+    """Freeze the connection before each message of a write, and save turns on another one."""
     pids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'to freeze'"
 
     with proxy_to(postgres_url) as proxy:
@@ -105,7 +108,7 @@ async def test_a_write_of_a_frozen_connection_doubles_nothing_later(postgres_ser
                 turn = Turn(session_id, ITEMS, turn_id="turn")
 
                 async def save(turn=turn, saved=saved):
-                    await store.append(turn)
+                    await getattr(store, write)(turn)
                     saved.append(turn)
 
                 proxy.act_before(nth, lambda: send(signal.SIGSTOP, frozen))
@@ -115,6 +118,7 @@ async def test_a_write_of_a_frozen_connection_doubles_nothing_later(postgres_ser
                     group.cancel_scope.cancel()
                 has_acted = proxy.act_no_more()
                 try:
+                    await other.append(Turn(session_id, ITEMS, turn_id="second"))
                     await other.append(turn)
                 except SessionError:
                     pass  # the frozen connection has locked the session
@@ -122,8 +126,14 @@ async def test_a_write_of_a_frozen_connection_doubles_nothing_later(postgres_ser
                     send(signal.SIGCONT, frozen)
 
                 await store.append(Turn("other", ITEMS))  # the frozen connection has come to an end
+                await other.append(Turn(session_id, ITEMS, turn_id="second"))
                 await other.append(turn)
-                assert [turn.turn_id for turn in (await other.load(session_id)).turns] == ["turn"]
+                history = await other.load(session_id)
+                assert sorted(turn.turn_id for turn in history.turns) == ["second", "turn"]
+                assert [turn.position for turn in history.turns] == [0, 2]
+                described = await other.describe(session_id)
+                assert (described.turns, described.items) == (2, 4)
+                assert described.revision == history.revision
             assert nth > 10
 
 
