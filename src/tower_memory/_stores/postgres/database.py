@@ -88,12 +88,7 @@ class Database:
         self._recent = RecentHeads()
         self._writer: WorkerThread[Link] = WorkerThread(run_batch)
         self._reader: WorkerThread[Link] = WorkerThread(before_steps=find_versions)
-        self._ended = [self._start(self._writer, "writer")]
-        try:
-            self._ended.append(self._start(self._reader, "reader"))
-        except SessionError:
-            self._writer.stop()
-            raise
+        self._ended = [self._start(self._writer, "writer"), self._start(self._reader, "reader")]
 
     async def ready(self) -> None:
         """Connect both threads.
