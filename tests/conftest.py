@@ -10,8 +10,8 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
-import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, settings
 
 from tower_memory import InMemorySessionStore, SqliteSessionStore
@@ -168,7 +168,8 @@ def postgres_tables(postgres_server):
 
     with postgres_server.database() as url:
         tables = PostgresTables(postgres_server, url)
-        anyio.run(tables.create)
+        with start_blocking_portal() as portal:  # an event loop may run in this thread
+            portal.call(tables.create)
         yield tables
 
 

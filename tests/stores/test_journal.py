@@ -62,6 +62,15 @@ async def test_the_longest_lease_ends_after_the_year_2200(store, lease):
         await store.begin(Turn("s", [A], turn_id="t"), owner="you")
 
 
+async def test_a_turn_that_has_replaced_another_is_no_longer_pending(store):
+    revision = await store.append(Turn("s", [A], turn_id="old"))
+    turn = Turn("s", [B], turn_id="new", replaces="old", expected_revision=revision)
+    await store.begin(turn)
+    assert await ids(store) == ["new"]
+    await store.append(turn)
+    assert (await ids(store), await store.load("s")) == ([], [B])
+
+
 async def test_a_lease_ends_its_seconds_after_the_begin(store):
     before = datetime.now(UTC) - timedelta(microseconds=1)
     await store.begin(Turn("s", [A]), lease=1.5)
