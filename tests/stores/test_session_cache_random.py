@@ -284,7 +284,8 @@ def test_a_load_shows_the_file_whichever_store_has_written_it(
 
 
 @pytest.mark.parametrize(
-    "memory", [pytest.param("none", marks=pytest.mark.long), "little", "the default"]
+    "memory",
+    ["little", *(pytest.param(each, marks=pytest.mark.long) for each in ("none", "the default"))],
 )
 @few_or_many(examples=2, long=200)
 @on_postgres

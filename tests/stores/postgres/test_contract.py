@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from itertools import product
 
 import psycopg
 import pytest
@@ -26,15 +27,14 @@ RUN_ITEMS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "level",
-    [
-        "read committed",
-        # The server treats our transactions as it does the serializable ones, with fewer conflicts.
-        pytest.param("repeatable read", marks=pytest.mark.long),
-        "serializable",
-    ],
-)
+def runs():
+    """Return the runtimes and isolation levels of the contract: two by default, the rest long."""
+    default = [("asyncio", "serializable"), ("trio", "read committed")]
+    every = product(["asyncio", "trio"], ISOLATION_LEVELS)
+    return [pytest.param(*run, marks=() if run in default else pytest.mark.long) for run in every]
+
+
+@pytest.mark.parametrize(("anyio_backend", "level"), runs())
 async def test_the_store_keeps_the_contract_at_every_isolation_level(tables_url, level):
     url = isolated(tables_url, level)
     with psycopg.connect(url) as connection:

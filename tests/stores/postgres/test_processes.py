@@ -245,7 +245,7 @@ class Contents:
             assert list(history) == items[-2:]
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [25, pytest.param(1500, marks=pytest.mark.long)])
 @on_one_runtime
 async def test_each_load_from_a_cache_shows_a_state_that_other_processes_have_committed(
     postgres_tables, tables_url, count
