@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -36,11 +37,25 @@ ROOM = 2 * 2**30
 """Bytes that must be free there: many times what the files of all tests take."""
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Keep the files of the tests in memory, if there is room and nobody chose another folder."""
     is_chosen = "TMPDIR" in os.environ
     if not is_chosen and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
         tempfile.tempdir = str(IN_MEMORY)
+    if sys.dont_write_bytecode:
+        share_compiled_modules(config)
+
+
+def share_compiled_modules(config):
+    """Let the programs that tests start share compiled modules, in a folder of this run.
+
+    The setting PYTHONDONTWRITEBYTECODE keeps the folders of the sources clean. But with it, each
+    program compiles the whole library again, which takes most of the time of a short program.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="compiled-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ["PYTHONPYCACHEPREFIX"] = folder.name
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # absent if python was started with -B
 
 
 def pytest_collection_finish():
