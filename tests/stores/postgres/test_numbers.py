@@ -74,6 +74,8 @@ async def test_each_write_beside_the_turns_gives_the_head_a_new_version(postgres
         lambda: store.begin(Turn("s", [2], turn_id="u"), owner="me"),
         lambda: store.fail("s", "u", owner="me"),
         lambda: store.forget("s", "u"),
+        lambda: store.begin(Turn("s", [2], turn_id="u")),
+        lambda: store.append(Turn("s", [], turn_id="u")),  # it ends the pending turn
         lambda: store.annotate("s", {"a": 1}),
         lambda: store.save_summary("s", "text", turn_id="t", since=revision),
         lambda: store.fork("s", "other"),
@@ -84,3 +86,20 @@ async def test_each_write_beside_the_turns_gives_the_head_a_new_version(postgres
         assert version_of(postgres_tables, "s") > before
     assert (await store.load("s")).revision == revision
     check_heads(postgres_tables)
+
+
+async def test_a_fork_has_other_numbers_than_the_erased_session_that_it_replaces(
+    postgres_tables, tables_url, store
+):
+    """Otherwise a cache would take its turns for those of the erased session."""
+    for session_id in ("source", "fork"):
+        await store.append(Turn(session_id, [session_id], turn_id="t"))
+    # Turns that are committed together have one number and one time.
+    postgres_tables.query("UPDATE memory_turn SET number = 1000, created_at = 1000")
+
+    async with PostgresSessionStore(tables_url) as other:
+        for _ in range(2):  # the second load puts the turn into the cache
+            assert await other.load("fork") == ["fork"]
+        await store.erase(session_id="fork")
+        await store.fork("source", "fork")
+        assert await other.load("fork") == ["source"]
