@@ -27,12 +27,13 @@ never mix, no row is locked while a turn is decided, and no isolation level is t
 strong: read committed, repeatable read and serializable all do.
 
 *patience* is the number of seconds that an operation waits for the server, for a lock of another
-program, and for a failover. Meanwhile the store connects again, and repeats what has failed. After
-a lost connection, the turn id tells whether a turn was saved, so no turn is lost or doubled. Only
-`pop`, `fork` and `erase` are not repeated once they have perhaps succeeded: they raise
+program, and for a failover. Meanwhile the store connects again, and repeats the failed operation.
+After a lost connection, the turn id tells whether a turn was saved, so no turn is lost or doubled.
+Only `pop`, `fork` and `erase` are not repeated once they have perhaps succeeded: they raise
 `SessionError`. Every caller gets its answer within the patience and one second, even if the server
-never answers. Wrong passwords, unknown databases, full disks and tables of another program or of a
-newer version are refused at once.
+never answers; each step of a long read or erasure has this time anew. Wrong passwords, unknown
+databases, full disks, and tables of another program or of a newer version raise `SessionError` at
+once.
 
 If a server fails over to another host, name all hosts in the connection string, with
 ``target_session_attrs=read-write``; with Amazon RDS and Aurora, use the writer's endpoint.
@@ -46,8 +47,9 @@ Engines that speak Postgres
 
 The store needs rows, unique keys, transactions and ``INSERT ... ON CONFLICT``. It uses no sequence,
 no explicit lock, no foreign key, no partial index, no savepoint and no stored procedure. All rows
-of a session have its hash in the column ``session``. So an engine can distribute the sessions over
-machines, and a write touches the rows of its own session only; only a fork touches two.
+of a session have its hash in the column ``session``, so an engine can distribute the sessions over
+machines. A write touches the rows of its own session only. There are two exceptions: a fork touches
+two sessions, and an erasure also removes the expired tombstones of other sessions.
 
 If an engine refuses a write because of a conflict (SQLSTATE 40001, 40P01 or 23505), the store
 decides it anew. Your program needs no retry of its own.
@@ -81,18 +83,21 @@ which creates the tables. Then distribute all but ``memory_schema``, while they 
 
 **YugabyteDB**: not run; pages of the stable release. The primary keys are hashed by ``session``
 there. The first column of an index is hashed, too, unless its definition says otherwise, and then
-listing sessions is slow. So replace one index after the store has created it::
+listing and searching sessions is slow. So replace three indexes after the store has created them::
 
-    DROP INDEX memory_head_active;
+    DROP INDEX memory_head_active, memory_head_id, memory_turn_time;
     CREATE INDEX memory_head_active ON memory_head (active ASC, session ASC);
+    CREATE INDEX memory_head_id ON memory_head (id_start ASC, active ASC);
+    CREATE INDEX memory_turn_time ON memory_turn (created_at ASC);
 
 - Conflicts arrive as 40001; ``yb_enable_read_committed_isolation=true`` makes them rare.
 - ``lock_timeout`` has no effect on the locks of rows. [4]_
 
-**Amazon Aurora DSQL**: not run. It has no array columns, so ``search_index=True`` builds no index,
-and a search reads all turns. It creates indexes in the background only, so create the tables
+**Amazon Aurora DSQL**: not run. Its indexes are of columns only, so ``search_index=True`` builds no
+index, and a search reads all turns. It creates indexes in the background only, so create the tables
 yourself, with the statements of `table_statements`: each in a transaction of its own, and those
-that begin with ``CREATE INDEX`` as ``CREATE INDEX ASYNC``. Its limits are also those of the store:
+that begin with ``CREATE INDEX`` as ``CREATE INDEX ASYNC``. Leave out the index
+``memory_turn_words``. The limits of DSQL are also those of the store:
 3,000 rows in a transaction (the turns of a fork or an erasure), 1 MiB for the items of a turn, and
 a password that expires after 15 minutes, which a connection string cannot renew. [5]_
 
@@ -112,8 +117,8 @@ remove them, so `scrub` raises:
 - The server's own log, if it logs statements. The store passes all content as parameters, so
   ``log_parameter_max_length = 0`` and ``log_parameter_max_length_on_error = 0`` keep it out.
 
-The search index has hashes of words. The hash of an erased session id stays for one day, as its
-tombstone. [6]_
+The search index has hashes of words. The hash of an erased session id stays as its tombstone, until
+the first erasure that comes more than a day later. [6]_
 
 Reading the tables by hand
 ==========================
