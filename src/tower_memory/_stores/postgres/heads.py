@@ -2,10 +2,10 @@
 
 1. A writer reads a head, decides, and writes the head with a new version, if the head still has the
    version that was read. If it has another one, nothing is written, and the writer begins anew.
-2. Every write of any row of a session also writes its head, in the same transaction. So a decision
-   that is made from the rows of a session is still right when it is written.
+2. Every write of a session's rows also writes its head, in the same transaction (rule 2 of
+   `tables`). So a decision from the rows of a session is still right when it is written.
 3. No row is locked while a writer decides. A statement that writes several heads writes them in the
-   order of their keys, so two of them cannot wait for each other.
+   order of their keys, so two such statements cannot wait for each other.
 """
 
 from __future__ import annotations
@@ -60,10 +60,11 @@ START_LENGTH: Final = 64
 """Number of bytes of a session id in ``id_start``."""
 
 _TOMBSTONE_LIFETIME: Final = TOMBSTONE_LIFETIME // 1000
+"""Microseconds for which a tombstone has an effect."""
 
 
 class Stale(Exception):
-    """Raised when another writer was faster: nothing was written, and the decision is made anew."""
+    """Raised when another writer was faster: nothing was written, and the writer decides anew."""
 
 
 def now() -> int:
@@ -73,10 +74,10 @@ def now() -> int:
 
 @final
 class Head(NamedTuple):
-    """The head row of a session, as it is stored, with one result of the same statement.
+    """The head row of a session as it is stored, and the turn ids that were looked for with it.
 
     Attributes:
-        held: The hashes of the turn ids that were looked for and that the session holds.
+        held: The hashes of those turn ids that the session holds; None for none.
     """
 
     session: UUID
@@ -122,20 +123,20 @@ class Head(NamedTuple):
 class RecentHeads:
     """The heads that a thread has written last, so that it need not read them again.
 
-    Another writer may have changed them since. Then they have another version than the row, and a
-    compare-and-set writes nothing.
+    If another writer has changed a row since, the row has another version than the recent head, and
+    a compare-and-set writes nothing.
     """
 
     def __init__(self) -> None:
         self._heads: OrderedDict[UUID, Head] = OrderedDict()
 
     def find(self, session: UUID) -> Found | None:
-        """Return a session as it was last written; None if it is not known."""
+        """Return a session as the thread has written it; None if its head is not known."""
         head = self._heads.get(session)
         return None if head is None else Found(session, head, 0, head.version)
 
     def add(self, head: Head) -> None:
-        """Add a head, and forget the one that was added longest ago if there are too many."""
+        """Add a head; if there are too many, forget the head that was added longest ago."""
         self._heads.pop(head.session, None)
         self._heads[head.session] = head._replace(held=None)
         if len(self._heads) > _MOST_RECENT:
@@ -153,7 +154,7 @@ class Found(NamedTuple):
         session: The hash of its id.
         head: Its head; None if it does not exist.
         tombstone: The number of its tombstone, if it does not exist; 0 for none.
-        version: The version of its row, also of a tombstone's; None if there is no row.
+        version: The version of its row, which may be a tombstone; None if there is no row.
     """
 
     session: UUID
@@ -238,7 +239,7 @@ def read_head(connection: Connection, session_id: str, turn: UUID | None = None)
 
 
 def _found(head: Head) -> Found:
-    """Return the session of a row, which is perhaps a tombstone."""
+    """Return the session of a row, which may be a tombstone."""
     if head.session_id is not None:
         return Found(head.session, head, 0, head.version)
     is_alive = head.updated_at > now() - _TOMBSTONE_LIFETIME
@@ -251,7 +252,7 @@ def find_for(connection: Connection, turn: Turn[Any]) -> Found:
 
 
 def put_head(connection: Connection, head: Head) -> None:
-    """Write a head, if the row still has the version ``head.previous``, or is still absent.
+    """Write a head, if its row has the version ``head.previous``, or if there is no row.
 
     Raises:
         Stale: The row has another version.
@@ -262,7 +263,7 @@ def put_head(connection: Connection, head: Head) -> None:
 
 
 def put_tombstone(connection: Connection, found: Found, time: int) -> None:
-    """Write the tombstone of a session, and remove the tombstones that are too old.
+    """Write the tombstone of a session, and remove all tombstones that have no effect any more.
 
     Raises:
         Stale: See `put_head`.

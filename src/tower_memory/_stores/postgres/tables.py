@@ -5,17 +5,19 @@
 2. Every write of a session's rows gives its head a new ``version``, the largest number of the
    session. A number is at least the time of the write, in microseconds since 1970, so it is never
    given again, even if the session is erased and written again.
+   Only the building of a search index, which adds ``words`` and ``added_text`` to a turn, gives no
+   new version, because no decision depends on them.
 3. An erased session, or one that was cleared before its first write, keeps a head without
-   ``session_id`` for one day: its tombstone.
-4. Rows of a session are only added or removed at its end. A turn that changes gets a new number.
-   Therefore, while a row is there, all rows before it are as they were.
+   ``session_id``: its tombstone. It has no effect after one day, and a later erasure removes it.
+4. Turns are only added and removed at the end of a session. A turn that changes gets a new number.
+   Therefore, while a turn is there, all turns before it are as they were.
 5. Text is stored as its UTF-8 bytes. So it may hold NUL characters, it is compared by code points,
    and the encoding and the collation of the database do not matter. Ids have a hash beside them, so
    they may have any length.
 6. Every table but ``memory_schema`` can be distributed by ``session``. The store uses no sequence,
-   no foreign key, no partial index, no explicit lock, and no statement that joins rows of two
-   sessions; a subquery names its session as a parameter. Some engines that speak Postgres lack the
-   rest.
+   no foreign key, no partial index and no explicit lock, because some engines that speak Postgres
+   lack them. No statement joins rows of two sessions. A subquery reads the session of a parameter,
+   or that of its outer row.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ TABLES: Final = (
     # session: the hash of the session id. id_start: the first bytes of the id, for prefixes; NULL
     # in a tombstone, as session_id. version: see rule 2. previous: the version before the last
     # write, or NULL, for the compare-and-set of `heads`. active: the number of the last change, or
-    # of the creation: the order of activity; in a tombstone, its number with a minus sign.
+    # of the creation, for the order of activity; in a tombstone, its number with a minus sign.
     # revision: the number of the last change, or that of the tombstone before the first one.
     # first_number: the number of the creation. cleared, replaced: the number of the last clear, and
     # of the last turn that replaced others; 0 for none. created_at, updated_at: microseconds since
@@ -137,11 +139,11 @@ SEARCH_INDEX: Final = (
 )
 """The index of search words, which some engines that speak Postgres lack.
 
-It has also the turns that are not indexed, under the word `NOT_INDEXED`.
+It also has the turns that are not indexed, under the word `NOT_INDEXED`.
 """
 
 NOT_INDEXED: Final = "."
-"""The words of a turn that is not in the search index; it is no hash of a word."""
+"""The only word of a turn whose words are not indexed; it is no hash of a word."""
 
 
 def table_statements() -> tuple[str, ...]:
