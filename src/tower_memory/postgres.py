@@ -23,8 +23,8 @@ and the other reads. Turns that arrive during a commit are committed together by
 A store serves all event loops of its process, on asyncio and trio.
 
 Every write compares and sets a version in the row of its session. So turns of several processes
-never mix, no row is locked while a turn is decided, and no isolation level is too weak or too
-strong: read committed, repeatable read and serializable all do.
+never mix, no row is locked while a turn is decided, and every isolation level works: read
+committed, repeatable read and serializable.
 
 *patience* is the number of seconds that an operation waits for the server, for a lock of another
 program, and for a failover. Meanwhile the store connects again, and repeats the failed operation.
