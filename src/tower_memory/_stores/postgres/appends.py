@@ -4,8 +4,9 @@
    turns of the heads that it has written. It is a transaction of its own, in one round trip.
 2. A session that another writer has changed since its head was read is left out, and so is one
    that holds the turn. The turn is then decided anew.
-3. If the thread has written a session before, its head is not read again: what other writers have
-   changed meanwhile is found by rule 2. Only a turn that is to be written is decided in this way.
+3. If the thread has written a session before, it decides by the head that it wrote (`RecentHeads`),
+   since rule 2 finds the changes of other writers. If the turn is then to be written, the head is
+   not read again. The head in the database decides every other outcome.
 4. A plain turn has items and replaces no turns. `writes.append` appends every other turn.
 """
 
@@ -121,7 +122,7 @@ def append_turns(
 ) -> list[Appended | SessionError | None]:
     """Append turns of different sessions, and return the outcome of each.
 
-    An outcome is an error for a turn that is refused, and None for a turn that was left out
+    The outcome is an error for a turn that is refused, and None for a turn that was left out
     (rule 2).
     """
     time = now()
@@ -148,7 +149,7 @@ def append_turns(
 def _decide_all(
     connection: Connection, appends: Sequence[Append], recent: RecentHeads, time: int
 ) -> list[Appended | SessionError]:
-    """Decide each append: by a recent head, if the turn is to be written, or by the rows."""
+    """Decide each append by a recent head or by the head in the database (rule 3)."""
     sessions = [hash_of(append.turn.session_id) for append in appends]
     decided: dict[UUID, Appended | SessionError] = {}
     for append, session in zip(appends, sessions, strict=True):
@@ -185,7 +186,7 @@ def _decide(append: Append, found: Found, time: int) -> Appended | SessionError:
 
 
 def _new_head(outcome: Appended | SessionError) -> Head | None:
-    """Return the head that is to be written, or None."""
+    """Return the head that is to be written; None if nothing is written."""
     return outcome.after if isinstance(outcome, Appended) else None
 
 
