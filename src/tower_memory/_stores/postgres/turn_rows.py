@@ -1,7 +1,7 @@
-"""The rows of turns: the only statements that add, change or remove a turn of a session.
+"""The rows of turns: every statement that adds or removes turns, except the one of `appends`.
 
-A function that removes or changes a turn also removes the summaries that cover this turn. Each
-function runs in a transaction that has written the session's head (rule 2 of `heads`).
+A function that removes a turn also removes the summaries that cover this turn. Each function that
+writes runs in a transaction that has written the session's head (rule 2 of `heads`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class NewTurn(NamedTuple):
 
 
 def new_turn(turn_id: str, encoded: EncodedTurn, words: str) -> NewTurn:
-    """Return the turn of an *encoded* turn."""
+    """Return the form of an *encoded* turn in which its row is stored."""
     return NewTurn(
         hash_of(turn_id),
         turn_id.encode(),
@@ -70,7 +70,13 @@ def new_turn(turn_id: str, encoded: EncodedTurn, words: str) -> NewTurn:
 
 
 class PlacedTurn(NamedTuple):
-    """A turn with its place: its first position and its number; and its time in microseconds."""
+    """A turn with its place and its time.
+
+    Attributes:
+        place: Position of its first item, and its number.
+        turn: The turn.
+        created_at: Microseconds since 1970.
+    """
 
     place: Place
     turn: NewTurn
@@ -85,7 +91,7 @@ class PlacedTurn(NamedTuple):
 def add_turn(
     connection: Connection, session: UUID, place: Place, turn: NewTurn, created_at: int
 ) -> None:
-    """Add a turn at *place*: its first position and its number."""
+    """Add a turn at *place*; *created_at* is in microseconds since 1970."""
     connection.execute(_ADD, PlacedTurn(place, turn, created_at).values(session))
 
 
@@ -112,7 +118,7 @@ def end_pending(connection: Connection, session: UUID, turn: UUID) -> None:
 
 
 def count_turns_from(connection: Connection, session: UUID, start: Place) -> int:
-    """Return the number of turns from the place *start* on."""
+    """Count the turns from the place *start* on."""
     (count,) = connection.execute(_COUNT_FROM, (session, *start)).fetchall()[0]
     return int(count)
 

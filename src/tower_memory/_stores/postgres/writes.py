@@ -2,8 +2,8 @@
 
 1. A function reads its session, decides, writes the head by compare-and-set, and then the rest. If
    it raises, the transaction is rolled back.
-2. `group_commit` runs each in a transaction of its own. It appends plain turns of many sessions
-   together (`appends`).
+2. `group_commit` runs each function in a transaction of its own. It appends plain turns of many
+   sessions together (`appends`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tower_memory._stores.search_text import TextReader
 from tower_memory._turn import Turn
 
 _NEWEST: Final = (
-    "SELECT first, number, turn, turn_id, created_at, size, words, metadata, items"
+    "SELECT first, number, turn, turn_id, created_at, words, metadata, items"
     " FROM memory_turn WHERE session = %b AND size > 0 ORDER BY first DESC, number DESC LIMIT 1"
 )
 _REMOVE_PENDING: Final = "DELETE FROM memory_pending WHERE session = %b"
@@ -46,8 +46,7 @@ _REMOVE_PENDING: Final = "DELETE FROM memory_pending WHERE session = %b"
 def append(connection: Connection, turn: Turn[Any], new: NewTurn) -> int:
     """Add the turn to its session, unless the session holds it; it is no longer pending.
 
-    Return the revision of the session. A turn that replaces no others is faster in a batch
-    (`appends`).
+    Return the revision of the session. A plain turn is faster in a batch (`appends`).
 
     Raises:
         SessionCleared: See `SessionStore.append`.
@@ -93,7 +92,7 @@ def pop(connection: Connection, session_id: str, reader: TextReader[Item]) -> It
     if not found.head or not newest:
         return None
 
-    first, number, turn, turn_id, created_at, _, words, metadata, array = newest
+    first, number, turn, turn_id, created_at, words, metadata, array = newest
     try:
         *left, last = split_array(array)
         popped: Item = reader.codec.decode(last)
@@ -107,9 +106,9 @@ def pop(connection: Connection, session_id: str, reader: TextReader[Item]) -> It
     after = found.head.changed(time, turns=turns, items=found.head.items - 1)
     put_head(connection, after)
 
-    # Later turns, which have no items, are removed, too, and the item's turn if it is then empty.
+    # The later turns are removed, too: they have no items.
     remove_turns(connection, found.session, place)
-    if left:  # a turn that changes gets a new number
+    if left:  # the rest of the turn is added again, because a turn that changes gets a new number
         shortened = NewTurn(
             turn,
             turn_id,
@@ -124,7 +123,10 @@ def pop(connection: Connection, session_id: str, reader: TextReader[Item]) -> It
 
 
 def clear(connection: Connection, session_id: str) -> None:
-    """Remove all turns, pending turns and summaries of the session; its head stays."""
+    """Remove all turns, pending turns and summaries of the session; its head stays.
+
+    A session that does not exist gets a tombstone.
+    """
     found, time = read_head(connection, session_id), now()
     if found.head is None:
         put_tombstone(connection, found, time)
