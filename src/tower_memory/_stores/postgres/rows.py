@@ -1,4 +1,4 @@
-"""The statements that read one session, and its load through the session cache."""
+"""The statements that read one session, as `SessionRows` for the code of all SQL stores."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ _PLACE_OF_ITEM: Final = (
     " SELECT max(first) FROM memory_turn WHERE session = %b AND first <= %b)"
     " ORDER BY number LIMIT 1"
 )
+# These rows have no id of their own, so the turn's number is also the `Row.id`.
 _ROWS: Final = (
     "SELECT number, first, number, turn_id, created_at, metadata, items FROM memory_turn"
     " WHERE session = %b AND (first, number) >= (%b, %b) AND (first, number) < (%b, %b)"
@@ -57,6 +58,8 @@ _SLICE_LENGTH: Final = 100
 @final
 class PostgresRows:
     """The rows of one session, as `SessionRows` describes them.
+
+    The hash of the session id is their key, so no method needs the *state*.
 
     Args:
         connection: The connection that reads.
@@ -151,7 +154,7 @@ class PostgresRows:
 
 
 def versions_of(connection: Connection, sessions: Iterable[UUID]) -> dict[UUID, Version]:
-    """Return the version of each of the *sessions* that exists."""
+    """Return the versions of those *sessions* that exist."""
     rows = connection.execute(_VERSIONS, ([*sessions],))
     return {session: Version(revision, updated_at) for session, revision, updated_at in rows}
 
