@@ -1,9 +1,9 @@
-"""Reads in steps, as the reading thread runs them.
+"""Reads in steps, as the reader thread runs them.
 
-1. A read that meets a passing fault begins anew on a new connection, until the patience of its call
-   has passed. A read changes nothing, so it may be repeated.
-2. Loads that begin in one visit of the thread ask for the versions of all their cached sessions in
-   one statement (`find_versions`).
+1. A read that meets a fault that may pass begins anew, until the patience of its call has passed. A
+   read changes nothing, so it may be repeated. If the connection is lost, the read opens a new one.
+2. If several loads begin in one visit of the thread, one statement asks for the versions of all
+   their cached sessions (`find_versions`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tower_memory._stores.sql.reads import Wanted
 T = TypeVar("T")
 
 _RETRY_DELAY: Final = 0.02
-"""Seconds before a read begins anew after a fault."""
+"""Seconds that the thread waits before a read begins anew after a fault."""
 
 
 class Read(Generic[T]):
@@ -38,7 +38,7 @@ class Read(Generic[T]):
 
     Args:
         operation: Function of the connection that returns the steps.
-        patience: The patience of the caller, begun anew with each step.
+        patience: The patience of the caller, which begins anew with each step.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Read(Generic[T]):
     ) -> None:
         self.patience = patience
         self._operation = operation
-        self._call = patience.deadline
+        self._deadline = patience.deadline
 
     def __call__(self, link: Link) -> Generator[None, None, T]:
         """Run the steps of the operation (rule 1)."""
@@ -56,12 +56,13 @@ class Read(Generic[T]):
             except psycopg.Error as error:
                 if faults.is_lost(error):
                     link.drop()
-                if self._call.has_passed() or not faults.may_pass(error):
+                if self._deadline.has_passed() or not faults.may_pass(error):
                     raise
-            yield
+            yield  # the other jobs of the visit run before the wait
             time.sleep(_RETRY_DELAY)
 
     def _steps(self, link: Link) -> Generator[None, None, T]:
+        """Run the steps; each has the patience of the caller anew."""
         connection = link.connection(self.patience.deadline)
         steps = self._operation(connection)
         while True:
@@ -80,7 +81,7 @@ class Load(Read[History[Item]]):
 
     Attributes:
         session: The hash of the session id.
-        versions: The versions of sessions that `find_versions` has found for it, or None.
+        versions: The versions of sessions that `find_versions` has found just before, or None.
     """
 
     def __init__(self, wanted: Wanted[Item], cache: SessionCache, patience: Patience) -> None:
@@ -101,7 +102,7 @@ class Load(Read[History[Item]]):
 
 
 def find_versions(link: Link, jobs: Sequence[Job[Link]]) -> None:
-    """Find the versions of the cached sessions that the *jobs* load (rule 2)."""
+    """Give the loads of the *jobs* the versions of their cached sessions (rule 2)."""
     loads = [job.operation for job in jobs if isinstance(job.operation, Load)]
     cached = [load for load in loads if load.is_cached()]
     if len(cached) < 2:  # noqa: PLR2004 - a single load asks itself
