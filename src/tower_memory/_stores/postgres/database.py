@@ -1,8 +1,8 @@
-"""The two threads of an open Postgres store: one writes and the other reads.
+"""The two threads of an open Postgres store: the writer thread and the reader thread.
 
-1. Each thread owns one connection (`Link`), so a store has two connections, for any number of
+1. Each thread owns one connection (`Link`). So a store has two connections for any number of
    sessions and tasks, and loads do not wait for commits.
-2. The threads belong to no event loop: each caller gets its outcome in its own loop. They are
+2. The threads belong to no event loop: each caller gets its outcome in its own loop. Both are
    daemons, so a store that is never closed keeps no process alive.
 3. A caller waits at most its patience and `_GRACE` for an answer, even if its operation cannot
    begin, or the server never answers. Each step of a long read gets the patience anew.
@@ -39,7 +39,7 @@ from tower_memory._stores.worker_thread import WorkerThread
 T = TypeVar("T")
 
 _GRACE: Final = 0.75
-"""Seconds that a caller waits beyond its patience. The threads report a fault before that."""
+"""Seconds that a caller waits beyond its patience, so that the threads can report a fault."""
 
 
 class Address(NamedTuple):
@@ -70,12 +70,13 @@ class Database:
 
     Args:
         address: The place of the tables.
-        patience: Seconds that each operation waits for the server and for other writers.
+        patience: Seconds that each operation, or each step of it, waits for the server and for
+            other writers.
         hot_bytes: Maximum size of the session cache in bytes.
 
     Attributes:
         cache: The session cache.
-        process: Id of the process that the threads belong to.
+        process: Id of the process that has the threads.
         is_indexed: True once this store has added all turns to the search index.
     """
 
@@ -90,14 +91,14 @@ class Database:
         self._reader: WorkerThread[Link] = WorkerThread(before_steps=find_versions)
         self._ended = [self._start(self._writer, "writer"), self._start(self._reader, "reader")]
 
-    async def ready(self) -> None:
-        """Connect both threads.
+    async def connect(self) -> None:
+        """Let both threads open their connections.
 
         Raises:
             SessionError: The server cannot be reached, or refuses.
         """
-        await self.read(_connect)
-        await self.write(None, lambda connection: connection.execute("SELECT 1"), may_repeat=True)
+        await self.read_once(_do_nothing)
+        await self.write(None, _do_nothing, may_repeat=True)
 
     async def load(self, wanted: Wanted[Item]) -> History[Item]:
         """Load the *wanted* items of a session."""
@@ -111,7 +112,7 @@ class Database:
         operation: Callable[[Connection], Generator[None, None, T]],
         session_id: str | None = None,
     ) -> T:
-        """Run the steps of *operation* on the connection that reads, between other operations.
+        """Run the steps of *operation* on the reader thread, between other operations.
 
         Errors name *session_id*; None for several sessions.
         """
@@ -122,7 +123,7 @@ class Database:
     async def read_once(
         self, operation: Callable[[Connection], T], session_id: str | None = None
     ) -> T:
-        """Run *operation* on the connection that reads, and return its result."""
+        """Run *operation* on the reader thread, in one step, and return its result."""
 
         def steps(connection: Connection) -> Generator[None, None, T]:
             yield from ()
@@ -131,7 +132,10 @@ class Database:
         return await self.read(steps, session_id)
 
     async def append(self, append: Append, after_commit: Callable[[Appended], object]) -> Appended:
-        """Append a plain turn together with other turns; see `appends`."""
+        """Append a plain turn together with other turns; see `appends`.
+
+        The writer thread calls *after_commit* with the outcome.
+        """
         patience = Patience(self._patience, _GRACE)
         queued = QueuedAppend(append, patience.deadline, self._recent, after_commit)
         running = self._writer.run(queued, patience=patience)
@@ -144,7 +148,10 @@ class Database:
         *,
         may_repeat: bool,
     ) -> T:
-        """Run *operation* in a transaction of its own and return its result; see `Write`."""
+        """Run *operation* on the writer thread, in a transaction of its own; see `Write`.
+
+        Return its result. Errors name *session_id*; None for several sessions.
+        """
         patience = Patience(self._patience, _GRACE)
         write = Write(operation, session_id, patience.deadline, may_repeat=may_repeat)
         return await self._answer(self._writer.run(write, patience=patience), session_id)
@@ -161,7 +168,7 @@ class Database:
                 await wait_until_done(ended)
 
     async def _answer(self, running: Awaitable[T], session_id: str | None) -> T:
-        """Wait for the outcome of an operation; turn the faults of the server to `SessionError`."""
+        """Return the outcome of an operation; raise `SessionError` for a fault of the server."""
         try:
             return await running
         except psycopg.Error as error:
@@ -179,7 +186,7 @@ class Database:
         return SessionError(f"{self._address.name}: {reason}", session_id=session_id)
 
     def _start(self, worker: WorkerThread[Link], name: str) -> Future[None]:
-        """Start the thread of *worker*; return a future that is done when it has ended."""
+        """Start the thread of *worker*; return a future that is done once it has ended."""
         link, ended = Link(*self._address, schema.prepare), Future[None]()
 
         def run() -> None:
@@ -197,7 +204,5 @@ class Database:
         return ended
 
 
-def _connect(connection: Connection) -> Generator[None]:
+def _do_nothing(_connection: Connection) -> None:
     """Do nothing on the connection: the link has opened it."""
-    del connection
-    yield

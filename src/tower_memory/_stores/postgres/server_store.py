@@ -1,4 +1,4 @@
-"""A store's use of its database: the base of the methods of every capability."""
+"""A store's use of its database: opening it, and running operations on its threads."""
 
 from __future__ import annotations
 
@@ -63,13 +63,14 @@ class ServerStore(SqlStore[Item]):
                 self._check_process(database)
                 database.stop()
             self._database = None
+
         if database is not None:
             await database.wait_until_ended()
 
     async def __aenter__(self) -> Self:
         try:
             database = await self._open()
-            await database.ready()
+            await database.connect()
         except BaseException:
             await self.aclose()
             raise
@@ -79,14 +80,16 @@ class ServerStore(SqlStore[Item]):
         await self.aclose()
 
     async def _open(self) -> Database:
-        """Return the open database, after starting its threads if it is not open."""
+        """Return the open database; if it is not open, start its threads and build the index."""
         if self._database is not None:
             self._check_process(self._database)
         await checkpoint_if_cancelled()  # so an already cancelled call changes nothing
+
         with self._lock:
             if self._database is None:
                 self._database = Database(self._address, self.busy_timeout, self._hot_bytes)
             database = self._database
+
         if self._search_index and not database.is_indexed:
             await self._build_index(database)
             database.is_indexed = True
@@ -97,13 +100,16 @@ class ServerStore(SqlStore[Item]):
         report = log_progress(self._address.name, "building the search index")
         ends = await database.read_once(find_ends)
         walk = Walk(has_few=True) if ends else None
+
         while ends and walk:
             find = partial(propose, words=[NOT_INDEXED], walk=walk)
             places, walk = await database.read_once(find)
+
             while places:
                 part, places = places[:_PART_LENGTH], places[_PART_LENGTH:]
                 add = partial(add_words, places=part, reader=self._reader)
                 await database.write(None, add, may_repeat=True)
+
             if walk:
                 newest, oldest = ends
                 report(newest - walk.after[0], newest - oldest + 1)
