@@ -45,7 +45,7 @@ class ServerStore(SqlStore[Item]):
         text_of: TextOf[Any] | None,
     ) -> None:
         super().__init__(item_type=item_type, text_of=text_of)
-        self.busy_timeout = patience
+        self.busy_timeout = patience  # the attribute that `SessionStore` names
         self._address = address
         self._hot_bytes = hot_bytes
         self._search_index = search_index

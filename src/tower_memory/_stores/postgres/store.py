@@ -1,8 +1,8 @@
 """The Postgres store.
 
-A plain turn goes from here to `Database.append`, which queues it, and on the writing thread through
+A plain turn goes from here to `Database.append`, which queues it, and on the writer thread through
 the next group commit (`group_commit`) to `append_turns` (`appends`). Every other write is a
-function of its capability's module. A load goes to `reading`.
+function of `writes` or of its capability's module. A load goes to `reading`.
 """
 
 from __future__ import annotations
@@ -53,12 +53,10 @@ class PostgresSessionStore(
     tells of faults, of other engines that speak Postgres, and of erased bytes.
 
     Use the store as an async context manager, or `aclose` it at the end; it connects on first use.
-    A closed store may be opened again. An open store has two threads and two connections. It may be
+    Connecting creates the tables if they are absent, also in several processes at the same time. A
+    closed store may be opened again. An open store has two threads and two connections. It may be
     used in several event loops and threads at the same time. An open store that is
     garbage-collected closes with a `ResourceWarning`.
-
-    The first use creates the tables, if they are absent. Several processes may do so at the same
-    time.
 
     >>> from tower_memory.postgres import PostgresSessionStore
     >>> store = PostgresSessionStore("postgresql://app@db.example.com/chat")
@@ -71,26 +69,25 @@ class PostgresSessionStore(
             show it.
         item_type: Type of the items: any type that msgspec can decode, or ``Any`` for JSON values.
         patience: Maximum number of seconds that each operation waits for the server and for the
-            locks of other programs; 0 tries once. A step of a long read or erasure gets it anew.
-            The default is 5. Every caller has its answer a second later.
+            locks of other programs; 0 tries once. Each step of a long read or erasure has this
+            time anew. The caller gets an answer at most a second after it. The default is 5.
         hot_bytes: Maximum size of the session cache in bytes; 0 caches nothing. A load of a cached
             session reads only its new items, also those of other processes. Of one session, the
             cache keeps at most the newest items that take three quarters of it. The default is
             32 MiB.
-        schema: Postgres schema that has the tables. Another one than ``"public"`` is created if it
-            is absent.
+        schema: Postgres schema that has the tables. It is created if it is absent.
         search_index: Add the words of each turn to the search index, in the commit of the turn, and
             those of all older turns when the store opens. A search then reads only the turns that
             it finds. Without it, a search reads all turns, or those of its sessions if they are at
-            most 1,000. The hits are the same. Use the same value in all programs: turns that a
-            store without it has saved are read by every search, until the next store with it opens.
+            most 1,000. The hits are the same. Use the same value in all programs: every search
+            reads the turns that a store without it has saved, until the next store with it opens.
             The opening logs its progress on the logger ``tower_memory``, and other programs can
             write meanwhile.
         text_of: Function that returns additional text of an item, which a search finds, or None. A
             search finds the text that the function returned when a turn was saved, so use the same
-            function in all programs. Of a turn that was saved without any, and is not indexed, it
-            finds the text that the function returns now. It may be called on any thread. An error
-            of the function is raised before anything is written.
+            function in all programs. If a turn was saved without such text and is not indexed, a
+            search finds the text that the function returns now. It may be called on any thread. An
+            error of the function is raised before anything is written.
 
     Raises:
         TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
@@ -158,9 +155,9 @@ class PostgresSessionStore(
     async def pop(self, session_id: str) -> Item | None:
         """Remove and return the newest item; None if there is none (`SessionStore.pop`).
 
-        A call that is cancelled before it has begun removes nothing. After that, only native
-        asyncio cancellation ends it: the item is then perhaps removed. If the connection is lost
-        during the commit, it raises `SessionError`, and the item is perhaps removed.
+        A call that is cancelled before it has begun removes nothing. Once it has begun, only native
+        asyncio cancellation ends it; the item is then perhaps removed. If the connection is lost
+        during the commit, the call raises `SessionError`, and the item is perhaps removed.
         """
         check_session_id(session_id)
         pop = partial(writes.pop, session_id=session_id, reader=self._reader)
@@ -174,7 +171,7 @@ class PostgresSessionStore(
         await self._write(partial(writes.clear, session_id=session_id), session_id)
 
     def _words(self, new: EncodedTurn) -> str:
-        """Return the search words of a turn, if this store maintains a search index."""
+        """Return the hashes of a turn's search words, or `NOT_INDEXED` without a search index."""
         if not self._search_index:
             return NOT_INDEXED
         return words_of(join_array(new.items), new.added_text)
@@ -194,15 +191,13 @@ def check_conninfo(value: object) -> None:
         )
         raise ValueError(msg)
 
+    # Errors show the host, the port and the database, which must not be parts of a password.
     ports = str(parameters.get("port") or "").split(",")
     hosts = str(parameters.get("host") or "").split(",")
-    is_in_database = "://" in str(value) and "@" in str(parameters.get("dbname") or "")
-    if (
-        is_in_database
-        or any("@" in host[1:] for host in hosts)
-        or not all(port.isdecimal() for port in ports if port)
-    ):
-        # Errors show the host, the port and the database: they must not be a part of a password.
+    database = str(parameters.get("dbname") or "") if "://" in str(value) else ""
+    has_numbers = all(port.isdecimal() for port in ports if port)
+    has_at = "@" in database or any("@" in host[1:] for host in hosts)  # @ begins a socket's name
+    if has_at or not has_numbers:
         msg = (
             "conninfo must have a host and a database without @ and a numeric port; in a URL, "
             "percent-encode the characters @ : / ? # % of a password"
