@@ -1,7 +1,8 @@
 """The statements of `SessionCatalog`, as functions that run in one read or one transaction.
 
-The place of a session in a walk is its ``active``, which only rises, also if the session is erased
-and written again. So a walk from the highest place to the lowest never returns a session twice.
+The place of a session in a walk is its ``active``, which only rises while the session exists, and
+is higher still if the session is erased and written again. So a walk from the highest place to the
+lowest never returns a session twice.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tower_memory._stores.search_text import TextReader
 from tower_memory._stores.sql.sql_store import PagePlace
 
 PLACE_LENGTH: Final = 3
-"""The place of a session: its ``active``, and its key as two numbers."""
+"""Count of the numbers of a session's place: its ``active``, and its key as two numbers."""
 
 _COLUMNS: Final = (
     "session_id, created_at, updated_at, revision, items, turns, metadata, origin, origin_number,"
@@ -72,10 +73,8 @@ def page(
     active, session = (after[0], to_uuid(after[1], after[2])) if after else _START
     statement = _PAGE.format(PREFIX_CONDITION if prefix else "")
     values = (active, session, *(id_range(prefix) if prefix else ()), min(limit, _LARGEST - 1) + 1)
-    # Not prepared with a prefix: the best plan depends on the number of matches.
-    found = connection.execute(
-        statement, values, prepare=None if prefix == "" else False
-    ).fetchall()
+    # With a prefix, the best plan depends on the number of matches: the server plans it each time.
+    found = connection.execute(statement, values, prepare=False if prefix else None).fetchall()
 
     rows = [_Row(*row) for row in found[:limit]]
     infos = _infos(connection, rows)
@@ -119,7 +118,7 @@ def fork(
 ) -> SessionInfo:
     """See `CatalogStatements.fork`. The source gets a new version, so it cannot change meanwhile.
 
-    The copies keep their search words, so *reader* is not used.
+    The copies keep the search words and the additional text, so *reader* is not used.
     """
     del reader
     found, time = read_head(connection, session_id), now()
@@ -133,6 +132,7 @@ def fork(
         if place is None:
             raise TurnMissing(session_id, turn_id=before)
         turns, end = turns - count_turns_from(connection, found.session, place), place
+
     target = read_head(connection, new_session_id)
     if target.head is not None:
         raise existing_target(new_session_id)
@@ -147,7 +147,7 @@ def fork(
 
 
 def _infos(connection: Connection, rows: Sequence[_Row]) -> list[SessionInfo]:
-    """Return the descriptions of sessions; their origins are read with one statement."""
+    """Return the descriptions of sessions; read all their origins with one statement."""
     origins = {row.origin for row in rows if row.origin is not None}
     found = connection.execute(_IDS, ([*origins],)) if origins else ()
     ids = {(session, number): session_id.decode() for session, number, session_id in found}
