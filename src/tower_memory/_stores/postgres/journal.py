@@ -2,6 +2,7 @@
 
 A pending turn is a row of its own table. It never changes the revision of a session that exists,
 its times, its place in the order of activity, or its cache entry. The head only gets a new version.
+A pending turn of a session that does not exist creates it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ from tower_memory._stores.postgres.turn_rows import end_pending
 from tower_memory._stores.records import EncodedTurn
 from tower_memory._turn import Turn
 
-_COLUMNS: Final = (
-    "turn_id, created_at, owner, lease_until, failed, replaces, metadata, items, session"
-)
+_COLUMNS: Final = "turn_id, created_at, owner, lease_until, failed, replaces, metadata, items"
 _ALL: Final = (
     f"SELECT {_COLUMNS} FROM memory_pending WHERE session = %b"  # noqa: S608 - all parts are constants
     " ORDER BY created_at, turn_id"
@@ -91,9 +90,11 @@ def pending(
 ) -> list[PendingTurn[Item]]:
     """See `JournalStatements.pending`."""
     rows = connection.execute(_ALL, (hash_of(session_id),)).fetchall()
-    present = time.time_ns()
-    # Rows of this table have no number, so an error shows the place among them.
-    return [_stored(row).read(session_id, codec, place, present) for place, row in enumerate(rows)]
+    nanoseconds = time.time_ns()
+    # Rows of this table have no number, so an error shows the index of the row among them.
+    return [
+        _stored(row).read(session_id, codec, index, nanoseconds) for index, row in enumerate(rows)
+    ]
 
 
 def forget(connection: Connection, session_id: str, turn_id: str) -> None:
@@ -112,7 +113,7 @@ def _find(connection: Connection, session: UUID, turn: UUID) -> StoredPending | 
 
 
 def _stored(row: Row) -> StoredPending:
-    turn_id, created_at, owner, lease_until, failed, replaces, metadata, items, _ = row
+    turn_id, created_at, owner, lease_until, failed, replaces, metadata, items = row
     return StoredPending(
         turn_id.decode(),
         created_at,
