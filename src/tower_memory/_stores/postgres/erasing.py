@@ -25,8 +25,8 @@ class Erasing(ServerStore[Item]):
     ) -> Erasure:
         """Remove whole sessions for good, and return their numbers (`SessionErasure.erase`).
 
-        If the connection is lost during a commit, it raises `SessionError`, and the session is
-        perhaps erased; erase again to be sure.
+        If the connection is lost during a commit, the call raises `SessionError`, and the session
+        is perhaps erased: erase it again to be sure.
         """
         check_erase(session_id, prefix, inactive_since)
         before = erasure.latest_change(inactive_since)
@@ -38,11 +38,11 @@ class Erasing(ServerStore[Item]):
     async def scrub(self) -> None:
         """Raise `SessionError`: a program cannot remove the last bytes from a Postgres server.
 
-        The guide in `tower_memory.postgres` says how its operator does.
+        The guide `tower_memory.postgres` says how the server's operator removes them.
         """
         msg = (
             f"{self._address.name}: scrub() cannot remove the bytes of erased content from a "
-            'Postgres server; its operator does: see "Erased bytes" in the guide of '
+            'Postgres server, but its operator can: see "Erased bytes" in the guide '
             "tower_memory.postgres"
         )
         raise SessionError(msg)
@@ -58,6 +58,7 @@ class Erasing(ServerStore[Item]):
             found = await database.read_once(find)
             if not found:
                 return total
+
             for last, session_id in found:  # noqa: B007 - the last one is used
                 erase = partial(erasure.erase, session_id=session_id, updated_before=updated_before)
                 erased = await database.write(session_id, erase, may_repeat=False)

@@ -19,14 +19,14 @@ _FIND: Final = (
 )
 
 _LATEST: Final = 2**63 - 1
-"""The latest time in microseconds."""
+"""A time in microseconds that is later than every change: it limits no erasure."""
 
 _FOUND_TOGETHER: Final = 500
 """Maximum number of sessions that one statement finds."""
 
 
 def latest_change(inactive_since: datetime | None) -> int:
-    """Return *inactive_since* in microseconds, cut to 64 bits; None is after all times."""
+    """Return *inactive_since* in microseconds, cut to 64 bits; None gives `_LATEST`."""
     if inactive_since is None:
         return _LATEST
     return max(-_LATEST, min(to_nanoseconds(inactive_since) // 1000, _LATEST))
@@ -40,7 +40,7 @@ def find_sessions(
     Args:
         connection: The connection that reads.
         prefix: The text that the ids start with; empty for all sessions.
-        after: The key of the last session of the call before.
+        after: The key of the last session of the call before; 0 at first.
         updated_before: Time in microseconds before which the sessions were last changed.
     """
     values = (after, updated_before, *id_range(prefix), _FOUND_TOGETHER)
@@ -49,19 +49,20 @@ def find_sessions(
 
 
 def erase(connection: Connection, session_id: str, updated_before: int) -> Erasure:
-    """Erase a session, which leaves a tombstone, and return what was removed.
+    """Erase a session, which leaves a tombstone, and return the numbers of the removed rows.
 
-    A session that was changed at *updated_before*, in microseconds, or later, stays.
+    A session that was changed at *updated_before*, in microseconds, or later, stays. A session that
+    does not exist gets a tombstone if the erasure has no limit.
     """
     found = read_head(connection, session_id)
     head = found.head
-    if head is None and updated_before < _LATEST:
-        return Erasure(0, 0, 0)
-    if head is not None and head.updated_at >= updated_before:
+    may_erase = updated_before == _LATEST if head is None else head.updated_at < updated_before
+    if not may_erase:
         return Erasure(0, 0, 0)
 
     put_tombstone(connection, found, now())
     if head is None:
         return Erasure(0, 0, 0)
+
     remove_content(connection, head.session)
     return Erasure(1, head.turns, head.items)
