@@ -1,9 +1,10 @@
 """Recognising the tables of a Postgres schema, and creating them.
 
 1. The tables are ours if ``memory_schema`` has our row, with the version of the tables.
-2. If ``memory_schema`` is absent or has no row, the missing tables are created, and the row last.
-   Each statement is a transaction of its own, as some engines demand, and may be repeated. So an
-   interrupted creation is completed, and several processes may create the tables at the same time.
+2. If ``memory_schema`` is absent or has no row of ours, the missing tables are created, and then
+   the row. Each statement is a transaction of its own, as some engines demand, and may be repeated.
+   So an interrupted creation is completed, and several processes may create the tables at the same
+   time.
 3. Tables of another program, or of a newer version, are refused and stay unchanged.
 4. A user without the privilege to create a schema may use one that exists.
 """
@@ -47,13 +48,13 @@ _CREATED_ELSEWHERE: Final = (
 )
 """The errors of a creation while another process creates the same tables."""
 
-
 _FORBIDDEN: Final = (
     errors.InsufficientPrivilege,
     errors.InvalidSchemaName,
     errors.UndefinedTable,
 )
-"""The errors of a user without privileges. A schema that the user may not use is not found."""
+"""The errors of a user without privileges: a schema that the user may not use is not found."""
+
 _UNKNOWN_TO_ENGINE: Final = (
     errors.FeatureNotSupported,
     errors.SyntaxError,
@@ -64,7 +65,7 @@ _UNKNOWN_TO_ENGINE: Final = (
 
 
 class Refused(Exception):
-    """Raised when the schema is refused; the message is the reason."""
+    """Raised when a schema is refused; the message is the reason."""
 
 
 def prepare(connection: Connection, schema: str) -> None:
@@ -106,6 +107,7 @@ def check_prepared(connection: Connection, schema: str) -> None:
 
 
 def _is_prepared(connection: Connection, schema: str) -> bool:
+    """Return True if the tables of this version are there (rule 1); refuse others (rule 3)."""
     found = {name for (name,) in connection.execute(_FIND, (schema, _NAMES))}
     if "memory_schema" not in found:
         if found:
@@ -118,6 +120,7 @@ def _is_prepared(connection: Connection, schema: str) -> bool:
         raise _foreign(schema, "memory_schema") from None
     if row is None:
         return False
+
     (version,) = row
     if version != VERSION:
         msg = (
@@ -136,6 +139,7 @@ def _foreign(schema: str, table: str) -> Refused:
 
 
 def _create(connection: Connection, schema: str) -> None:
+    """Create the schema, if it is absent, and the missing tables (rules 2 and 4)."""
     if not connection.execute(_HAS_SCHEMA, (schema,)).fetchone():
         connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(schema)))
     for statement in table_statements():
