@@ -1,10 +1,10 @@
-"""Using a database on the thread of the caller, for the command, whose work may take long.
+"""Using a database on the thread of the caller: for the command, whose work may take long.
 
-An interrupt ends the transaction in progress, and then nothing of it is written.
+An interrupt ends the transaction in progress, which is then rolled back.
 
-1. A snapshot shows all sessions as they were at one moment, whatever other connections commit
-   meanwhile.
-2. A write is one transaction. If it meets a fault that may pass, it is made again (`Write`).
+1. A snapshot shows all sessions as they were at one moment, although other connections commit
+   meanwhile. An engine that distributes the sessions may promise this for each session only.
+2. A write is one transaction. After a passing fault, it is made again (`Write`).
 3. The server has `PATIENCE` seconds for each answer, so a server that never answers is an error.
 """
 
@@ -38,7 +38,7 @@ _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 @contextmanager
 def connected(address: Address, *, create: bool) -> Generator[Link]:
-    """Yield a link to the database; *create* allows to create its tables.
+    """Yield a link to the database; create its tables only if *create* is True.
 
     Raises:
         SessionError: The server cannot be reached or fails, or the tables are missing or refused.
@@ -60,7 +60,7 @@ def snapshot(link: Link) -> Generator[Connection]:
     """Yield a connection that reads one snapshot (rule 1)."""
     connection = link.connection(Deadline(PATIENCE))
     connection.execute(_SNAPSHOT)
-    yield connection  # dropping the link ends the transaction
+    yield connection  # `connected` drops the link, which ends the transaction
 
 
 def commit(link: Link, session_id: str, operation: Callable[[Connection], T]) -> T:

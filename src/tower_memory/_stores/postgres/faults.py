@@ -1,11 +1,11 @@
-"""The faults of a server: which may pass, which cost the connection, and their text.
+"""The faults of a server: passing and lasting faults, lost connections, and texts.
 
-1. A fault that may pass is tried again until the caller's patience has passed: a lost connection,
-   a server that starts, stops or is read-only for a failover, a conflict of transactions, a lock.
-   Every other fault is raised at once. An error of connecting has no SQLSTATE, so a refusal is
-   recognised by its text; a text that is not known may be that of a fault that passes.
-2. A lost connection, and one to a server that has become read-only, is not used again: the
-   connection string may name several servers, and another one may now be the primary.
+1. After a passing fault, the operation is tried again until the caller's patience has passed. Such
+   a fault is a lost connection, a server that starts, stops or is read-only for a failover, a
+   conflict of transactions, or a lock. Every other fault is lasting and raised at once. An error of
+   connecting has no SQLSTATE: it is lasting if its text is a known refusal, and otherwise passing.
+2. A lost connection is not used again. The connection to a server that has become read-only counts
+   as lost: the connection string may name several servers, and another one may now be the primary.
 3. The text of a fault is the server's message without its details, which may show stored values.
 """
 
@@ -65,7 +65,7 @@ def is_locked(error: psycopg.Error) -> bool:
 
 
 def may_pass(error: psycopg.Error) -> bool:
-    """Return True if the statement may succeed when it is tried again (rule 1)."""
+    """Return True if *error* is a passing fault (rule 1)."""
     state = error.sqlstate
     if state is not None:
         return state in _MAY_PASS or state.startswith(_LOST_CLASSES)
@@ -77,12 +77,13 @@ def may_pass(error: psycopg.Error) -> bool:
 def is_unknown(error: psycopg.Error) -> bool:
     """Return True if a commit that ended with *error* may have succeeded."""
     state = error.sqlstate
-    is_told = state in (_OUTCOME_UNKNOWN, _INTERNAL)
-    return state is None or state.startswith(_LOST_CLASSES) or is_told
+    if state is None or state.startswith(_LOST_CLASSES):
+        return True
+    return state in (_OUTCOME_UNKNOWN, _INTERNAL)
 
 
 def text_of_fault(error: psycopg.Error) -> str:
-    """Return the message of *error* (rule 3)."""
+    """Return the message of *error* on one line (rule 3)."""
     primary = error.diag.message_primary
     text = f"{primary} (SQLSTATE {error.sqlstate})" if primary else str(error)
     return " ".join(text.split())

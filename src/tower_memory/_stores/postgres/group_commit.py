@@ -1,13 +1,14 @@
-"""The writes of the writing thread: plain turns together, every other write in its own transaction.
+"""The writes of the writer thread: plain turns together, every other write in its own transaction.
 
 `Database.append` and `Database.write` queue the jobs; the thread calls `run_batch`.
 
-1. A write that another writer was faster than is decided anew at once. A write that met a passing
-   fault stays unsettled: the worker thread runs it again with the next batch, until the deadline.
+1. If another writer was faster, a write is decided anew at once. After a passing fault, a write
+   stays unsettled: the writer thread runs it again with the next batch, until the deadline.
 2. A statement waits only a moment for the lock of another program. If it appends several turns,
    each of them is then appended alone. From then on, the writes of the locked session stay out of
-   batches. In each visit only one locked session is tried, the one that was tried longest ago, and
-   after all other writes. So locked sessions, of any number, delay the others by that moment.
+   batches. In each visit, the thread tries only one locked session: the one that it tried longest
+   ago, and after all other writes. So locked sessions, of any number, delay the others by that
+   moment.
 3. If a fault hides whether a commit succeeded, a write that may be repeated is repeated: the turn
    id settles it. Any other write raises `SessionError`.
 """
@@ -74,7 +75,7 @@ class Write(Generic[T]):
         """Run the operation; see `Job.run`.
 
         Raises:
-            RetryLater: It met a fault that may pass.
+            RetryLater: It met a passing fault.
         """
         while True:
             try:
@@ -247,7 +248,10 @@ def _append_group(link: Link, group: Sequence[_Append]) -> bool:
 
 
 def _handle_fault(link: Link, group: Sequence[_Append], error: psycopg.Error) -> bool:
-    """Handle the *error* of a group: divide the group, fail its jobs, or leave them unsettled."""
+    """Handle the *error* of a group: divide the group, fail its jobs, or leave them unsettled.
+
+    Return False if some of them are unsettled, to be tried later.
+    """
     if faults.is_lost(error):
         link.drop()
     is_passing = faults.may_pass(error)
@@ -269,7 +273,7 @@ def lock_fault_of(error: psycopg.Error) -> LockFault | None:
 
 
 def too_many_writers() -> SessionError:
-    """Return the error of a write that other writers were faster than each time."""
+    """Return the error of a write for which other writers were faster each time."""
     return SessionError("other writers were faster each time; try again")
 
 

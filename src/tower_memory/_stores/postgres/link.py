@@ -1,9 +1,9 @@
-"""The connection of one worker thread, which it opens itself, and opens again after a fault.
+"""The connection of one worker thread: it opens when it is used, and again after it was lost.
 
 1. A link connects when it is first used, and prepares the schema.
-2. Each wait for the server ends at the deadline of the operation, or after `_LEAST_WAIT`, even if
-   the server never answers. The connection is then closed, because its state is unknown.
-3. A connection that met a fault is not used again (`faults.is_lost`).
+2. Each wait for the server ends at the deadline of the operation, but lasts at least `_LEAST_WAIT`
+   if the server does not answer. The connection is then lost, because its state is unknown.
+3. The user of a link drops a lost connection (`faults.is_lost`), and the next use opens a new one.
 4. The errors of a connection have the text of `faults.text_of_fault`, also where they are chained
    to another error: the server's own text may show stored values.
 """
@@ -28,10 +28,10 @@ LOCK_TIMEOUT: Final = 50
 """Milliseconds that a statement waits for the lock of another writer before it is tried again."""
 
 _LEAST_WAIT: Final = 0.4
-"""Seconds that the server has for an answer, even if the deadline has passed."""
+"""Minimum number of seconds of a wait for the server, even if the deadline has passed."""
 
 _LONGEST_CONNECT: Final = 30.0
-"""Maximum seconds of an attempt to connect."""
+"""Maximum number of seconds of an attempt to connect."""
 
 _NAME: Final = "tower-memory"
 """The name of our connections in the server's list of sessions, unless the user gives another."""
@@ -112,6 +112,7 @@ class Link:
             connection.close()
 
     def _open(self, deadline: Deadline) -> Connection:
+        """Open a connection and prepare the schema until *deadline*."""
         self.drop()
         seconds = ceil(min(deadline.left(), _LONGEST_CONNECT))
         connection = Connection.connect(
@@ -121,6 +122,7 @@ class Link:
             fallback_application_name=_NAME,
         )
         connection.deadline = deadline
+
         try:
             settings = SQL("SET search_path = {}; SET lock_timeout = {}")
             connection.execute(settings.format(Identifier(self._schema), LOCK_TIMEOUT))
@@ -128,5 +130,6 @@ class Link:
         except BaseException:
             connection.close()
             raise
+
         self._connection = connection
         return connection

@@ -1,7 +1,7 @@
 """Reads in steps, as the reader thread runs them.
 
-1. A read that meets a fault that may pass begins anew, until the patience of its call has passed. A
-   read changes nothing, so it may be repeated. If the connection is lost, the read opens a new one.
+1. A read that meets a passing fault begins anew, until the patience of its call has passed. A read
+   changes nothing, so it may be repeated. If the connection is lost, the read opens a new one.
 2. If several loads begin in one visit of the thread, one statement asks for the versions of all
    their cached sessions (`find_versions`).
 """
