@@ -1,12 +1,12 @@
 """Proposing turns that may have the words of a search, the newest first.
 
-1. A turn is proposed if the search index has all of the words for it, or if it is not in the index.
-   The caller reads each proposed turn, so an index never changes the hits.
-2. A walk goes back in time in windows, each read by a short statement. So a common word, of which a
-   page is soon full, costs little, and other reads go on meanwhile.
+1. A turn is proposed if its words include all words of the search, or if it is marked as not
+   indexed. The caller reads each proposed turn, so an index never changes the hits.
+2. A walk goes back in time in windows, each read by a short statement. So a common word, which soon
+   fills a page, costs little, and other reads go on meanwhile.
 3. After a window with few proposals, the walk asks the index for all older turns. It stays with
-   windows if the server has no index, if many turns are not in it, or if the answer takes long.
-4. If the search has few sessions, the walk asks for their turns instead, which needs no index.
+   windows if the server has no index, if many turns are marked, or if the answer takes long.
+4. If the search has few sessions, the walk asks for their turns at once, which needs no index.
 5. A stored turn keeps its place in the walk, so no turn is passed over while others are written.
 """
 
@@ -60,7 +60,7 @@ _MOST_IN_WINDOW: Final = 500
 """Maximum number of turns that a window proposes."""
 
 _FEW: Final = 50
-"""A window has few proposals if at most one of this number of turns is proposed."""
+"""A window has few proposals if it proposes at most one in this number of turns."""
 
 _MOST_AT_ONCE: Final = 32_000
 """Maximum number of turns that a statement without a window proposes."""
@@ -69,7 +69,7 @@ _AT_ONCE_TIME: Final = 1.0
 """Seconds after which a statement without a window is stopped."""
 
 _MOST_MARKED: Final = 1000
-"""Maximum number of turns that are not in the index while the walk asks it."""
+"""Maximum number of marked turns with which the walk asks the index."""
 
 _OLDEST: Final = -(2**63)
 _LATEST: Final = 2**63 - 1
@@ -78,7 +78,7 @@ Key: TypeAlias = tuple[int, UUID, int]
 """The time, the session and the number of a turn, by which turns are ordered."""
 
 NEWEST: Final[Key] = (_LATEST, UUID(int=2**128 - 1), _LATEST)
-"""A key behind that of every turn."""
+"""A key that is newer than that of every turn."""
 
 
 class Place(NamedTuple):
@@ -103,9 +103,10 @@ class Walk(NamedTuple):
     Attributes:
         after: The walk goes on with the turns before this key.
         sessions: The only sessions that the caller needs, if they are few; else None.
-        has_few: True if the rest of the walk has probably few turns to propose.
-        stays_in_windows: True once a statement without a window had no answer.
-        size: Number of turns in the next window, or the most that a statement without one proposes.
+        has_few: True if the rest of the walk probably has few turns to propose.
+        stays_in_windows: True once a statement without a window gave no answer.
+        size: Number of turns in the next window; or maximum number that the next statement without
+            a window proposes.
     """
 
     after: Key = NEWEST
@@ -120,7 +121,7 @@ def propose(
 ) -> tuple[list[Place], Walk | None]:
     """Return the next turns that may have the *words*, and the rest of the walk, or None."""
     if walk.has_few and not walk.stays_in_windows:
-        places = _ask(connection, words, walk)
+        places = _find_at_once(connection, words, walk)
         if places is not None:
             following = walk._replace(size=min(4 * walk.size, _MOST_AT_ONCE))
             return places, _behind(following, places, walk.size, _OLDEST)
@@ -138,7 +139,10 @@ def propose(
 
 
 def _behind(walk: Walk, places: Sequence[Place], most: int, oldest: int) -> Walk | None:
-    """Return the *walk* behind the *places*, at most *most* down to the time *oldest*."""
+    """Return the rest of the *walk* after a statement; None if it is at its end.
+
+    The statement has proposed the *places*: at most *most*, and no turn older than *oldest*.
+    """
     if len(places) == most:
         return walk._replace(after=places[-1][:3])
     if oldest == _OLDEST:
@@ -147,17 +151,14 @@ def _behind(walk: Walk, places: Sequence[Place], most: int, oldest: int) -> Walk
 
 
 def _end_of_window(connection: Connection, walk: Walk) -> int:
-    """Return the time of the oldest turns in the next window."""
+    """Return the time of the oldest turn in the next window; `_OLDEST` in the last window."""
     values = (walk.after[0], walk.size)
     found = connection.execute(_END_OF_WINDOW, values, prepare=False).fetchone()
     return found[0] if found else _OLDEST
 
 
-def _ask(connection: Connection, words: Sequence[str], walk: Walk) -> list[Place] | None:
-    """Return the next turns of the few sessions, or those that the index proposes.
-
-    Return None if there is no answer (rule 3).
-    """
+def _find_at_once(connection: Connection, words: Sequence[str], walk: Walk) -> list[Place] | None:
+    """Return the next turns without a window (rules 3 and 4); None if there is no answer."""
     seconds = min(_AT_ONCE_TIME, connection.deadline.left() / 2)
     milliseconds = max(1, int(1000 * seconds))  # 0 would be no limit
     try:
@@ -173,7 +174,7 @@ def _ask(connection: Connection, words: Sequence[str], walk: Walk) -> list[Place
 
 
 def _has_index(connection: Connection) -> bool:
-    """Return True if there is an index, and nearly all turns are in it."""
+    """Return True if there is an index, and few turns are marked."""
     (has_index,) = connection.execute(_HAS_INDEX).fetchall()[0]
     if not has_index:
         return False
@@ -191,7 +192,7 @@ def _find(
     oldest: int,
     most: int,
 ) -> list[Place]:
-    """Return the next turns, at most *most* down to the time *oldest*.
+    """Return the next turns: at most *most*, and no turn older than *oldest*.
 
     The server plans each statement anew, because the best plan depends on the words.
     """

@@ -1,4 +1,4 @@
-"""Searching: the turns of a walk (`proposals`) that have the words.
+"""The statements of `SessionSearch`: the turns of a walk (`proposals`) that have the words.
 
 1. A search reads each proposed turn itself, and pauses after each statement.
 2. The last statement leaves out the turns that were removed meanwhile, so a search that returns
@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from struct import Struct
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from tower_memory._capabilities.search import SearchHit
 from tower_memory._excerpts import excerpt
 from tower_memory._search_words import search_words
+from tower_memory._stores.postgres.hashes import from_uuid, to_uuid
 from tower_memory._stores.postgres.id_range import PREFIX_CONDITION, id_range
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.proposals import NEWEST, Key, Place, Walk, propose
@@ -25,7 +25,7 @@ from tower_memory._stores.sql.searching import Wanted
 from tower_memory._stores.sql.sql_store import PagePlace
 
 PLACE_LENGTH: Final = 4
-"""Count of the numbers of a hit's place: its time, its session in two parts, and its number."""
+"""Count of the numbers of a hit's place: its time, its session as two numbers, and its number."""
 
 _SESSION_IDS: Final = (
     "SELECT session, session_id FROM memory_head"  # noqa: S608 - a constant
@@ -35,10 +35,7 @@ _SESSION_IDS: Final = (
 _SESSIONS: Final = f"SELECT session FROM memory_head WHERE true {PREFIX_CONDITION} LIMIT %b"  # noqa: S608 - as above
 
 _FEW_SESSIONS: Final = 1000
-"""Maximum number of sessions with a prefix for which a search asks for their turns at once."""
-
-_HALVES: Final = Struct(">qq")
-"""A session's hash as two signed integers."""
+"""Maximum number of sessions with a prefix whose turns a search asks for at once."""
 
 _PART_LENGTH: Final = 50
 """Maximum number of turns that one statement reads."""
@@ -61,10 +58,11 @@ class _Found(NamedTuple):
 def search(
     connection: Connection, wanted: Wanted
 ) -> Generator[None, None, tuple[list[SearchHit], PagePlace | None]]:
-    """Return the hits, the newest first, and the place of the next page, or None."""
+    """See `SearchStatements.search`."""
     hashes = hashes_of(wanted.words)
     walk: Walk | None = _begin(connection, wanted)
     found: list[_Found] = []
+
     while walk is not None and len(found) <= wanted.limit:
         places, walk = propose(connection, hashes, walk)
         yield
@@ -84,7 +82,7 @@ def search(
 
 
 def _begin(connection: Connection, wanted: Wanted) -> Walk:
-    """Return the walk at its beginning."""
+    """Return the walk of a search at its beginning."""
     after = _to_key(wanted.after) if wanted.after else NEWEST
     if not wanted.prefix:
         return Walk(after)
@@ -119,9 +117,9 @@ def _read(
 
 
 def _to_page_place(place: Place) -> PagePlace:
-    return place.created_at, *_HALVES.unpack(place.session.bytes), place.number
+    return place.created_at, *from_uuid(place.session), place.number
 
 
 def _to_key(place: PagePlace) -> Key:
     created_at, high, low, number = place
-    return created_at, UUID(bytes=_HALVES.pack(high, low)), number
+    return created_at, to_uuid(high, low), number

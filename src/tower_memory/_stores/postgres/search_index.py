@@ -6,8 +6,8 @@
    step is a transaction of its own, so other writes go on, and a process that is killed loses
    nothing. Several processes may do this at the same time: a step changes only turns that are still
    marked.
-3. The additional text of a turn is the stored one. A marked turn without it has the text that the
-   store's function returns now.
+3. A turn has the additional text that was stored with it. A marked turn without stored text has the
+   text that the store's function returns now.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _ADD_WORDS: Final = (
 _ENDS: Final = "SELECT max(created_at), min(created_at) FROM memory_turn"
 
 
-class StoredTurn(NamedTuple):
+class SearchedTurn(NamedTuple):
     """A turn, as a search reads it.
 
     Attributes:
         turn_id: The UTF-8 of its id.
-        is_marked: True if it is not indexed.
+        is_marked: True if it is marked as not indexed.
         added: The UTF-8 of its additional text, or None.
         items: Its items as one JSON array.
     """
@@ -56,11 +56,11 @@ class StoredTurn(NamedTuple):
         return (self.added or b"").decode(errors="replace")
 
     def text(self, reader: TextReader[Any]) -> str:
-        """Return the whole text."""
+        """Return the whole text that a search finds."""
         return join_texts(message_text_of(self.items), self.added_text(reader))
 
 
-def read_turns(connection: Connection, places: Sequence[Place]) -> dict[Place, StoredTurn]:
+def read_turns(connection: Connection, places: Sequence[Place]) -> dict[Place, SearchedTurn]:
     """Return the turns at *places*, except those that are no longer there."""
     by_number = {(place.session, place.number): place for place in places}
     values = (
@@ -69,7 +69,7 @@ def read_turns(connection: Connection, places: Sequence[Place]) -> dict[Place, S
         [place.number for place in places],
     )
     rows = connection.execute(_READ, values, prepare=False)
-    return {by_number[session, number]: StoredTurn(*stored) for session, number, *stored in rows}
+    return {by_number[session, number]: SearchedTurn(*stored) for session, number, *stored in rows}
 
 
 def add_words(connection: Connection, places: Sequence[Place], reader: TextReader[Any]) -> None:
