@@ -1,4 +1,4 @@
-"""The statements of `StoredStatements` for a database.
+"""The statements of `StoredStatements`, which run in one snapshot (`direct`).
 
 Rows are read in slices, each by a statement of its own, so memory holds one slice of sessions and
 one of turns.
@@ -37,14 +37,14 @@ _BEFORE_ALL: Final = -1
 
 
 def find_session(connection: Connection, session_id: str) -> StoredSession | None:
-    """Return the head of a session, or None."""
+    """See `StoredStatements.find_session`."""
     begin_answer(connection)
     found = [*_stored(connection, [read_head(connection, session_id)])]
     return found[0] if found else None
 
 
 def sessions(connection: Connection, prefix: str) -> Iterator[StoredSession]:
-    """Yield the sessions whose ids start with *prefix*, the last active one at the end."""
+    """See `StoredStatements.sessions`."""
     place = (_BEFORE_ALL, UUID(int=0))
     while True:
         begin_answer(connection)
@@ -60,14 +60,14 @@ def sessions(connection: Connection, prefix: str) -> Iterator[StoredSession]:
 
 
 def count_turns(connection: Connection, prefix: str) -> int:
-    """Return the number of turns of the sessions whose ids start with *prefix*."""
+    """See `StoredStatements.count_turns`."""
     begin_answer(connection)
     ((turns,),) = connection.execute(_COUNT_TURNS, id_range(prefix)).fetchall()
     return int(turns)
 
 
 def turns(connection: Connection, key: UUID) -> Iterator[StoredTurn]:
-    """Yield the turns of the session with this *key*, oldest first."""
+    """See `StoredStatements.turns`."""
     place: tuple[Any, Any] = (_BEFORE_ALL, 0)
     while True:
         begin_answer(connection)
@@ -99,7 +99,7 @@ def _stored(connection: Connection, found: Sequence[Found]) -> Iterator[StoredSe
 
 
 def _forked_from(head: Head, origins: dict[UUID, Found]) -> str | None:
-    """Return the id of the session's origin, unless that was erased since."""
+    """Return the id of the session's origin; None if it was erased since."""
     origin = origins[head.origin].head if head.origin is not None else None
     if origin is None or origin.first_number != head.origin_number:
         return None

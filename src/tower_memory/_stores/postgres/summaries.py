@@ -2,8 +2,8 @@
 
 1. A summary is bound to the last turn that it covers. While the row of this turn is there, the turn
    and all turns before it are as they were (rule 4 of `tables`).
-2. The functions of `turn_rows` that remove or change a turn also remove the summaries that cover
-   it. So each summary that is there covers turns that are there.
+2. The functions of `turn_rows` that remove a turn also remove the summaries that cover it. So each
+   summary that is there covers turns that are there.
 3. A summary is a row of its own table. It never changes the revision of its session, its times, its
    place in the order of activity, or its cache entry. The head only gets a new version.
 """

@@ -23,7 +23,7 @@ class CatalogStatements(Protocol):
     """The statements of `SessionCatalog`, as functions of a connection.
 
     Attributes:
-        PLACE_LENGTH: Count of the numbers of a page's place.
+        PLACE_LENGTH: Count of the numbers of a session's place.
     """
 
     @property
@@ -34,8 +34,8 @@ class CatalogStatements(Protocol):
     ) -> tuple[list[SessionInfo], PagePlace | None]:
         """Return at most *limit* sessions, the last active first, and the place of the next page.
 
-        *after* is the place of the page; None for the first. The place of the next page is None if
-        there is none.
+        *after* is the place of the last session of the page before; None for the first page. The
+        place of the next page is None if there is none.
         """
         ...
 

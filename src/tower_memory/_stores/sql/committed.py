@@ -1,4 +1,4 @@
-"""A turn that was committed, in the form in which the session cache takes it."""
+"""A committed turn, in the form in which the session cache takes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def committed_turn(
     last: LastTurn,
     created_at: datetime,
 ) -> CommittedTurn:
-    """Return the turn for the session cache.
+    """Return a committed turn for the session cache.
 
     Args:
         turn: The turn.

@@ -3,8 +3,8 @@
 1. Rows are read in slices of about a millisecond, each with one statement, and the reader pauses
    after each slice. No statement is open during a pause, so later statements see later commits.
 2. While a turn is still there, all turns before it are as they were: every engine writes by this
-   rule. So after each slice the reader checks that the newest turn is still there that was there
-   when it began.
+   rule. After each slice, the reader therefore checks that the turn is still there that was the
+   newest when the reading began.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ AddRow: TypeAlias = Callable[[Sequence[Any]], bool]
 
 
 class Changed(Exception):
-    """Raised when turns that are read were changed meanwhile; the reader begins anew."""
+    """Raised when turns were changed while they were read; the reader begins anew."""
 
 
 class Row(NamedTuple):
     """The row of a turn without its items. The types in the store may differ by engine.
 
     Attributes:
-        id: Number of the row, which errors show.
+        id: Number of the row that errors show.
         first: Position of the turn's first item.
         number: Number of the turn.
         turn_id: Id of the turn, in its stored form.
-        created_at: Time of the turn, in its stored form.
+        created_at: Time of the turn, in the unit of the store.
         metadata: JSON of the metadata; None for an empty mapping.
     """
 

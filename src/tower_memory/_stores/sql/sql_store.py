@@ -1,4 +1,4 @@
-"""The base of the methods of every capability of a store in an SQL database."""
+"""The base class of a store in an SQL database, with the abstract methods that run operations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tower_memory._stores.search_text import TextOf, TextReader
 T = TypeVar("T")
 
 PagePlace: TypeAlias = tuple[int, ...]
-"""The numbers that name the last entry of a page; their count is that of the engine."""
+"""The numbers that stand for the last entry of a page; their count depends on the engine."""
 
 
 class SqlStore(ABC, Generic[Item]):
-    """A store in an SQL database.
+    """A store in an SQL database. The methods of its capabilities are in classes derived from it.
 
-    An operation is a function of the engine's connection. It runs whole on a worker thread.
+    An operation is a function of the engine's connection. It runs on a worker thread.
 
     Attributes:
         item_type: Type of the items.
@@ -32,12 +32,12 @@ class SqlStore(ABC, Generic[Item]):
 
     @abstractmethod
     async def _read(self, operation: Callable[[Any], T], session_id: str | None = None) -> T:
-        """Run *operation*, which only reads; errors name *session_id*, or None for several."""
+        """Run *operation*, which only reads. Errors name *session_id*; None for several."""
         ...
 
     @abstractmethod
     async def _read_in_steps(self, operation: Callable[[Any], Generator[None, None, T]]) -> T:
-        """Run the steps of *operation*, which only reads, between other operations."""
+        """Run the steps of *operation*, which only reads. Other operations run between them."""
         ...
 
     @abstractmethod

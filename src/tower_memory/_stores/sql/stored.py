@@ -71,25 +71,25 @@ class StoredStatements(Protocol):
 
 
 class Snapshot(NamedTuple):
-    """All sessions as they are at one moment. The methods are those of `StoredStatements`."""
+    """All sessions as they are at one moment."""
 
     statements: StoredStatements
     connection: Any
 
     def find_session(self, session_id: str) -> StoredSession | None:
-        """Return the head of a session, or None."""
+        """See `StoredStatements.find_session`."""
         return self.statements.find_session(self.connection, session_id)
 
     def sessions(self, prefix: str) -> Iterable[StoredSession]:
-        """Return the sessions whose ids start with *prefix*, the last active one at the end."""
+        """See `StoredStatements.sessions`."""
         return self.statements.sessions(self.connection, prefix)
 
     def count_turns(self, prefix: str) -> int:
-        """Return the number of turns of the sessions whose ids start with *prefix*."""
+        """See `StoredStatements.count_turns`."""
         return self.statements.count_turns(self.connection, prefix)
 
     def turns(self, session: StoredSession) -> Iterator[StoredTurn]:
-        """Return the turns of *session*, oldest first."""
+        """Yield the turns of *session*, oldest first."""
         return self.statements.turns(self.connection, session.key)
 
 

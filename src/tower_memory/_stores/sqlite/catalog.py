@@ -77,11 +77,7 @@ _START: Final = WalkPlace(_LARGEST, _LARGEST)
 def page(
     connection: sqlite3.Connection, prefix: str, limit: int, after: tuple[int, ...] | None
 ) -> tuple[list[SessionInfo], WalkPlace | None]:
-    """Return at most *limit* sessions, the last active first, and the place of the next page.
-
-    *after* is the `WalkPlace` of the page; None for the first. The place of the next page is None
-    if there is none.
-    """
+    """See `CatalogStatements.page`. A place is a `WalkPlace`."""
     start, end = id_range(prefix)
     active, newest = after or _START
     (matches,) = connection.execute(_COUNT, (start, end, _MOST_SORTED + 1)).fetchone()
@@ -104,7 +100,7 @@ def page(
 
 
 def describe(connection: sqlite3.Connection, session_id: str) -> SessionInfo | None:
-    """Return the description of a session; None if there is no such session."""
+    """See `CatalogStatements.describe`."""
     row = connection.execute(_DESCRIBE, (session_id,)).fetchone()
     return _info(row) if row else None
 
@@ -117,10 +113,7 @@ def annotate(
     create: bool,
     overwrite: bool,
 ) -> SessionInfo | None:
-    """Merge *added*, the JSON of a mapping or None, into the metadata of a session.
-
-    Return the new description, or None if there is no such session and *create* is False.
-    """
+    """See `CatalogStatements.annotate`."""
     found = connection.execute(_METADATA, (session_id,)).fetchone()
     if found is None:
         if not create:
@@ -142,13 +135,7 @@ def fork(
     *,
     reader: TextReader[Any],
 ) -> SessionInfo:
-    """Copy the turns before the turn *before*, or all turns, to a new session.
-
-    Raises:
-        SessionError: See `SessionCatalog.fork`.
-        TurnMissing: See `SessionCatalog.fork`.
-        SessionConflict: See `SessionCatalog.fork`.
-    """
+    """See `CatalogStatements.fork`."""
     source = find_head(connection, session_id)
     if source is None:
         raise unknown_source(session_id)

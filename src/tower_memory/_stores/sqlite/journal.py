@@ -45,13 +45,7 @@ def begin(
     lease: float | None,
     owner: str | None,
 ) -> None:
-    """Make *turn* a pending turn of its session, unless the session holds it.
-
-    Raises:
-        SessionCleared: See `SessionStore.append`.
-        SessionConflict: See `TurnJournal.begin`.
-        TurnMissing: See `SessionStore.append`.
-    """
+    """See `JournalStatements.begin`."""
     head, _, state = find_for(connection, turn)
     if state.holds_turn:
         return
@@ -77,25 +71,21 @@ def begin(
 
 
 def fail(connection: sqlite3.Connection, session_id: str, turn_id: str, owner: str | None) -> None:
-    """Set the state of a pending turn of *owner* to ``"failed"``."""
+    """See `JournalStatements.fail`."""
     connection.execute(_FAIL, (session_id, turn_key(turn_id), owner))
 
 
 def pending(
     connection: sqlite3.Connection, session_id: str, codec: ItemCodec[Item]
 ) -> list[PendingTurn[Item]]:
-    """Return the pending turns of a session, the oldest first.
-
-    Raises:
-        CorruptSessionError: A pending turn cannot be decoded.
-    """
+    """See `JournalStatements.pending`."""
     rows, now = connection.execute(_ALL, (session_id,)).fetchall(), time.time_ns()
     # Rows of this table have no number of their own, so an error shows that of the session.
     return [_stored(row).read(session_id, codec, row[-1], now) for row in rows]
 
 
 def forget(connection: sqlite3.Connection, session_id: str, turn_id: str) -> None:
-    """Remove a pending turn."""
+    """See `JournalStatements.forget`."""
     connection.execute(_FORGET, (session_id, turn_key(turn_id)))
 
 

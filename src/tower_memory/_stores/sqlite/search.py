@@ -84,7 +84,7 @@ class _Found(NamedTuple):
 def search(
     connection: sqlite3.Connection, wanted: Wanted
 ) -> Generator[None, None, tuple[list[SearchHit], Place | None]]:
-    """Return the hits, the newest first, and the place of the next page, or None."""
+    """See `SearchStatements.search`."""
     index = find_index(connection)
     uses_index = index is not None and index.is_complete
     statement = _PROPOSED if uses_index else _ALL

@@ -22,13 +22,13 @@ _TURNS: Final = (
 
 
 def find_session(connection: sqlite3.Connection, session_id: str) -> StoredSession | None:
-    """Return the head of a session, or None."""
+    """See `StoredStatements.find_session`."""
     found = connection.execute(f"{_SESSION} WHERE h.session_id = ?", (session_id,)).fetchone()
     return StoredSession(*found) if found else None
 
 
 def sessions(connection: sqlite3.Connection, prefix: str) -> Iterator[StoredSession]:
-    """Yield the sessions whose ids start with *prefix*, the last active one at the end."""
+    """See `StoredStatements.sessions`."""
     found = connection.execute(
         f"{_SESSION} WHERE h.session_id >= ? AND h.session_id < ? ORDER BY h.active",
         id_range(prefix),
@@ -37,7 +37,7 @@ def sessions(connection: sqlite3.Connection, prefix: str) -> Iterator[StoredSess
 
 
 def count_turns(connection: sqlite3.Connection, prefix: str) -> int:
-    """Return the number of turns of the sessions whose ids start with *prefix*."""
+    """See `StoredStatements.count_turns`."""
     (turns,) = connection.execute(
         "SELECT ifnull(sum(turns), 0) FROM memory_head WHERE session_id >= ? AND session_id < ?",
         id_range(prefix),
@@ -46,7 +46,7 @@ def count_turns(connection: sqlite3.Connection, prefix: str) -> int:
 
 
 def turns(connection: sqlite3.Connection, key: int) -> Iterator[StoredTurn]:
-    """Yield the turns of the session with the head *key*, oldest first."""
+    """See `StoredStatements.turns`. The key is the id of the head."""
     rows: Iterator[Any] = connection.execute(_TURNS, (key,))
     for row, turn, *rest in rows:
         yield StoredTurn(row, turn_text(turn), *rest)

@@ -42,11 +42,7 @@ _PUT: Final = (
 
 
 def find(connection: sqlite3.Connection, session_id: str, name: str) -> Summary | None:
-    """Return the summary *name* of a session, or None.
-
-    Raises:
-        CorruptSessionError: The text cannot be decoded.
-    """
+    """See `SummaryStatements.find`."""
     found = connection.execute(_FIND, (session_id, name)).fetchone()
     if found is None:
         return None
@@ -69,13 +65,7 @@ def save(
     since: int,
     name: str,
 ) -> Summary | None:
-    """Store a summary, unless the present one covers as much, and return the stored summary.
-
-    Return None if the turns up to *turn_id* have changed after *since*, or are not there.
-
-    Raises:
-        CorruptSessionError: The text of the present summary cannot be decoded.
-    """
+    """See `SummaryStatements.save`."""
     turn = connection.execute(_UNCHANGED_TURN, (session_id, turn_key(turn_id), since)).fetchone()
     if turn is None:
         return None
