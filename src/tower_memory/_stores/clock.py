@@ -1,4 +1,4 @@
-"""A clock that measures waiting times."""
+"""A clock that measures waiting times, deadlines, and the patience of a caller."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Deadline:
 
 @final
 class Patience:
-    """The wait of a caller, which begins anew with each step of its operation.
+    """The patience of a caller, which begins anew with each step of its operation.
 
     Args:
-        seconds: Seconds of a step.
-        grace: Seconds that the caller waits beyond them, so that it gets a better error.
+        seconds: Maximum number of seconds of a step.
+        grace: Seconds that the caller waits beyond the deadline, so that it gets a better error.
 
     Attributes:
         deadline: The end of the present step.

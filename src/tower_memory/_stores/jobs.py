@@ -23,7 +23,7 @@ class RetryLater(Exception):
 class NoAnswer(Exception):
     """Raised by `WorkerThread.run` when the caller's patience ends before its job is settled.
 
-    The job has perhaps begun; it then runs to its end.
+    If the job has begun, it runs to its end.
     """
 
 

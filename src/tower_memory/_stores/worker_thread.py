@@ -14,7 +14,8 @@
    `_RETRY_DELAY`. The thread measures the delay itself, so it needs no clock of an event loop.
 6. Before each visit the thread checks that the resource may be used; a check that fails is the
    outcome of all jobs that need it. After a failed job, `explain` may find a better error.
-7. A job that is queued after the thread has stopped fails with `RetryLater`.
+7. A job that is queued after the thread has stopped fails with `RetryLater`. A caller that has
+   waited as long as its patience gets `NoAnswer`, as if it had been cancelled.
 8. A caller is woken in a later round of its loop, at most `_PART_LENGTH` callers in one round: many
    simultaneous turns do not stall the loop.
 """
@@ -54,9 +55,8 @@ thread wake up."""
 RunBatch: TypeAlias = Callable[[Resource, list[Job[Resource]]], object]
 """Function that runs jobs on a resource and settles them; it may leave some to be tried again."""
 
-
 BeforeSteps: TypeAlias = Callable[[Resource, Sequence[Job[Resource]]], object]
-"""Function that prepares the first steps of jobs."""
+"""Function that prepares jobs in steps for their first steps."""
 
 
 def run_each(resource: Resource, jobs: Iterable[Job[Resource]]) -> None:
@@ -135,11 +135,11 @@ class WorkerThread(Generic[Resource]):
             operation: Function of the resource.
             needs_check: If False, the operation runs even if the check of the resource fails.
             loop: The caller's event loop, if it is known; asking for it takes a few microseconds.
-            patience: The wait of the caller; None waits until the thread has settled the job.
+            patience: Maximum wait of the caller; None waits until the thread has settled the job.
 
         Raises:
             RetryLater: The thread was stopped before the operation could run.
-            NoAnswer: The caller's patience has ended.
+            NoAnswer: The caller's patience has ended before the thread has settled the job.
         """
         job = Job(operation, needs_check=needs_check, loop=loop)
         result: T = await self._outcome_of(job, patience)
