@@ -14,8 +14,8 @@ conversations of a file, or of a Postgres database. ``tower-memory --help`` name
 **Postgres.** ``--db postgresql://user@host/dbname`` names a database; `tower_memory.postgres`
 explains the store. It needs the extra ``postgres``. Leave the password out of the URL, because
 other users of the machine see the arguments of a command: libpq finds it in ``PGPASSWORD`` or
-``~/.pgpass``. No output shows a password. ``--schema`` names another schema than ``public``. The
-commands ``scrub``, ``backup`` and ``check`` are for SQLite files, and say so. This moves all
+``~/.pgpass``. No output shows a password. ``--schema`` names a schema other than ``public``. The
+commands ``scrub``, ``backup`` and ``check`` are for SQLite files, and say so. This copies all
 conversations from a file to a database::
 
     tower-memory --db chat.db export -o all.jsonl

@@ -64,7 +64,7 @@ def erase(options: argparse.Namespace) -> int:
     else:
         words = zip(counts, ("session", "turn", "item"), strict=True)
         print_text(f"erased {', '.join(number(count, noun) for count, noun in words)}")
-        print_note(database.advice)
+        print_note(database.after_erasure)
     return 0
 
 

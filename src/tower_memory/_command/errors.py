@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _PASSWORD: Final = re.compile(r"(postgres(?:ql)?://[^\s:@/]*:)\S*(?=@)|(?<=password=)[^\s&'\"]*")
-"""The password in the URL of a database, perhaps after the start of the URL."""
+"""The password of a URL: behind the user, or as the parameter ``password``."""
 
 
 class CommandError(Exception):

@@ -1,7 +1,7 @@
 """``tower-memory export``: sessions as JSON lines (`export_format`).
 
-1. All sessions are exported as they were at one moment, so each session is consistent.
-2. Memory holds one turn at a time; of a server's database, at most 100.
+1. The sessions are read from one snapshot (`Database.read`), so each session is consistent.
+2. Memory holds one turn at a time, or at most 100 turns of a Postgres database.
 3. A turn that cannot be decoded ends the export with an error. A file at the path of ``--output``
    is whole or absent: it is written under a temporary name beside its path, and then renamed.
 """

@@ -2,10 +2,11 @@
 
 1. The whole file is read and checked first. A file that is damaged therefore changes nothing, and
    creates no file.
-2. Then it is read again, and written: to a file in one transaction, to a server in one for each
-   session. If it was changed in between and is damaged now, the transaction is rolled back.
-3. Memory holds one turn at a time, or for a server one session, whose transaction may have to be
-   made again.
+2. Then it is read again and written. One transaction writes all to an SQLite file; in a Postgres
+   database, a transaction writes each session. If the imported file was changed in between and is
+   damaged now, the transaction in progress is rolled back.
+3. Memory holds one turn at a time. For a Postgres database it holds one session, because its
+   transaction may be made again.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def import_file(options: argparse.Namespace) -> int:
                 for _ in _shown(read(), show):
                     pass  # reading checks the file (rule 1)
 
-        with _named(name, database.after_cut), progress(sys.stderr, f"importing {name}") as show:
+        with (
+            _named(name, database.after_failed_import),
+            progress(sys.stderr, f"importing {name}") as show,
+        ):
             imported = database.write(_shown(read(), show))
 
     if options.json:

@@ -30,7 +30,8 @@ forks stay. The last bytes leave a file with `tower-memory scrub`.
 """
 _EXPORT = """\
 Write sessions as JSON lines, with their turns, times and metadata. The export shows all
-sessions as they were at one moment. Without an id, --prefix or --all, all sessions are written.
+sessions as they were at one moment. Without an id, --prefix or --all, it writes all
+sessions.
 """
 _IMPORT = """\
 Add the sessions of another file: an export of tower-memory, an SQLite file of
@@ -91,7 +92,7 @@ _DB_HELP = (
     f"the file that stores the conversations [{_DEFAULT_FILE}], or the URL of a Postgres database,"
     " postgresql://user@host/dbname; take the password from PGPASSWORD or ~/.pgpass"
 )
-_SCHEMA_HELP = "the schema that has the tables, for a Postgres database [public]"
+_SCHEMA_HELP = f"the schema that has the tables, for a Postgres database [{_DEFAULT_SCHEMA}]"
 
 
 def is_server(db: str) -> bool:

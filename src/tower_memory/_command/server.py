@@ -1,4 +1,7 @@
-"""A Postgres database of the command. Only this module needs psycopg."""
+"""A Postgres database as the place of the command's conversations.
+
+Of the command, only this module needs psycopg.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ from tower_memory.postgres import PostgresSessionStore
 
 @final
 class Server:
-    """A Postgres database; see `Database`.
+    """The tables of a Postgres database; see `Database`.
 
     Args:
         url: The URL of the database.
         schema: The Postgres schema that has the tables.
     """
 
-    advice = "how the last bytes leave the server: see help(tower_memory.postgres)"
-    after_cut = "import it again to add the rest"
+    after_erasure = "how the last bytes leave the server: see help(tower_memory.postgres)"
+    after_failed_import = "import it again to add the rest"
 
     def __init__(self, url: str, schema: str) -> None:
         check_conninfo(url)
@@ -49,6 +52,6 @@ class Server:
             yield Snapshot(stored, connection)
 
     def write(self, entries: Iterable[Entry]) -> Imported:
-        """See `Database.write`. Each session is written in a transaction of its own."""
+        """See `Database.write`. A transaction writes each session."""
         with connected(self._address, create=True) as link:
             return import_entries(link, entries)

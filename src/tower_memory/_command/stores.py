@@ -1,4 +1,4 @@
-"""The conversations of the command: a file, or a database on a Postgres server."""
+"""The place of the command's conversations: an SQLite file, or a Postgres database."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ class Store(SessionStore[Any], SessionCatalog, SessionSearch, SessionErasure, Pr
 
 
 class Database(Protocol):
-    """The place of the conversations.
+    """The place of the conversations: an SQLite file, or the tables of a Postgres database.
 
     Attributes:
         name: The name for people, without a password.
-        advice: What to do after an erasure.
-        after_cut: What to say about an import that failed while it wrote.
+        after_erasure: Advice after an erasure: how the last bytes are removed.
+        after_failed_import: End of the error of an import that failed while it wrote.
     """
 
     @property
     def name(self) -> str: ...
     @property
-    def advice(self) -> str: ...
+    def after_erasure(self) -> str: ...
     @property
-    def after_cut(self) -> str: ...
+    def after_failed_import(self) -> str: ...
 
     def check_exists(self) -> None:
         """Refuse a place without conversations, which opening would create.
@@ -69,11 +69,11 @@ class Database(Protocol):
         ...
 
     def read(self) -> AbstractContextManager[Snapshot]:
-        """Open all sessions as they are now; what does not exist is not created."""
+        """Open a snapshot of all sessions, for reading; create no file and no tables."""
         ...
 
     def write(self, entries: Iterable[Entry]) -> Imported:
-        """Write the sessions and turns of an import; create what does not exist."""
+        """Write the sessions and turns of an import; create a missing file or missing tables."""
         ...
 
 
@@ -81,8 +81,8 @@ class Database(Protocol):
 class File:
     """An SQLite file; see `Database`."""
 
-    advice = "`tower-memory scrub` removes the last bytes from the file"
-    after_cut = "nothing was imported"
+    after_erasure = "`tower-memory scrub` removes the last bytes from the file"
+    after_failed_import = "nothing was imported"
 
     def __init__(self, path: str) -> None:
         self.name = path
@@ -114,8 +114,8 @@ def database_of(options: argparse.Namespace) -> Database:
     """Return the place that ``--db`` names.
 
     Raises:
-        CommandError: It is on a server, and psycopg is not installed.
-        ValueError: It is no URL that libpq can read.
+        CommandError: It is a Postgres database, and psycopg is not installed.
+        ValueError: libpq cannot read the URL.
     """
     if not is_server(options.db):
         return File(options.db)
@@ -129,10 +129,12 @@ def database_of(options: argparse.Namespace) -> Database:
 
 
 def file_of(options: argparse.Namespace, instead: str) -> File:
-    """Return the file that ``--db`` names, which must exist; *instead* is advice for Postgres.
+    """Return the SQLite file that ``--db`` names, which must exist.
+
+    *instead* says what to do for a Postgres database.
 
     Raises:
-        CommandError: It is a database on a server, or there is no such file.
+        CommandError: It is a Postgres database, or there is no such file.
     """
     if is_server(options.db):
         msg = f"{options.command} is for SQLite files; on Postgres, {instead}"
@@ -143,7 +145,7 @@ def file_of(options: argparse.Namespace, instead: str) -> File:
 
 
 class Opened(NamedTuple):
-    """An open store, the portal to the event loop in which it lives, and its name for people."""
+    """An open store, the portal to its event loop, and the name of the place for people."""
 
     portal: BlockingPortal
     store: Store
@@ -161,7 +163,7 @@ def enter(opening: AbstractAsyncContextManager[T]) -> Generator[tuple[BlockingPo
 
 @contextmanager
 def open_store(database: Database) -> Generator[Opened]:
-    """Open the store, and close it at the end; what does not exist is created."""
+    """Open the store, and close it at the end; create a missing file or missing tables."""
     with enter(database.store()) as (portal, store):
         yield Opened(portal, store, database.name)
 
