@@ -57,7 +57,7 @@ kill_children(run, int(kills), int(seed), most=12)
 )
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(20, 1), pytest.param(600, 3, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("kills", "seed"), [(10, 1), pytest.param(600, 3, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "addresses",
     ["sqlite", pytest.param("postgres", marks=pytest.mark.long)],  # 20 processes connect slowly

@@ -247,6 +247,20 @@ def run_machine(addresses, backend, memory, size, **parameters):
     )
 
 
+# The cache awaits nothing, so each of its sizes needs a single runtime.
+every_memory = pytest.mark.parametrize(
+    ("memory", "anyio_backend"),
+    [
+        ("none", "asyncio"),
+        pytest.param("none", "trio", marks=pytest.mark.long),
+        pytest.param("little", "asyncio", marks=pytest.mark.long),
+        ("little", "trio"),
+        ("the default", "asyncio"),
+        pytest.param("the default", "trio", marks=pytest.mark.long),
+    ],
+)
+
+
 def few_or_many(examples, long):
     return pytest.mark.parametrize(
         "size",
@@ -265,7 +279,7 @@ on_sqlite = pytest.mark.parametrize("addresses", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("addresses", ["postgres"], indirect=True)
 
 
-@pytest.mark.parametrize("memory", MEMORY)
+@every_memory
 @few_or_many(examples=2, long=200)
 @on_sqlite
 def test_a_load_shows_the_file_whichever_process_has_written_it(
@@ -274,7 +288,7 @@ def test_a_load_shows_the_file_whichever_process_has_written_it(
     run_machine(addresses, anyio_backend, memory, size, has_other_process=True)
 
 
-@pytest.mark.parametrize("memory", MEMORY)
+@every_memory
 @few_or_many(examples=5, long=1000)
 @on_sqlite
 def test_a_load_shows_the_file_whichever_store_has_written_it(

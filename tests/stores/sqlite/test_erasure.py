@@ -166,7 +166,7 @@ class RandomHistory:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(20), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(20, 200))]
+    "seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(8, 200))]
 )
 async def test_after_a_scrub_the_files_hold_only_what_can_be_loaded(path, seed):
     async with opened(path, search_index=seed % 2 == 1) as store:

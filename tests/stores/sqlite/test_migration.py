@@ -305,7 +305,7 @@ def test_an_opener_that_does_not_wait_finds_the_file_locked(path):
 
 
 KILLED = """
-import os, shutil, sqlite3, sys
+import os, shutil, signal, sqlite3, sys
 from contextlib import closing
 from helpers.sqlite import query
 from helpers.sqlite_internals import prepare_schema
@@ -314,7 +314,7 @@ class Killed(sqlite3.Connection):
     def execute(self, *arguments):
         global left
         if left == 0:
-            os._exit(9)
+            os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
         return super().execute(*arguments)
 
@@ -327,8 +327,8 @@ def open_file(path, factory=sqlite3.Connection):
         prepare_schema(connection)
 
 source, folder = sys.argv[1:]
-statements, status, versions = 0, 9, set()
-while status == 9:
+statements, status, versions = 0, -signal.SIGKILL, set()
+while status == -signal.SIGKILL:
     path = f"{folder}/{statements}.db"
     shutil.copy(source, path)
     if not os.fork():

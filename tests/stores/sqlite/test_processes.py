@@ -81,7 +81,7 @@ def turns_in(contents):
     return said
 
 
-@pytest.mark.parametrize("turns", [80, pytest.param(250, marks=pytest.mark.long)])
+@pytest.mark.parametrize("turns", [40, pytest.param(250, marks=pytest.mark.long)])
 @pytest.mark.parametrize("sessions", [["one"], ["a", "b", "c", "d", "e"]], ids=["one", "many"])
 def test_four_processes_on_one_file_save_every_turn(tmp_path, sessions, turns):
     path = tmp_path / "sessions.db"
@@ -117,7 +117,7 @@ def test_four_processes_on_one_file_save_every_turn(tmp_path, sessions, turns):
 
 
 @pytest.mark.parametrize(
-    ("kills", "seed"), [(30, 1), pytest.param(2000, 3, marks=pytest.mark.long)]
+    ("kills", "seed"), [(15, 1), pytest.param(2000, 3, marks=pytest.mark.long)]
 )
 def test_a_process_killed_at_any_moment_loses_no_returned_turn_and_tears_none(
     tmp_path, anyio_backend, kills, seed
