@@ -24,8 +24,9 @@ system calls, and fill real disks. `MemoryLayer` and `SessionStore` state the pr
 call that fails or is cancelled before the save leaves its session unchanged.
 
 **Durable.** When a save to a file returns, SQLite has synced the turn to disk. This holds for the
-default ``synchronous="full"``; `SqliteSessionStore` states the risk of the other settings. A disk
-that reports a sync it has not made may still lose turns in a power cut.
+default ``synchronous="full"``; `SqliteSessionStore` states the risk of the other settings. On
+Postgres, the server's settings decide. A disk that reports a sync it has not made may still lose
+turns in a power cut.
 
 **Saved means returned.** After the model has answered, the turn is saved and the reply is returned,
 even if a timeout expires during the save. A save runs at most ``grace`` seconds past a deadline,
@@ -137,8 +138,8 @@ keeps turns that the user has not seen:
 Guides
 ======
 
-- Stores: `SqliteSessionStore`, `InMemorySessionStore`; for the sessions of one tenant:
-  `ScopedStore`; your own: `tower_memory.store_toolkit`.
+- Stores: `SqliteSessionStore`, `InMemorySessionStore`; on a server: `tower_memory.postgres`; for the
+  sessions of one tenant: `ScopedStore`; your own: `tower_memory.store_toolkit`.
 - Dialects, one for each kind of client: `tower_memory.dialects`; your own:
   `tower_memory.dialects.toolkit`.
 - Streamed replies: `tower_memory.streams`.

@@ -93,6 +93,8 @@ the routing ever fails, for example during a deployment, both turns are still sa
 example does this, and all pages can join an answer, because the worker that runs it gets their
 requests. The guide in `tower_memory.resumable` has the configuration of nginx.
 
+Workers on several machines need a database server: see `tower_memory.postgres`.
+
 Two event loops on one file behave like two workers:
 
 >>> import threading
