@@ -6,10 +6,10 @@
 2. A new session gets its times and metadata from the other file. A session that exists keeps its
    time of creation and its metadata, and gets the metadata keys that it lacks.
 3. Origins are set last, because the origin of a session may follow it in the file. A session gets
-   its origin if it has none, and has the time of creation that the file gives it.
-4. The turns are not in the search index. A store with a search index adds them when it opens, and
-   it alone knows their additional text.
-5. Memory holds one session at a time, since a transaction may be made again.
+   its origin if it has none, and if its time of creation is the one in the file.
+4. The turns are marked as not indexed. A store with a search index adds their words when it opens,
+   since only that store knows their additional text.
+5. Memory holds one session at a time, because its transaction may be made again.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from tower_memory._stores.postgres.turn_rows import PlacedTurn, add_turns, new_t
 from tower_memory._stores.sql.importing import Entry, Imported, ImportedSession, ImportedTurn
 
 _SLICE_BYTES: Final = 2**18
-"""Size of the turns after which the server has the time of an answer anew."""
+"""Size of the items of a slice. For each slice, the server has the time of an answer anew."""
 
 
 def import_entries(link: Link, entries: Iterable[Entry]) -> Imported:
     """Write *entries*, sessions and their turns.
 
     Raises:
-        psycopg.Error: The server failed. The sessions before are written.
-        Exception: An error of the iterable *entries*. The sessions before are written.
+        psycopg.Error: The server failed. The earlier sessions are written.
+        Exception: The iterable *entries* raised it. The earlier sessions are written.
     """
     forks: list[ImportedSession] = []
     numbers = Imported(0, 0, 0, 0)
@@ -56,6 +56,7 @@ def _sessions(entries: Iterable[Entry]) -> Iterator[tuple[ImportedSession, list[
     """Yield each session with its turns."""
     session: ImportedSession | None = None
     turns: list[ImportedTurn] = []
+
     for entry in entries:
         if isinstance(entry, ImportedTurn):
             turns.append(entry)
@@ -63,6 +64,7 @@ def _sessions(entries: Iterable[Entry]) -> Iterator[tuple[ImportedSession, list[
         if session is not None:
             yield session, turns
         session, turns = entry, []
+
     if session is not None:
         yield session, turns
 
@@ -70,7 +72,7 @@ def _sessions(entries: Iterable[Entry]) -> Iterator[tuple[ImportedSession, list[
 def import_session(
     connection: Connection, session: ImportedSession, turns: Sequence[ImportedTurn]
 ) -> Imported:
-    """Write a session in the open transaction, and return the numbers."""
+    """Write a session in the open transaction, and return the numbers of the import."""
     by_id: dict[UUID, ImportedTurn] = {}
     for turn in turns:
         by_id.setdefault(hash_of(turn.turn_id), turn)
@@ -98,10 +100,10 @@ def import_session(
 def _after(
     found: Found, session: ImportedSession, added: tuple[int, int], time: int
 ) -> Head | None:
-    """Return the head after the import; None if it stays as it is.
+    """Return the head after the import; None if nothing of the session changes.
 
-    *added* are the numbers of new turns and of their items. Each new turn takes a number; the last
-    one is the version of the head.
+    *added* has the counts of new turns and of their items. Each new turn gets a number, and the
+    last number is the version of the head.
     """
     head, (turns, items) = found.head, added
     metadata = _metadata(head, session)
@@ -135,7 +137,7 @@ def _metadata(head: Head | None, session: ImportedSession) -> bytes | None:
 
 
 def _placed(turns: Iterable[ImportedTurn], position: int, number: int) -> Iterator[PlacedTurn]:
-    """Yield the *turns*: the first item is at *position*, the first number is above *number*."""
+    """Yield the *turns* with their places: from *position* on, with numbers above *number*."""
     for turn in turns:
         number += 1
         row = new_turn(turn.turn_id, turn.encoded, NOT_INDEXED)
@@ -144,15 +146,17 @@ def _placed(turns: Iterable[ImportedTurn], position: int, number: int) -> Iterat
 
 
 def _slices(turns: Iterable[PlacedTurn]) -> Iterator[list[PlacedTurn]]:
-    """Divide the *turns* into parts of about `_SLICE_BYTES`."""
+    """Divide the *turns* into slices of about `_SLICE_BYTES`."""
     part: list[PlacedTurn] = []
     size = 0
+
     for placed in turns:
         part.append(placed)
         size += len(placed.turn.items)
         if size >= _SLICE_BYTES:
             yield part
             part, size = [], 0
+
     if part:
         yield part
 
@@ -164,9 +168,8 @@ def set_origin(connection: Connection, session: ImportedSession) -> None:
     head, origin = found[key].head, found[origin_key].head
     if head is None or origin is None or head.origin is not None:
         return
-    if head.created_at == session.created_at // 1000:
-        after = head.written(now())
-        put_head(
-            connection,
-            after._replace(origin=origin.session, origin_number=origin.first_number),
-        )
+    if head.created_at != session.created_at // 1000:
+        return
+
+    after = head.written(now())._replace(origin=origin.session, origin_number=origin.first_number)
+    put_head(connection, after)
