@@ -74,8 +74,8 @@ def may_pass(error: psycopg.Error) -> bool:
     return not any(part in str(error) for part in _REFUSALS)
 
 
-def is_unknown(error: psycopg.Error) -> bool:
-    """Return True if a commit that ended with *error* may have succeeded."""
+def may_have_committed(error: psycopg.Error) -> bool:
+    """Return True if a COMMIT that ended with *error* may have succeeded."""
     state = error.sqlstate
     if state is None or state.startswith(_LOST_CLASSES):
         return True

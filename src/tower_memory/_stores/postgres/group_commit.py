@@ -102,7 +102,7 @@ class Write(Generic[T]):
         try:
             connection.execute("COMMIT")
         except psycopg.Error as error:
-            if not self._may_repeat and faults.is_unknown(error):
+            if not self._may_repeat and faults.may_have_committed(error):
                 msg = (
                     "the connection was lost during the commit, so the change is perhaps made; "
                     "load the session to see"
@@ -159,7 +159,7 @@ class _Queued(NamedTuple, Generic[Operation_co]):
 
 
 _Append: TypeAlias = _Queued[QueuedAppend]
-_Any: TypeAlias = _Queued[QueuedAppend | Write[Any]]
+_Either: TypeAlias = _Queued[QueuedAppend | Write[Any]]
 
 
 def run_batch(link: Link, jobs: Sequence[Job[Link]]) -> None:
@@ -167,7 +167,7 @@ def run_batch(link: Link, jobs: Sequence[Job[Link]]) -> None:
     queued = [_Queued(job, cast("QueuedAppend | Write[Any]", job.operation)) for job in jobs]
     locked = {each.operation.session_id for each in queued if each.operation.lock_fault} - {None}
     together: list[_Append] = []
-    alone: list[_Any] = []
+    alone: list[_Either] = []
     for each in queued:
         if isinstance(each.operation, QueuedAppend) and each.operation.session_id not in locked:
             together.append(_Queued(each.job, each.operation))
@@ -178,9 +178,9 @@ def run_batch(link: Link, jobs: Sequence[Job[Link]]) -> None:
     _run_alone(link, alone)
 
 
-def _run_alone(link: Link, queued: Sequence[_Any]) -> None:
+def _run_alone(link: Link, queued: Sequence[_Either]) -> None:
     """Run each job alone, those of one session in their order, until one meets a lock (rule 2)."""
-    by_session: dict[object, list[_Any]] = {}
+    by_session: dict[object, list[_Either]] = {}
     for each in queued:
         by_session.setdefault(each.operation.session_id or each.job, []).append(each)
 
@@ -204,7 +204,7 @@ def _run(link: Link, job: Job[Link], operation: QueuedAppend | Write[Any]) -> No
         job.run(link)
 
 
-def _last_lock(queued: Sequence[_Any]) -> float:
+def _last_lock(queued: Sequence[_Either]) -> float:
     """Return the time at which one of the jobs last met a lock; 0 for never."""
     found = [each.operation.lock_fault for each in queued]
     return max((fault.time for fault in found if fault), default=0.0)
