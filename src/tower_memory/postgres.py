@@ -5,15 +5,17 @@ as `tower_memory.SqliteSessionStore` does. It needs an extra, which brings psyco
 
     pip install 'tower-memory[postgres]'
 
-The one line that changes in a program is the store's construction::
+In a program, only the store's construction changes::
+
+    from tower_memory.postgres import PostgresSessionStore
 
     store = PostgresSessionStore("postgresql://app@db.example.com/chat")
 
 The store creates its five tables when it first opens. They begin with ``memory_``, so they may be
 beside the tables of a product, or in a Postgres schema of their own: ``schema="memory"``. The user
-needs the right to create tables there, or a user who has it opens the store first. ``tower-memory
---db postgresql://...`` is the command on such a store; it can also move sessions from an SQLite
-file (see `tower_memory.__main__`).
+needs the right to create tables there, or another user with this right opens the store first.
+The command uses such a store with ``tower-memory --db postgresql://...``. It can also copy the
+sessions of an SQLite file to the store (see `tower_memory.__main__`).
 
 Connections and faults
 ======================

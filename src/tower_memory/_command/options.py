@@ -189,7 +189,7 @@ def _add_commands(parser: Parser) -> None:
     )
     command.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
-    add("scrub", "remove the last bytes of what was erased from a file", json=False)
+    add("scrub", "remove the last bytes of erased content from a file", json=False)
 
     command = add("backup", "copy the whole file while it is in use", json=False)
     command.add_argument("file", type=_text, metavar="FILE", help="a new file")

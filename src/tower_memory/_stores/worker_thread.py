@@ -210,9 +210,11 @@ class WorkerThread(Generic[Resource]):
         return _State(retried, [job for job in stepped if not job.is_settled], is_stopped)
 
     async def _outcome_of(self, job: Job[Resource], patience: Patience | None) -> Any:
+        """Queue *job*, wait until it is settled, and return its outcome."""
         self._queue.put(job)
         if self._has_stopped:
             self._refuse_late_jobs()
+
         try:
             if patience is None:
                 await job.done.wait()
@@ -221,6 +223,7 @@ class WorkerThread(Generic[Resource]):
         except BaseException:
             job.is_cancelled = True
             raise
+
         return job.outcome()
 
     def _refuse_late_jobs(self) -> None:

@@ -171,7 +171,7 @@ def _decide_all(
 
 
 def _decide(append: Append, found: Found, time: int) -> Appended | SessionError:
-    """Return what the append would do, or the error by which it is refused."""
+    """Return the outcome of the append if its head is as it was *found*, or its refusal."""
     turn, new = append
     state = found.state(new.turn)
     try:

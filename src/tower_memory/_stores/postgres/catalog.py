@@ -151,6 +151,7 @@ def _infos(connection: Connection, rows: Sequence[_Row]) -> list[SessionInfo]:
     origins = {row.origin for row in rows if row.origin is not None}
     found = connection.execute(_IDS, ([*origins],)) if origins else ()
     ids = {(session, number): session_id.decode() for session, number, session_id in found}
+
     return [
         SessionInfo(
             row.session_id.decode(),

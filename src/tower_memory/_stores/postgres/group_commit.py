@@ -92,6 +92,7 @@ class Write(Generic[T]):
                 raise RetryLater from error
 
     def _commit(self, connection: Connection) -> T:
+        """Run the operation in a transaction, and commit it (rule 3)."""
         try:
             connection.execute("BEGIN")
             result = self._operation(connection)
@@ -198,6 +199,7 @@ def _run_alone(link: Link, queued: Sequence[_Either]) -> None:
 
 
 def _run(link: Link, job: Job[Link], operation: QueuedAppend | Write[Any]) -> None:
+    """Run a job alone."""
     if isinstance(operation, QueuedAppend):
         _append_in_order(link, [_Queued(job, operation)])
     else:

@@ -161,6 +161,7 @@ def _find_at_once(connection: Connection, words: Sequence[str], walk: Walk) -> l
     """Return the next turns without a window (rules 3 and 4); None if there is no answer."""
     seconds = min(_AT_ONCE_TIME, connection.deadline.left() / 2)
     milliseconds = max(1, int(1000 * seconds))  # 0 would be no limit
+
     try:
         with connection.transaction():
             connection.execute(_LIMIT_TIME, (str(milliseconds),))

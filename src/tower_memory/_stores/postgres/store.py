@@ -120,6 +120,7 @@ class PostgresSessionStore(
         check_int("hot_bytes", hot_bytes, least=0)
         check_bool("search_index", search_index)
         check_text_of(text_of)
+
         super().__init__(
             Address(conninfo, schema),
             item_type=item_type,
@@ -216,10 +217,11 @@ def check_schema(value: object) -> None:
 def _add_to_cache(
     cache: SessionCache, key: Hashable, turn: Turn[Any], new: EncodedTurn, appended: Appended
 ) -> None:
-    """Add a turn that was committed to the session cache."""
+    """Add the turn to the session cache, if it was written."""
     after, before = appended.after, appended.before
     if after is None:
         return
+
     committed = committed_turn(
         turn,
         new,

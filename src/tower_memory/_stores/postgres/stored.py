@@ -85,6 +85,7 @@ def _stored(connection: Connection, found: Sequence[Found]) -> Iterator[StoredSe
     heads = [each.head for each in found if each.head is not None]
     forks = [head.origin for head in heads if head.origin is not None]
     origins = read_heads(connection, forks, []) if forks else {}
+
     for head in heads:
         yield StoredSession(
             head.session,
