@@ -24,8 +24,8 @@ from tower_memory._stores.postgres.heads import (
     Found,
     Head,
     RecentHeads,
-    now,
     read_heads,
+    wall_time,
 )
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.turn_rows import NewTurn
@@ -125,7 +125,7 @@ def append_turns(
     The outcome is an error for a turn that is refused, and None for a turn that was left out
     (rule 2).
     """
-    time = now()
+    time = wall_time()
     outcomes = _decide_all(connection, appends, recent, time)
     heads = [_new_head(outcome) for outcome in outcomes]
     to_write = [

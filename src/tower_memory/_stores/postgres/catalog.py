@@ -16,7 +16,7 @@ from tower_memory._errors import TurnMissing
 from tower_memory._metadata import merge_encoded, metadata_dict
 from tower_memory._stores.fork_errors import existing_target, unknown_source
 from tower_memory._stores.postgres.hashes import from_uuid, hash_of, to_uuid
-from tower_memory._stores.postgres.heads import now, put_head, read_head
+from tower_memory._stores.postgres.heads import put_head, read_head, wall_time
 from tower_memory._stores.postgres.id_range import PREFIX_CONDITION, id_range
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.rows import place_of_turn
@@ -104,7 +104,7 @@ def annotate(
 
     present = found.head and found.head.metadata
     merged = merge_encoded(present, added, session_id, overwrite=overwrite)
-    put_head(connection, found.written(session_id, now())._replace(metadata=merged))
+    put_head(connection, found.written(session_id, wall_time())._replace(metadata=merged))
     return describe(connection, session_id)
 
 
@@ -121,7 +121,7 @@ def fork(
     The copies keep the search words and the additional text, so *reader* is not used.
     """
     del reader
-    found, time = read_head(connection, session_id), now()
+    found, time = read_head(connection, session_id), wall_time()
     source = found.head
     if source is None:
         raise unknown_source(session_id)

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from tower_memory._capabilities.erasure import Erasure
-from tower_memory._stores.postgres.heads import now, put_tombstone, read_head
+from tower_memory._stores.postgres.heads import put_tombstone, read_head, wall_time
 from tower_memory._stores.postgres.id_range import PREFIX_CONDITION, id_range
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.writes import remove_content
@@ -60,7 +60,7 @@ def erase(connection: Connection, session_id: str, updated_before: int) -> Erasu
     if not may_erase:
         return Erasure(0, 0, 0)
 
-    put_tombstone(connection, found, now())
+    put_tombstone(connection, found, wall_time())
     if head is None:
         return Erasure(0, 0, 0)
 

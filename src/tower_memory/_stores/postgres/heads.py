@@ -67,8 +67,8 @@ class Stale(Exception):
     """Raised when another writer was faster: nothing was written, and the writer decides anew."""
 
 
-def now() -> int:
-    """Return the time in microseconds since 1970."""
+def wall_time() -> int:
+    """Return the time in microseconds since 1970. The clock of `clock.now` only measures waits."""
     return time.time_ns() // 1000
 
 
@@ -242,7 +242,7 @@ def _found(head: Head) -> Found:
     """Return the session of a row, which may be a tombstone."""
     if head.session_id is not None:
         return Found(head.session, head, 0, head.version)
-    is_alive = head.updated_at > now() - _TOMBSTONE_LIFETIME
+    is_alive = head.updated_at > wall_time() - _TOMBSTONE_LIFETIME
     return Found(head.session, None, head.cleared if is_alive else 0, head.version)
 
 

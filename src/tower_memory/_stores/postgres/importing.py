@@ -22,7 +22,7 @@ from uuid import UUID
 from tower_memory._metadata import merge_encoded
 from tower_memory._stores.postgres.direct import begin_answer, commit
 from tower_memory._stores.postgres.hashes import hash_of
-from tower_memory._stores.postgres.heads import Found, Head, now, put_head, read_heads
+from tower_memory._stores.postgres.heads import Found, Head, put_head, read_heads, wall_time
 from tower_memory._stores.postgres.link import Connection, Link
 from tower_memory._stores.postgres.tables import NOT_INDEXED
 from tower_memory._stores.postgres.turn_rows import PlacedTurn, add_turns, new_turn
@@ -85,7 +85,7 @@ def import_session(
 
     size = sum(len(turn.encoded.items) for turn in new)
     numbers = Imported(int(found.head is None), len(new), size, len(turns) - len(new))
-    after = _after(found, session, (len(new), size), now())
+    after = _after(found, session, (len(new), size), wall_time())
     if after is None:
         return numbers
     put_head(connection, after)
@@ -171,5 +171,7 @@ def set_origin(connection: Connection, session: ImportedSession) -> None:
     if head.created_at != session.created_at // 1000:
         return
 
-    after = head.written(now())._replace(origin=origin.session, origin_number=origin.first_number)
+    after = head.written(wall_time())._replace(
+        origin=origin.session, origin_number=origin.first_number
+    )
     put_head(connection, after)

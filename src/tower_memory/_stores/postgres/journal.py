@@ -17,7 +17,7 @@ from tower_memory._items import Item
 from tower_memory._stores.append_checks import must_write
 from tower_memory._stores.pending_turns import StoredPending, begun, check_owner_may_begin
 from tower_memory._stores.postgres.hashes import hash_of
-from tower_memory._stores.postgres.heads import find_for, now, put_head, read_head
+from tower_memory._stores.postgres.heads import find_for, put_head, read_head, wall_time
 from tower_memory._stores.postgres.link import Connection, Row
 from tower_memory._stores.postgres.rows import place_of_turn
 from tower_memory._stores.postgres.turn_rows import end_pending
@@ -62,7 +62,7 @@ def begin(
     nanoseconds = time.time_ns()
     check_owner_may_begin(turn, owner, _find(connection, found.session, key), nanoseconds)
 
-    put_head(connection, found.written(turn.session_id, now()))
+    put_head(connection, found.written(turn.session_id, wall_time()))
     new = begun(turn, encoded, lease, owner, nanoseconds)
     connection.execute(
         _PUT,
@@ -81,7 +81,7 @@ def fail(connection: Connection, session_id: str, turn_id: str, owner: str | Non
     if found.head is None or present is None or present.owner != owner:
         return
 
-    put_head(connection, found.head.written(now()))
+    put_head(connection, found.head.written(wall_time()))
     connection.execute(_FAIL, (found.session, key))
 
 
@@ -103,7 +103,7 @@ def forget(connection: Connection, session_id: str, turn_id: str) -> None:
     if found.head is None or _find(connection, found.session, key) is None:
         return
 
-    put_head(connection, found.head.written(now()))
+    put_head(connection, found.head.written(wall_time()))
     end_pending(connection, found.session, key)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from tower_memory._capabilities.summaries import Summary
 from tower_memory._errors import CorruptSessionError
 from tower_memory._stores.postgres.hashes import hash_of
-from tower_memory._stores.postgres.heads import now, put_head, read_head
+from tower_memory._stores.postgres.heads import put_head, read_head, wall_time
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.records import to_datetime
 
@@ -61,7 +61,7 @@ def save(
     name: str,
 ) -> Summary | None:
     """See `SummaryStatements.save`."""
-    found, time = read_head(connection, session_id), now()
+    found, time = read_head(connection, session_id), wall_time()
     values = (found.session, hash_of(turn_id), since)
     turn = connection.execute(_UNCHANGED_TURN, values).fetchone()
     if found.head is None or turn is None:

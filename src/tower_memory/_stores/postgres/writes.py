@@ -17,10 +17,10 @@ from tower_memory._items import Item
 from tower_memory._stores.append_checks import must_write
 from tower_memory._stores.postgres.heads import (
     find_for,
-    now,
     put_head,
     put_tombstone,
     read_head,
+    wall_time,
 )
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.postgres.rows import place_of_turn
@@ -53,7 +53,7 @@ def append(connection: Connection, turn: Turn[Any], new: NewTurn) -> int:
         SessionConflict: See `SessionStore.append`.
         TurnMissing: See `SessionStore.append`.
     """
-    found, time = find_for(connection, turn), now()
+    found, time = find_for(connection, turn), wall_time()
     head, session, replaced = found.head, found.session, None
     if head is not None and turn.replaces is not None:
         replaced = place_of_turn(connection, session, turn.replaces)
@@ -87,7 +87,7 @@ def pop(connection: Connection, session_id: str, reader: TextReader[Item]) -> It
     Raises:
         CorruptSessionError: The item cannot be decoded.
     """
-    found, time = read_head(connection, session_id), now()
+    found, time = read_head(connection, session_id), wall_time()
     newest = found.head and connection.execute(_NEWEST, (found.session,)).fetchone()
     if not found.head or not newest:
         return None
@@ -127,7 +127,7 @@ def clear(connection: Connection, session_id: str) -> None:
 
     A session that does not exist gets a tombstone.
     """
-    found, time = read_head(connection, session_id), now()
+    found, time = read_head(connection, session_id), wall_time()
     if found.head is None:
         put_tombstone(connection, found, time)
         return
