@@ -139,7 +139,7 @@ async def test_tables_of_another_program_are_refused_and_stay(postgres_server, p
 
 async def test_a_view_with_the_name_of_a_table_is_refused(postgres_server, postgres_url):
     postgres_server.execute("CREATE VIEW memory_head AS SELECT 1 AS one", url=postgres_url)
-    with fail_after(SHORT + GRACE), pytest.raises(SessionError, match='"memory_head" already'):
+    with fail_after(SHORT + GRACE), pytest.raises(SessionError, match='"memory_head"'):
         async with PostgresSessionStore(postgres_url, patience=SHORT):
             pass
 
