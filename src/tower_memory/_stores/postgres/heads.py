@@ -6,6 +6,8 @@
    `tables`). So a decision from the rows of a session is still right when it is written.
 3. No row is locked while a writer decides. A statement that writes several heads writes them in the
    order of their keys, so two such statements cannot wait for each other.
+4. A change is a write that adds or removes turns. Only a change gives the session another revision,
+   time of change and place in the order of activity.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ T = TypeVar("T")
 _PART_LENGTH: Final = 100
 """Number of turns that are added to the search index in one transaction."""
 
-_IDENTITY = ("host", "hostaddr", "port", "dbname", "service")
+_IDENTITY: Final = ("host", "hostaddr", "port", "dbname", "service")
 """The parameters of a connection string that name the database."""
 
 
