@@ -138,8 +138,8 @@ keeps turns that the user has not seen:
 Guides
 ======
 
-- Stores: `SqliteSessionStore`, `InMemorySessionStore`; on a server: `tower_memory.postgres`; for the
-  sessions of one tenant: `ScopedStore`; your own: `tower_memory.store_toolkit`.
+- Stores: `SqliteSessionStore`, `InMemorySessionStore`; on a server: `tower_memory.postgres`; for
+  the sessions of one tenant: `ScopedStore`; your own: `tower_memory.store_toolkit`.
 - Dialects, one for each kind of client: `tower_memory.dialects`; your own:
   `tower_memory.dialects.toolkit`.
 - Streamed replies: `tower_memory.streams`.
