@@ -19,11 +19,12 @@ from tower_memory import InMemorySessionStore, SqliteSessionStore
 
 settings.register_profile(
     "default",
+    max_examples=40,
     deadline=None,  # the machine may be busy
     derandomize=True,  # a failure can be repeated
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-settings.load_profile("default")
+settings.register_profile("long", settings.get_profile("default"), max_examples=100)
 
 pytest.register_assert_rewrite("helpers")
 
@@ -38,12 +39,16 @@ ROOM = 2 * 2**30
 
 
 def pytest_configure(config):
-    """Keep the files of the tests in memory, if there is room and nobody chose another folder."""
+    """Keep the files of the tests in memory, if there is room and nobody chose another folder.
+
+    Choose the number of examples of each property.
+    """
     is_chosen = "TMPDIR" in os.environ
     if not is_chosen and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= ROOM:
         tempfile.tempdir = str(IN_MEMORY)
     if sys.dont_write_bytecode:
         share_compiled_modules(config)
+    settings.load_profile("long" if config.option.markexpr == "long" else "default")
 
 
 def share_compiled_modules(config):
@@ -56,6 +61,15 @@ def share_compiled_modules(config):
     config.add_cleanup(folder.cleanup)
     os.environ["PYTHONPYCACHEPREFIX"] = folder.name
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # absent if python was started with -B
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Let ``pytest -m long`` also run the tests of properties, which then have more examples."""
+    if config.option.markexpr == "long":
+        for item in items:
+            if hasattr(getattr(item, "function", None), "hypothesis"):
+                item.add_marker(pytest.mark.long)
 
 
 def pytest_collection_finish():

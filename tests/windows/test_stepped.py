@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.layers import memory_over
 from helpers.messages import assistant, calling, result, user
+from helpers.runtimes import on_one_runtime
 from helpers.windows import conversation, newest, repeated_share
 from tower_memory import History, InMemorySessionStore
 from tower_memory.testing import ScriptedService
@@ -35,6 +36,7 @@ def test_the_start_moves_only_past_a_multiple_of_the_step(shape, by, spare):
         assert before == after or before // by < after // by
 
 
+@on_one_runtime
 @settings(max_examples=50)
 @given(shape=shapes, inner=newest, by=st.integers(1, 30))
 async def test_the_window_keeps_nothing_that_the_inner_window_leaves_out(shape, inner, by):
