@@ -80,8 +80,8 @@ which creates the tables. Then distribute all but ``memory_schema``, while they 
 **CockroachDB**: not run; pages of v25.4. It needs no setup.
 
 - Conflicts arrive as 40001, since its default is serializable.
-- Its array index serves the search. The index of activity grows at its end, so that the writes to
-  it go to one range. [3]_
+- If it refuses the index of search words, a search reads all turns; the hits are the same. The
+  indexes of activity and of time grow at their end, so the writes to each go to one range. [3]_
 
 **YugabyteDB**: not run; pages of the stable release. The primary keys are hashed by ``session``
 there. The first column of an index is hashed, too, unless its definition says otherwise, and then

@@ -260,7 +260,7 @@ class ReplacingMachine(StoresMachine):
         self.portal.call(assert_no_lock_is_left)
 
 
-@few_or_many_runs(default=10, long=1000)
+@few_or_many_runs(default=5, long=1000)
 @every_store_of_memory
 def test_a_model_of_the_session_predicts_each_outcome(addresses, anyio_backend, size):
     run_state_machine_as_test(lambda: ReplacingMachine(addresses, anyio_backend), settings=size)

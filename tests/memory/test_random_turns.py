@@ -249,7 +249,7 @@ def check_outcome(turn, history, *, is_saved, in_order):
             raise error
 
 
-@few_or_many_runs(default=8, long=500)
+@few_or_many_runs(default=4, long=500)
 @every_store_of_memory
 def test_some_order_of_whole_turns_explains_every_outcome_of_memory(addresses, anyio_backend, size):
     run_state_machine_as_test(lambda: MemoryMachine(addresses, anyio_backend), settings=size)

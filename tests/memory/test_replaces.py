@@ -386,8 +386,18 @@ async def test_a_call_cancelled_anywhere_leaves_the_old_turns_or_the_whole_new_o
 
 
 @every_overlap
-@pytest.mark.parametrize("later", [0, 1, 3])
-@pytest.mark.parametrize("length", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize(
+    ("later", "length"),
+    [
+        *[(0, length) for length in (1, 15, 16, 17, 40)],
+        *[(later, 16) for later in (1, 3)],
+        *[
+            pytest.param(later, length, marks=pytest.mark.long)
+            for later in (1, 3)
+            for length in (1, 15, 17, 40)
+        ],
+    ],
+)
 async def test_a_repeated_call_finds_its_turn_though_the_replaced_one_is_gone(
     store, overlap, later, length
 ):

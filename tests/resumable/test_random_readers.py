@@ -319,7 +319,7 @@ class ReadersMachine(RuleBasedStateMachine):
         assert len(anyio.get_running_tasks()) == self.idle_tasks
 
 
-@few_or_many_runs(default=12, long=400)
+@few_or_many_runs(default=6, long=400)
 @pytest.mark.parametrize("wrap", [None, generated], ids=["iterator", "generator"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_random_readers(size, wrap, backend):

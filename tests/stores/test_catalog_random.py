@@ -468,7 +468,7 @@ class CatalogMachine(StoresMachine):
         self.seen[session_id][revision] = state_of(self.model(session_id).turns)
 
 
-@few_or_many_runs(default=5, long=1000)
+@few_or_many_runs(default=3, long=1000)
 @pytest.mark.parametrize(
     "addresses",
     [

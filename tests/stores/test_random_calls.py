@@ -395,7 +395,7 @@ class StoreMachine(StoresMachine):
                 self.accounts[session_id] = account.after([self.loaded(store, session_id)])
 
 
-@few_or_many_runs(default=10, long=500)
+@few_or_many_runs(default=5, long=500)
 @every_store
 def test_some_order_of_whole_calls_explains_every_outcome_of_a_store(
     addresses, anyio_backend, size

@@ -14,6 +14,7 @@ from helpers.locks import count_locks
 from helpers.messages import ITEM
 from helpers.plain_store import Plain
 from helpers.recording_store import PROTOCOL_METHODS, FullRecordingStore, recording_class
+from helpers.runtimes import on_one_runtime
 from tower_memory import (
     CorruptSessionError,
     History,
@@ -127,6 +128,7 @@ def cut_texts(draw):
 NAMES = st.tuples(SCOPES, TEXT)
 
 
+@on_one_runtime
 @settings(max_examples=150)
 @example(pair=[(("1", "abcdefghi"), "/x"), (("9abcdefghi/",), "x")])  # lengths without a colon
 @given(pair=cut_texts() | st.tuples(NAMES, NAMES))
@@ -137,6 +139,7 @@ async def test_different_scopes_or_ids_never_have_the_same_stored_id(pair):
     assert (stored[0] == stored[1]) == (one == two)
 
 
+@on_one_runtime
 @settings(max_examples=150)
 @given(scopes=SCOPES, others=SCOPES, prefix=st.just("") | TEXT, session=TEXT)
 async def test_a_prefix_never_matches_a_session_of_another_scope(scopes, others, prefix, session):

@@ -182,7 +182,7 @@ class SearchMachine(RuleBasedStateMachine):
         self.opened.close()
 
 
-@few_or_many_runs(default=6, long=300)
+@few_or_many_runs(default=3, long=300)
 @pytest.mark.parametrize("kind", ["in memory", "scan", "index"])
 def test_a_search_finds_what_a_scan_of_all_turns_finds(kind, anyio_backend, size, monkeypatch):
     index_at_most_one_turn(monkeypatch)

@@ -374,7 +374,7 @@ class ChatMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", ["in memory", "in a file"])
-@few_or_many(examples=8, long=500)
+@few_or_many(examples=4, long=500)
 def test_a_model_is_given_the_history_itself_however_much_of_it_is_cached(
     anyio_backend, kind, tmp_path, size
 ):

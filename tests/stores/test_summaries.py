@@ -139,12 +139,13 @@ def call(process, name, **arguments):
     return answer(process)
 
 
+@pytest.mark.parametrize("count", [10, pytest.param(30, marks=pytest.mark.long)])
 @every_shared_store
 def test_of_two_processes_that_save_at_the_same_time_one_stores_and_both_get_it(
-    address, anyio_backend
+    address, anyio_backend, count
 ):
     with two_processes(address, anyio_backend) as processes:
-        for n in range(30):
+        for n in range(count):
             session = {"session_id": f"{n}"}
             since = call(processes[0], "append", items=[1], turn_id="t", **session)
             for process, text in zip(processes, ("one", "two"), strict=True):
@@ -156,10 +157,13 @@ def test_of_two_processes_that_save_at_the_same_time_one_stores_and_both_get_it(
             assert call(processes[0], "load_summary", **session) == found[0]
 
 
+@pytest.mark.parametrize("count", [10, pytest.param(30, marks=pytest.mark.long)])
 @every_shared_store
-def test_a_summary_that_is_saved_while_its_turn_is_replaced_leaves_no_row(address, anyio_backend):
+def test_a_summary_that_is_saved_while_its_turn_is_replaced_leaves_no_row(
+    address, anyio_backend, count
+):
     with two_processes(address, anyio_backend) as (saver, replacer):
-        for n in range(30):
+        for n in range(count):
             session = {"session_id": f"{n}"}
             since = call(saver, "append", items=[1], turn_id="t", **session)
             send(saver, "save_summary", text="text", turn_id="t", since=since, **session)

@@ -80,6 +80,7 @@ async def test_a_step_beyond_the_history_keeps_what_the_inner_window_keeps():
     assert list(await Stepped(LastItems(0), by=20)(History())) == []
 
 
+@on_one_runtime
 @pytest.mark.parametrize(
     ("window", "share"),
     [(LastTurns(20), 0.09), (Stepped(LastTurns(20)), 0.87), (None, 0.98)],

@@ -43,6 +43,19 @@ class Faults:
             raise error
 
 
+# The worker thread, which knows no runtime, turns each kind into the same error.
+every_kind = pytest.mark.parametrize(
+    ("kind", "anyio_backend"),
+    [
+        *[(kind, "asyncio") for kind in KINDS],
+        *[
+            pytest.param(kind, "trio", marks=() if kind == "busy" else pytest.mark.long)
+            for kind in KINDS
+        ],
+    ],
+)
+
+
 @pytest.fixture
 def faults(monkeypatch):
     faults = Faults()
@@ -89,7 +102,7 @@ async def fail_every_statement(faults, code, lasting, operate, check):
             return failures
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 async def test_a_failed_append_is_whole_or_absent_and_can_be_repeated(
     tmp_path, faults, kind, lasting
 ):
@@ -118,7 +131,7 @@ async def test_a_failed_append_is_whole_or_absent_and_can_be_repeated(
         assert bool(failures) == (kind != "busy" or lasting)  # the store waits for a short lock
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 async def test_a_failed_pop_clear_or_load_does_all_or_nothing(tmp_path, faults, kind, lasting):
     async with SqliteSessionStore(tmp_path / "sessions.db", busy_timeout=0.05) as store:
         for operation in (store.load, store.pop, store.clear):
@@ -151,7 +164,7 @@ async def test_a_failed_pop_clear_or_load_does_all_or_nothing(tmp_path, faults, 
             assert bool(failures) != waited_for
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 async def test_a_failed_opening_can_be_repeated(tmp_path, faults, kind, lasting):
     stores = [SqliteSessionStore(tmp_path / f"{n}.db", busy_timeout=0.05) for n in range(60)]
 
@@ -165,7 +178,7 @@ async def test_a_failed_opening_can_be_repeated(tmp_path, faults, kind, lasting)
     assert bool(failures) == (kind != "busy" or lasting)  # the store waits for a short lock
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 async def test_a_turn_whose_save_fails_is_raised_with_its_reply(tmp_path, faults, kind, lasting):
     answered = set()
 

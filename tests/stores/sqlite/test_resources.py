@@ -148,23 +148,32 @@ anyio.run(main, backend=backend)
 """
 
 
-@pytest.mark.parametrize(
-    ("how", "sent", "status"),
-    [
-        ("return_from_main", None, 0),
-        ("return_while_a_task_saves", None, 0),
-        ("exit_from_main", None, 3),
-        ("exit_at_once", None, 4),
-        ("fail", None, 1),
-        ("interrupt_itself", None, -signal.SIGINT),
-        ("idle", signal.SIGINT, -signal.SIGINT),
-        ("go_on_saving", signal.SIGINT, -signal.SIGINT),
-        ("wait_for_a_lock", signal.SIGINT, -signal.SIGINT),
-        ("idle", signal.SIGTERM, -signal.SIGTERM),
-        ("go_on_saving", signal.SIGTERM, -signal.SIGTERM),
-        ("wait_for_a_lock", signal.SIGTERM, -signal.SIGTERM),
-    ],
-)
+ENDS = [
+    ("return_from_main", None, 0),
+    ("return_while_a_task_saves", None, 0),
+    ("exit_from_main", None, 3),
+    ("exit_at_once", None, 4),
+    ("fail", None, 1),
+    ("interrupt_itself", None, -signal.SIGINT),
+    ("idle", signal.SIGINT, -signal.SIGINT),
+    ("go_on_saving", signal.SIGINT, -signal.SIGINT),
+    ("wait_for_a_lock", signal.SIGINT, -signal.SIGINT),
+    ("idle", signal.SIGTERM, -signal.SIGTERM),
+    ("go_on_saving", signal.SIGTERM, -signal.SIGTERM),
+    ("wait_for_a_lock", signal.SIGTERM, -signal.SIGTERM),
+]
+
+
+def ends():
+    """Yield each end of a process, on both runtimes if they run code at the end."""
+    for how, sent, status in ENDS:
+        is_sudden = how == "exit_at_once" or sent == signal.SIGTERM
+        marks = pytest.mark.long if is_sudden else ()
+        yield pytest.param(how, sent, status, "asyncio")
+        yield pytest.param(how, sent, status, "trio", marks=marks)
+
+
+@pytest.mark.parametrize(("how", "sent", "status", "anyio_backend"), [*ends()])
 def test_a_process_with_an_open_store_ends_as_it_would_without_it(
     path, anyio_backend, how, sent, status
 ):
