@@ -48,20 +48,18 @@ class Point:
     x: int
 
 
-@pytest.mark.parametrize(
-    ("kind", "items"),
-    [
-        pytest.param("in memory", None, id="in memory-JSON values"),
-        pytest.param("in memory", RUN_ITEMS, id="in memory-run items"),
-        pytest.param("sqlite file", None, id="sqlite file-JSON values"),
-        pytest.param("sqlite file", RUN_ITEMS, id="sqlite file-run items"),
-        pytest.param("sqlite in memory", None, id="sqlite in memory-JSON values"),
-        # The items are encoded before a connection writes them, to a file or to memory.
-        pytest.param(
-            "sqlite in memory", RUN_ITEMS, id="sqlite in memory-run items", marks=pytest.mark.long
-        ),
-    ],
-)
+def our_stores():
+    """Yield each of our stores, on both runtimes unless only the type of its items differs."""
+    for kind in ("in memory", "sqlite file", "sqlite in memory"):
+        for items, name in ((None, "JSON values"), (RUN_ITEMS, "run items")):
+            # Items are encoded before a connection writes them, to a file or to memory.
+            for runtime in ("asyncio", "trio"):
+                is_first = kind == "in memory" or (kind, runtime) == ("sqlite file", "asyncio")
+                marks = () if items is None or is_first else pytest.mark.long
+                yield pytest.param(kind, items, runtime, id=f"{kind}-{name}-{runtime}", marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "items", "anyio_backend"), [*our_stores()])
 async def test_our_stores_keep_the_contract(tmp_path, kind, items):
     item_type = Any if items is None else RunItem
     make_store = {

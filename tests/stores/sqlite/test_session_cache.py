@@ -19,6 +19,7 @@ import pytest
 
 from helpers.internals import ItemCodec, checked_length, decode_metadata, mutate, to_kept
 from helpers.messages import calling, result, user
+from helpers.runtimes import on_one_runtime
 from helpers.sqlite_internals import (
     JSON_CODEC,
     CachedSession,
@@ -797,6 +798,7 @@ async def test_metadata_that_was_read_from_the_file_keeps_its_size(path):
         assert cache_of(store).size == 0
 
 
+@on_one_runtime
 async def test_the_size_does_not_grow_with_loads_by_other_objects_of_the_same_id(path):
     hot_bytes = 10_000
     async with SqliteSessionStore(path, hot_bytes=hot_bytes) as store:
@@ -938,6 +940,7 @@ def test_a_session_of_more_than_its_share_is_cut_even_if_it_fits():
     assert take_from_cache(cache, "b").session.size <= cache.max_session_bytes
 
 
+@on_one_runtime
 @pytest.mark.parametrize("loads", [1, 2, 3])
 @pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.long)])
 async def test_many_short_sessions_take_no_more_memory_than_the_limit(path, loads, count):
