@@ -92,13 +92,16 @@ class Database:
         self._ended = [self._start(self._writer, "writer"), self._start(self._reader, "reader")]
 
     async def connect(self) -> None:
-        """Let both threads open their connections.
+        """Let both threads open their connections, within one patience.
 
         Raises:
             SessionError: The server cannot be reached, or refuses.
         """
-        await self.read_once(_do_nothing)
-        await self.write(None, _do_nothing, may_repeat=True)
+        patience = Patience(self._patience, _GRACE)
+        write = Write(_do_nothing, None, patience.deadline, may_repeat=True)
+        await self._answer(self._writer.run(write, patience=patience), None)
+        read = Read(_in_one_step(_do_nothing), patience)
+        await self._answer(self._reader.run_in_steps(read, patience=patience), None)
 
     async def load(self, wanted: Wanted[Item]) -> History[Item]:
         """Load the *wanted* items of a session."""
@@ -124,12 +127,7 @@ class Database:
         self, operation: Callable[[Connection], T], session_id: str | None = None
     ) -> T:
         """Run *operation* on the reader thread, in one step, and return its result."""
-
-        def steps(connection: Connection) -> Generator[None, None, T]:
-            yield from ()
-            return operation(connection)
-
-        return await self.read(steps, session_id)
+        return await self.read(_in_one_step(operation), session_id)
 
     async def append(self, append: Append, after_commit: Callable[[Appended], object]) -> Appended:
         """Append a plain turn together with other turns; see `appends`.
@@ -202,6 +200,18 @@ class Database:
             self.stop()  # the other thread
             raise SessionError(str(error)) from error
         return ended
+
+
+def _in_one_step(
+    operation: Callable[[Connection], T],
+) -> Callable[[Connection], Generator[None, None, T]]:
+    """Return *operation* as an operation in steps, with a single step."""
+
+    def steps(connection: Connection) -> Generator[None, None, T]:
+        yield from ()
+        return operation(connection)
+
+    return steps
 
 
 def _do_nothing(_connection: Connection) -> None:
