@@ -2,8 +2,8 @@
 
 1. The statement of an append writes the heads by compare-and-set (rule 1 of `heads`), and adds the
    turns of the heads that it has written. It is a transaction of its own, in one round trip.
-2. A session that another writer has changed since its head was read is left out, and so is one
-   that holds the turn. The turn is then decided anew.
+2. A session that another writer has changed or removed since its head was read is left out, and so
+   is one that holds the turn. The turn is then decided anew.
 3. If the thread has written a session before, it decides by the head that it wrote (`RecentHeads`),
    since rule 2 finds the changes of other writers. If the turn is then to be written, the head is
    not read again. The head in the database decides every other outcome.
@@ -52,7 +52,9 @@ _STATEMENT: Final = """
         WHERE (session, turn) NOT IN (
             SELECT t.session, t.turn FROM memory_turn AS t
             WHERE t.session = {session} AND t.turn = {turn}
-        )
+        ) AND (previous IS NULL OR session IN (
+            SELECT p.session FROM memory_head AS p WHERE p.session = {session}
+        ))
         ORDER BY session
         ON CONFLICT (session) DO UPDATE SET
             session_id = excluded.session_id, id_start = excluded.id_start,
@@ -195,12 +197,12 @@ def _write(connection: Connection, rows: Sequence[_Row], time: int) -> set[UUID]
     if len(rows) == 1:  # Postgres plans this statement only once
         (row,) = rows
         key = (row.head.session, row.turn.turn)
-        values = (*_values(row), time, time, *key, time)
+        values = (*_values(row), time, time, *key, row.head.session, time)
         written = connection.execute(_APPEND_ONE, values)
     else:
         keys = ([row.head.session for row in rows], [row.turn.turn for row in rows])
         columns = map(list, zip(*map(_values, rows), strict=True))
-        written = connection.execute(_APPEND_MANY, (*columns, time, time, *keys, time))
+        written = connection.execute(_APPEND_MANY, (*columns, time, time, *keys, keys[0], time))
     return {session for (session,) in written}
 
 
