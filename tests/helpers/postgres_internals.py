@@ -1,7 +1,11 @@
-"""Internals of the Postgres store: the tests' way to these private names."""
+"""Private names of the Postgres store that tests use: the only tests' way to them."""
 
 from __future__ import annotations
 
+from tower_memory._stores.clock import Patience
 from tower_memory._stores.postgres import faults
+from tower_memory._stores.postgres.link import Link
+from tower_memory._stores.postgres.reading import Read
+from tower_memory._stores.postgres.schema import prepare
 
-__all__ = ["faults"]
+__all__ = ["Link", "Patience", "Read", "faults", "prepare"]

@@ -105,6 +105,11 @@ class Link:
         connection.deadline = deadline
         return connection
 
+    @property
+    def is_open(self) -> bool:
+        """True if there is a connection that has met no fault."""
+        return self._connection is not None and not self._connection.closed
+
     def drop(self) -> None:
         """Close the connection; the next use opens a new one."""
         connection, self._connection = self._connection, None

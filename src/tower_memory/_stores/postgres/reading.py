@@ -1,7 +1,8 @@
 """Reads in steps, as the reader thread runs them.
 
 1. A read that meets a passing fault begins anew, until the patience of its call has passed. A read
-   changes nothing, so it may be repeated. If the connection is lost, the read opens a new one.
+   changes nothing, so it may be repeated. Reads that are between two steps share the connection: if
+   it is lost, one of them opens a new one, and the others use that at once.
 2. If several loads begin in one visit of the thread, one statement asks for the versions of all
    their cached sessions (`find_versions`).
 """
@@ -51,19 +52,22 @@ class Read(Generic[T]):
     def __call__(self, link: Link) -> Generator[None, None, T]:
         """Run the steps of the operation (rule 1)."""
         while True:
+            connection = None
             try:
-                return (yield from self._steps(link))
+                connection = link.connection(self.patience.deadline)
+                return (yield from self._steps(connection))
             except psycopg.Error as error:
-                if faults.is_lost(error):
-                    link.drop()
+                is_lost = faults.is_lost(error)
+                if connection is not None and is_lost:
+                    connection.close()  # not the link's: it may be open again, for other reads
                 if self._deadline.has_passed() or not faults.may_pass(error):
                     raise
             yield  # the other jobs of the visit run before the wait
-            time.sleep(_RETRY_DELAY)
+            if not (is_lost and link.is_open):
+                time.sleep(_RETRY_DELAY)
 
-    def _steps(self, link: Link) -> Generator[None, None, T]:
+    def _steps(self, connection: Connection) -> Generator[None, None, T]:
         """Run the steps; each has the patience of the caller anew."""
-        connection = link.connection(self.patience.deadline)
         steps = self._operation(connection)
         while True:
             try:
