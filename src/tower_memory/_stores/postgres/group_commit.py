@@ -35,6 +35,12 @@ Operation_co = TypeVar("Operation_co", covariant=True)
 _MOST_TOGETHER: Final = 500
 """Maximum number of turns that one statement appends."""
 
+_BYTES_TOGETHER: Final = 2**20
+"""Size of the items after which a statement appends no more turns.
+
+The driver takes much longer for one large message than for several small ones.
+"""
+
 
 class LockFault(NamedTuple):
     """The end of a wait for the lock of another program: the error and its time."""
@@ -216,9 +222,13 @@ def _append_in_order(link: Link, waiting: Sequence[_Append]) -> None:
     """Append the turns; those of one session one after another."""
     while waiting:
         first: dict[str, _Append] = {}
+        size = 0
         for each in waiting:
-            if len(first) < _MOST_TOGETHER:
-                first.setdefault(each.operation.session_id, each)
+            if len(first) == _MOST_TOGETHER or size >= _BYTES_TOGETHER:
+                break
+            if each.operation.session_id not in first:
+                first[each.operation.session_id] = each
+                size += len(each.operation.append.new.items)
 
         if not _append_group(link, [*first.values()]):
             return
