@@ -161,6 +161,24 @@ async def test_a_missing_schema_is_created(postgres_server, postgres_url, schema
     assert postgres_server.execute(schemas, url=postgres_url) == [(schema,)]
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_the_encoding_of_the_environment_does_not_matter(postgres_url, monkeypatch, encoding):
+    monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    for _ in range(2):  # the second time, the tables are there
+        async with PostgresSessionStore(postgres_url, schema="gespr\u00e4che \u20ac") as store:
+            await assert_works(store)
+
+
+async def test_the_encoding_of_the_database_does_not_matter(postgres_server, postgres_url):
+    postgres_server.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0")
+    try:
+        for _ in range(2):
+            async with PostgresSessionStore(postgres_server.conninfo(dbname="plain")) as store:
+                await assert_works(store)
+    finally:
+        postgres_server.execute("DROP DATABASE plain WITH (FORCE)")
+
+
 async def test_tables_that_are_dropped_meanwhile_are_an_error(postgres_server, postgres_url):
     async with PostgresSessionStore(postgres_url, schema="chats") as store:
         await store.append(Turn("session", ITEMS))

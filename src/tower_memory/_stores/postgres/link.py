@@ -125,6 +125,7 @@ class Link:
             autocommit=True,
             connect_timeout=seconds or 1,
             fallback_application_name=_NAME,
+            client_encoding="utf8",  # whatever the encodings of the server and the environment are
         )
         connection.deadline = deadline
 
