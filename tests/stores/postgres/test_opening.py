@@ -161,6 +161,17 @@ async def test_a_missing_schema_is_created(postgres_server, postgres_url, schema
     assert postgres_server.execute(schemas, url=postgres_url) == [(schema,)]
 
 
+@pytest.mark.parametrize("schema", ["", "a\0b", "$user", "n" * 64, "\u00e9" * 32])
+def test_a_schema_that_the_server_would_take_for_another_one_is_refused(schema):
+    with pytest.raises(ValueError, match=r"^schema must"):
+        PostgresSessionStore("postgresql:///chat", schema=schema)
+
+
+async def test_a_schema_may_have_the_longest_name(postgres_url):
+    async with PostgresSessionStore(postgres_url, schema="n" * 63) as store:
+        await assert_works(store)
+
+
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 async def test_the_encoding_of_the_environment_does_not_matter(postgres_url, monkeypatch, encoding):
     monkeypatch.setenv("PGCLIENTENCODING", encoding)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 import psycopg
 from anyio import fail_after
@@ -38,6 +38,9 @@ from tower_memory._stores.sql.searching import Searching
 from tower_memory._stores.sql.summarising import Summarising
 from tower_memory._stores.turn_encoding import encoded
 from tower_memory._turn import Turn, check_turn
+
+_LONGEST_NAME: Final = 63
+"""Number of bytes that Postgres keeps of a name."""
 
 
 @final
@@ -91,7 +94,7 @@ class PostgresSessionStore(
 
     Raises:
         TypeError: A parameter has the wrong type, or msgspec cannot decode *item_type*.
-        ValueError: libpq cannot read *conninfo*, *schema* is empty or contains a NUL character, or
+        ValueError: libpq cannot read *conninfo*, *schema* cannot be the name of a schema, or
             *patience* or *hot_bytes* is negative.
         SessionError: The server cannot be reached or refuses, or the tables belong to another
             program or a newer version. Raised when the store opens, and by every operation.
@@ -211,6 +214,13 @@ def check_schema(value: object) -> None:
     check_text("schema", value)
     if "\0" in str(value):
         msg = "schema must not contain a NUL character"
+        raise ValueError(msg)
+    if value == "$user":
+        msg = "schema must be the name of a schema, got $user, which Postgres replaces by another"
+        raise ValueError(msg)
+    length = len(str(value).encode())
+    if length > _LONGEST_NAME:  # the server cuts it, so two stores might share their tables
+        msg = f"schema must have at most {_LONGEST_NAME} bytes of UTF-8, got {length}"
         raise ValueError(msg)
 
 
