@@ -20,6 +20,7 @@ from tower_memory import (
     SessionConflict,
     SessionStore,
     Turn,
+    TurnMissing,
     UnencodableItemError,
 )
 
@@ -49,6 +50,18 @@ async def test_any_json_value_under_any_ids_comes_back_as_it_was(store, items, s
     assert repr(list(history)) == repr(items)
     assert history.turn(turn) == (tuple(items) or None)
     assert [await store.pop(session) for _ in items] == items[::-1]
+
+
+async def test_a_turn_without_items_is_listed_after_a_load_before_a_missing_turn(store):
+    revision = await store.append(Turn("s", [A], turn_id="a"))
+    rewind = Turn("s", [], turn_id="rewind", replaces="a", expected_revision=revision)
+    await store.append(rewind)
+    with pytest.raises(TurnMissing):
+        await store.load("s", before="a")
+    assert [turn.turn_id for turn in (await store.load("s")).turns] == ["rewind"]
+
+    await store.append(Turn("s", [B], turn_id="b"))
+    assert [turn.turn_id for turn in (await store.load("s")).turns] == ["rewind", "b"]
 
 
 async def test_an_outdated_revision_conflicts_and_writes_nothing(store):

@@ -134,10 +134,11 @@ class _Reading(Generic[Item]):
             self._entry = None
         is_first = self._entry is None
         entry = self._entry or Entry(state.version, state.newest, CachedSession(state.end))
-        self._entry, session = entry, entry.session
+        session = entry.session
         yield from self._refresh(entry, state)
 
         end, end_place = self._end(state)
+        self._entry = entry  # not before: without the turns at its end, it must not be put back
         start = 0 if limit is None else max(0, end - limit)
         older = yield from self._older(state, session, start, end, end_place)
         turns = self._turns(state, session, older, start, end)
