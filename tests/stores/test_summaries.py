@@ -43,6 +43,16 @@ async def test_a_summary_of_changed_turns_is_refused_even_if_another_covers_them
     assert await store.load_summary("s") == saved
 
 
+async def test_a_summary_of_an_erased_session_is_refused_in_a_fork_of_the_same_id(store):
+    await store.append(Turn("origin", [1], turn_id="t"))
+    since = await store.append(Turn("s", [2], turn_id="t"))
+    await store.erase(session_id="s")
+    await store.append(Turn("origin", [3]))
+    await store.fork("origin", "s")
+    assert await store.save_summary("s", "erased", turn_id="t", since=since) is None
+    assert await store.load_summary("s") is None
+
+
 async def test_a_summary_is_there_after_the_file_was_closed_and_copied(path, tmp_path):
     async with SqliteSessionStore(path) as store:
         since = await store.append(Turn("s", [1], turn_id="t"))

@@ -66,6 +66,8 @@ def save(
     turn = connection.execute(_UNCHANGED_TURN, values).fetchone()
     if found.head is None or turn is None:
         return None
+    if since < found.head.first_number:  # of an erased session; a copied turn may be as old
+        return None
 
     put_head(connection, found.head.written(time))
     connection.execute(_PUT, (found.session, hash_of(name), *turn, time, text.encode()))
