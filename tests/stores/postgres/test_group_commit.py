@@ -1,6 +1,8 @@
-"""Which turns the store appends with one statement."""
+"""Which turns the store appends with one statement, and what it remembers of their sessions."""
 
 from __future__ import annotations
+
+import tracemalloc
 
 import pytest
 from anyio import create_task_group
@@ -20,3 +22,18 @@ async def test_large_turns_are_appended_one_by_one(postgres_tables, tables_url):
 
     found = postgres_tables.query("SELECT count(DISTINCT xmin::text), count(*) FROM memory_turn")
     assert found == [(count, count)]
+
+
+async def test_the_metadata_of_sessions_is_not_kept_in_memory(tables_url):
+    """A writer keeps the heads of 10,000 sessions; metadata may be large."""
+    async with PostgresSessionStore(tables_url, hot_bytes=0) as store:
+        for number in range(20):
+            await store.annotate(f"session {number}", {"note": "x" * 10**6}, create=True)
+        tracemalloc.start()
+        try:
+            for number in range(20):
+                await store.append(Turn(f"session {number}", ["a"]))
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kept < 5 * 10**6

@@ -140,7 +140,7 @@ class RecentHeads:
     def add(self, head: Head) -> None:
         """Add a head; if there are too many, forget the head that was added longest ago."""
         self._heads.pop(head.session, None)
-        self._heads[head.session] = head._replace(held=None)
+        self._heads[head.session] = head._replace(held=None, metadata=None)
         if len(self._heads) > _MOST_RECENT:
             self._heads.popitem(last=False)
 
