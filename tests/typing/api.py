@@ -49,6 +49,7 @@ from tower_memory.dialects import (
     PydanticAI,
     WholeRequests,
 )
+from tower_memory.postgres import PostgresSessionStore
 from tower_memory.resumable import ReplyStream, ResumableLayer
 from tower_memory.streams import Stream
 from tower_memory.testing import ScriptedService
@@ -155,6 +156,9 @@ async def stores() -> None:
     # The type of the items is known if item_type is given.
     typed = SqliteSessionStore("a.db", item_type=MessageItem)
     assert_type(typed, SqliteSessionStore[MessageItem])
+    on_server = PostgresSessionStore("postgresql://host/chat", item_type=MessageItem)
+    assert_type(on_server, PostgresSessionStore[MessageItem])
+    assert_type(PostgresSessionStore("postgresql://host/chat"), PostgresSessionStore[Any])
     assert_type((await typed.load("s"))[0], MessageItem)
     assert_type(await LoadSession(typed)("s"), History[MessageItem])
     assert_type(await typed.session("s").get_items(), list[MessageItem])

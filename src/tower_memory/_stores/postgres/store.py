@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import partial
-from typing import Any, Final, final
+from typing import Any, Final, final, overload
 
 import psycopg
 from anyio import fail_after
@@ -106,6 +106,30 @@ class PostgresSessionStore(
     _search = search
     _summaries = summaries
 
+    @overload
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        item_type: type[Item],
+        patience: float = ...,
+        hot_bytes: int = ...,
+        schema: str = ...,
+        search_index: bool = ...,
+        text_of: TextOf[Item] | None = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: PostgresSessionStore[Any],
+        conninfo: str,
+        *,
+        item_type: Any = ...,
+        patience: float = ...,
+        hot_bytes: int = ...,
+        schema: str = ...,
+        search_index: bool = ...,
+        text_of: TextOf[Any] | None = ...,
+    ) -> None: ...
     def __init__(
         self,
         conninfo: str,
