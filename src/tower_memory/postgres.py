@@ -38,7 +38,9 @@ databases, full disks, and tables of another program or of a newer version raise
 once.
 
 If a server fails over to another host, name all hosts in the connection string, with
-``target_session_attrs=read-write``; with Amazon RDS and Aurora, use the writer's endpoint.
+``target_session_attrs=read-write``; with Amazon RDS and Aurora, use the writer's endpoint. Each
+host has its share of the patience to answer, but at least two seconds, and *patience* replaces
+``connect_timeout``.
 
 A store needs no pooler. PgBouncer in session mode works (run: 1.18). In transaction mode it does
 not: the store's ``SET search_path`` would reach the connection of another program. So use port 5432

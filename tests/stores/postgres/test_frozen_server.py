@@ -8,6 +8,7 @@ import socket
 
 import pytest
 from anyio import create_task_group, fail_after
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from helpers.postgres_faults import (
     CALLS,
@@ -171,3 +172,15 @@ async def test_a_host_that_does_not_resolve_is_given_up():
     store = PostgresSessionStore("postgresql://nowhere.invalid/chat", patience=SHORT)
     await assert_raises_in_time(store, "append")
     await store.aclose()
+
+
+@pytest.mark.long
+@on_one_runtime
+async def test_silent_hosts_leave_time_for_the_last_one(postgres_url):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = conninfo_to_dict(postgres_url)
+        ports = f"{silent.getsockname()[1]},{silent.getsockname()[1]},{server['port']}"
+        url = make_conninfo(postgres_url, host=f"127.0.0.1,127.0.0.1,{server['host']}", port=ports)
+        store = PostgresSessionStore(url, patience=4.0)  # each silent host takes two seconds
+        await store.append(Turn("s", ITEMS))
+        await store.aclose()

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias, TypeVar, final
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
 from tower_memory._stores.clock import Deadline
@@ -88,6 +89,7 @@ class Link:
         self, conninfo: str, schema: str, prepare: Callable[[Connection, str], object]
     ) -> None:
         self._conninfo = conninfo
+        self._host_count = _count_hosts(conninfo)
         self._schema = schema
         self._prepare = prepare
         self._connection: Connection | None = None
@@ -119,7 +121,8 @@ class Link:
     def _open(self, deadline: Deadline) -> Connection:
         """Open a connection and prepare the schema until *deadline*."""
         self.drop()
-        seconds = ceil(min(deadline.left(), _LONGEST_CONNECT))
+        # Each host has its share of the time, so the last one is tried, too.
+        seconds = ceil(min(deadline.left() / self._host_count, _LONGEST_CONNECT))
         connection = Connection.connect(
             self._conninfo,
             autocommit=True,
@@ -139,3 +142,10 @@ class Link:
 
         self._connection = connection
         return connection
+
+
+def _count_hosts(conninfo: str) -> int:
+    """Return the number of hosts that a connection string names, at least 1."""
+    parameters = conninfo_to_dict(conninfo)
+    hosts = parameters.get("host") or parameters.get("hostaddr") or ""
+    return str(hosts).count(",") + 1
