@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from anyio import create_task_group
+from anyio import create_task_group, fail_after
 
 from helpers.postgres import check_heads
-from tower_memory import Turn
+from helpers.postgres_faults import LONG
+from tower_memory import SessionError, Turn
 from tower_memory.postgres import PostgresSessionStore
 
 pytestmark = pytest.mark.anyio
@@ -64,3 +65,15 @@ async def test_turns_that_a_restored_backup_lacks_are_not_counted(store, postgre
 
     check_heads(postgres_tables)
     assert list(await store.load("s")) == ["kept", "new"]
+
+
+async def test_a_load_of_a_session_whose_turns_are_missing_raises(
+    store, postgres_tables, tables_url
+):
+    await store.append(Turn("s", ["lost"] * 4))
+    await store.append(Turn("s", ["kept"]))
+    postgres_tables.query("DELETE FROM memory_turn WHERE first = 0")
+    async with PostgresSessionStore(tables_url) as other:
+        with fail_after(LONG), pytest.raises(SessionError, match="turns are missing"):
+            await other.load("s", limit=3)
+        assert list(await other.load("s", limit=1)) == ["kept"]

@@ -5,7 +5,8 @@
 2. A first load puts only the place of the session's end into the cache, and a later load adds the
    turns that it reads. So a session that is loaded once takes no memory.
 3. A load is a generator, which pauses while it reads (see `rows`), so that the event loop and other
-   loads go on. If the turns that it reads were changed meanwhile, it begins anew.
+   loads go on. If the turns that it reads were changed meanwhile, it begins anew. If it then finds
+   the same state again, nothing was changed: rows are missing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import takewhile
 from typing import Any, Generic, NamedTuple, final
 
 from tower_memory._codec import ItemCodec
-from tower_memory._errors import TurnMissing
+from tower_memory._errors import SessionError, TurnMissing
 from tower_memory._history import History, TurnInfo
 from tower_memory._items import Item
 from tower_memory._stores.cached_session import CachedSession, turns_between
@@ -51,8 +52,10 @@ def load(
     Raises:
         TurnMissing: The session does not hold the turn *before*.
         CorruptSessionError: A turn cannot be decoded.
+        SessionError: Rows of turns are missing, though no other program changes the session.
     """
     key, session_id = wanted.codec.key, wanted.session_id
+    previous: State | None = None
     while True:
         entry = cache.take(key, session_id)
         if entry is not None and _is_enough(stored, entry, wanted):
@@ -63,7 +66,11 @@ def load(
         reading = _Reading(stored, wanted, entry)
         try:
             history = yield from reading.load(cache.max_session_bytes)
-        except Changed:
+        except Changed as error:
+            if reading.state == previous:
+                msg = "turns are missing: the head of the session counts more than there are"
+                raise SessionError(msg, session_id=session_id) from error
+            previous = reading.state
             yield
             continue
         except TurnMissing:
@@ -107,11 +114,15 @@ class _Reading(Generic[Item]):
         stored: The rows of the session.
         wanted: The request.
         entry: The session in the cache, perhaps outdated, or None.
+
+    Attributes:
+        state: The state of the session when the load began; None before that.
     """
 
     def __init__(self, stored: SessionRows, wanted: Wanted[Item], entry: Entry | None) -> None:
         self._stored = stored
         self._wanted = wanted
+        self.state: State | None = None
         self._entry = entry
         self._reader = SessionReader(stored, wanted.session_id, wanted.codec)
 
@@ -130,6 +141,7 @@ class _Reading(Generic[Item]):
                 raise TurnMissing(session_id, turn_id=before)
             return History(session_id=session_id, revision=self._stored.tombstone_number())
 
+        self.state = state._replace(has_known=True)  # what the reader knew does not matter
         if not state.has_known:
             self._entry = None
         is_first = self._entry is None
