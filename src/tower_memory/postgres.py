@@ -42,6 +42,9 @@ If a server fails over to another host, name all hosts in the connection string,
 host has its share of the patience to answer, but at least two seconds, and *patience* replaces
 ``connect_timeout``.
 
+Times, and the leases of `TurnJournal`, come from the clocks of the hosts that use the store, so
+keep the clocks in step. The order of a session's turns does not depend on them.
+
 A store needs no pooler. PgBouncer in session mode works (run: 1.18). In transaction mode it does
 not: the store's ``SET search_path`` would reach the connection of another program. So use port 5432
 of Supabase's pooler, and the host of Neon without ``-pooler``. [1]_

@@ -111,6 +111,8 @@ async def test_a_user_without_privileges_on_the_tables_learns_what_to_grant(
         "host=localhost password=my secret",
         "my secret",
         "host=localhost secret=my",
+        "host=localhost dbname='postgresql://me:secret@host/chat'",
+        "host=localhost dbname='chat password=secret'",
     ],
 )
 def test_a_malformed_connection_string_is_not_shown(conninfo):

@@ -222,13 +222,16 @@ def check_conninfo(value: object) -> None:
     # Errors show the host, the port and the database, which must not be parts of a password.
     ports = str(parameters.get("port") or "").split(",")
     hosts = str(parameters.get("host") or "").split(",")
-    database = str(parameters.get("dbname") or "") if "://" in str(value) else ""
+    database = str(parameters.get("dbname") or "")
     has_numbers = all(port.isdecimal() for port in ports if port)
-    has_at = "@" in database or any("@" in host[1:] for host in hosts)  # @ begins a socket's name
-    if has_at or not has_numbers:
+    is_nested = "://" in database or "=" in database  # a connection string as the database
+    has_at = any("@" in host[1:] for host in hosts)  # @ begins a socket's name
+    if "://" in str(value):
+        has_at = has_at or "@" in database
+    if has_at or is_nested or not has_numbers:
         msg = (
-            "conninfo must have a host and a database without @ and a numeric port; in a URL, "
-            "percent-encode the characters @ : / ? # % of a password"
+            "conninfo must have a host and a database without @ and =, and a numeric port; in a "
+            "URL, percent-encode the characters @ : / ? # % of a password"
         )
         raise ValueError(msg)
 
