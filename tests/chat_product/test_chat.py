@@ -310,6 +310,7 @@ def test_a_user_never_sees_a_word_of_another_user(page, open_chat, model):
 
     eve = open_chat(user="eve", worker=1)
     expect(link(eve, "")).to_have_count(0)
+    expect(eve.get_by_label("Your message")).to_be_focused()  # the page has opened
     eve.get_by_label("Search all conversations").fill("zebra")
     expect(eve.get_by_text("Nothing found.")).to_be_visible()
     eve.goto(f"{eve.url}#{identity}")

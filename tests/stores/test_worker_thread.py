@@ -330,3 +330,11 @@ async def test_the_error_of_a_job_is_explained_by_the_resource():
 
     with working(explain=explain) as worker, pytest.raises(RuntimeError, match=r"\[\]: a fault"):
         await worker.run(fail)
+
+
+async def test_a_job_that_is_queued_after_the_end_of_the_thread_is_refused():
+    with working() as worker:
+        pass
+    with pytest.raises(RetryLater):
+        await worker.run(lambda resource: resource.append("late"))
+    assert worker.list == []

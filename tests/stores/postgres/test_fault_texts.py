@@ -51,3 +51,18 @@ def test_an_error_of_the_driver_itself_is_not_tried_again():
 def test_the_text_of_a_fault_is_one_line():
     error = psycopg.OperationalError("connection failed\n  is it running?\n")
     assert faults.text_of_fault(error) == "connection failed is it running?"
+
+
+@pytest.mark.parametrize(
+    ("state", "is_possible"),
+    [
+        *((state, True) for state in ("08006", "57P01", "40003", "XX000")),
+        *((state, False) for state in ("40001", "40P01", "53100", "23505")),
+    ],
+)
+def test_a_fault_of_a_commit_tells_whether_it_may_have_succeeded(state, is_possible):
+    assert faults.may_have_committed(psycopg.errors.lookup(state)()) is is_possible
+
+
+def test_a_commit_without_an_answer_may_have_succeeded():
+    assert faults.may_have_committed(psycopg.OperationalError("no answer"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tracemalloc
+from uuid import UUID
 
 import pytest
 from anyio import create_task_group
 
+from helpers.postgres_internals import Head, RecentHeads
 from tower_memory import Turn
 from tower_memory.postgres import PostgresSessionStore
 
@@ -37,3 +39,13 @@ async def test_the_metadata_of_sessions_is_not_kept_in_memory(tables_url):
         finally:
             tracemalloc.stop()
     assert kept < 5 * 10**6
+
+
+def test_a_writer_remembers_the_heads_that_it_wrote_last():
+    recent, heads = RecentHeads(), [Head(UUID(int=n), b"", *range(11)) for n in range(10_001)]
+    for head in heads:
+        recent.add(head)
+
+    assert recent.find(heads[0].session) is None
+    assert recent.find(heads[1].session).head == heads[1]
+    assert recent.find(heads[-1].session).head == heads[-1]

@@ -77,3 +77,13 @@ async def test_a_load_of_a_session_whose_turns_are_missing_raises(
         with fail_after(LONG), pytest.raises(SessionError, match="turns are missing"):
             await other.load("s", limit=3)
         assert list(await other.load("s", limit=1)) == ["kept"]
+
+
+async def test_a_load_of_a_session_that_has_lost_all_turns_raises(
+    store, postgres_tables, tables_url
+):
+    await store.append(Turn("s", ["lost"] * 4))
+    postgres_tables.query("DELETE FROM memory_turn")
+    async with PostgresSessionStore(tables_url) as other:
+        with fail_after(LONG), pytest.raises(SessionError, match="turns are missing"):
+            await other.load("s", limit=3)

@@ -12,6 +12,7 @@ import pytest
 from anyio import fail_after
 
 from helpers.postgres_faults import GRACE, ITEMS, LONG, SHORT, assert_works
+from helpers.processes import run_python
 from tower_memory import SessionError, Turn
 from tower_memory.postgres import PostgresSessionStore
 
@@ -144,6 +145,19 @@ async def test_a_view_with_the_name_of_a_table_is_refused(postgres_server, postg
     with fail_after(SHORT + GRACE), pytest.raises(SessionError, match='"memory_head"'):
         async with PostgresSessionStore(postgres_url, patience=SHORT):
             pass
+
+
+async def test_a_type_with_the_name_of_a_table_is_an_error(postgres_server, postgres_url):
+    postgres_server.execute("CREATE TYPE memory_turn AS (one integer)", url=postgres_url)
+    with fail_after(SHORT + GRACE), pytest.raises(SessionError, match='"memory_turn"'):
+        async with PostgresSessionStore(postgres_url, patience=SHORT):
+            pass
+
+
+def test_the_module_names_its_extra_if_psycopg_is_missing():
+    program = "import sys; sys.modules['psycopg'] = None; import tower_memory.postgres"
+    done = run_python(program)
+    assert "ImportError: tower_memory.postgres needs psycopg 3: pip install" in done.stderr
 
 
 async def test_tables_of_a_newer_version_are_refused(postgres_server, postgres_url):

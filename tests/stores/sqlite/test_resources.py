@@ -75,7 +75,7 @@ anyio.run(main, backend=backend)
 """
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_any_number_of_sessions_turns_and_handles_takes_the_same_threads_files_and_memory(
     path, anyio_backend, count
 ):

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 from tower_memory._codec import join_array, split_array
@@ -16,6 +16,7 @@ from tower_memory._errors import CorruptSessionError
 from tower_memory._items import Item
 from tower_memory._stores.append_checks import must_write
 from tower_memory._stores.postgres.heads import (
+    Head,
     find_for,
     put_head,
     put_tombstone,
@@ -34,6 +35,7 @@ from tower_memory._stores.postgres.turn_rows import (
 )
 from tower_memory._stores.postgres.words import words_of
 from tower_memory._stores.search_text import TextReader
+from tower_memory._stores.sql.rows import Place
 from tower_memory._turn import Turn
 
 _NEWEST: Final = (
@@ -44,9 +46,9 @@ _REMOVE_PENDING: Final = "DELETE FROM memory_pending WHERE session = %b"
 
 
 def append(connection: Connection, turn: Turn[Any], new: NewTurn) -> int:
-    """Add the turn to its session, unless the session holds it; it is no longer pending.
+    """Append a turn that replaces others or has no items; it is no longer pending.
 
-    Return the revision of the session. A plain turn is faster in a batch (`appends`).
+    Return the revision of the session. Every other turn is appended in a batch (`appends`).
 
     Raises:
         SessionCleared: See `SessionStore.append`.
@@ -65,17 +67,14 @@ def append(connection: Connection, turn: Turn[Any], new: NewTurn) -> int:
             end_pending(connection, session, new.turn)
         return state.revision
 
-    first, turns = (head.items, head.turns) if head else (0, 0)
-    if replaced is not None:
-        first = replaced[0]
-        turns -= count_turns_from(connection, session, replaced)
-    after = found.changed(turn.session_id, time, turns=turns + 1, items=first + new.size)
-    if replaced is not None:
-        after = after._replace(replaced=after.version)
-    put_head(connection, after)
+    # A turn of this function is only written if it replaces a turn that the session holds.
+    head, place = cast("Head", head), cast("Place", replaced)
+    first, _ = place
+    turns = head.turns - count_turns_from(connection, session, place)
+    after = head.changed(time, turns=turns + 1, items=first + new.size)
+    put_head(connection, after._replace(replaced=after.version))
 
-    if replaced is not None:
-        remove_turns(connection, session, replaced)
+    remove_turns(connection, session, place)
     end_pending(connection, session, new.turn)
     add_turn(connection, session, (first, after.version), new, time)
     return after.version
