@@ -73,6 +73,15 @@ async def test_a_window_keeps_an_exchange_that_the_dialect_says_is_open():
     assert service.requests == [[*TALK[2:4], ["result", "1"]]]
 
 
+async def test_a_result_without_an_id_answers_a_call_with_one():
+    async def window(history):
+        return history[4:]
+
+    items = [*TALK[:4], ["result", None], TALK[5]]
+    with pytest.raises(ValueError, match="it separated a call without an id"):
+        await (await acme_over(items, window=window))(ScriptedService())([["ask", "c"]])
+
+
 async def test_a_window_must_not_separate_a_call_of_the_dialect_from_its_result():
     async def window(history):
         assert history.links(["call", "1"]) == ItemLinks(calls=("1",))
