@@ -581,6 +581,17 @@ async def test_a_turn_that_is_removed_during_a_search_is_no_hit(
     assert found == ["needle a", "needle b"]
 
 
+async def test_a_full_page_bounds_the_rest_of_a_search_by_time(path, monkeypatch):
+    pause_searches_after_each_row(monkeypatch)
+    async with SqliteSessionStore(path) as store:
+        for session in "abcd":
+            await say(store, "needle", session=session)
+        page = await store.search("needle", limit=1)
+        assert [hit.session_id for hit in page] == ["d"]
+        rest = await store.search("needle", limit=3, after=page.next)
+        assert [hit.session_id for hit in rest] == ["c", "b", "a"]
+
+
 async def test_a_session_that_reuses_a_row_during_a_search_is_outside_of_the_prefix(
     path, monkeypatch
 ):

@@ -148,7 +148,7 @@ async def test_a_view_with_the_name_of_a_table_is_refused(postgres_server, postg
 
 
 async def test_a_type_with_the_name_of_a_table_is_an_error(postgres_server, postgres_url):
-    postgres_server.execute("CREATE TYPE memory_turn AS (one integer)", url=postgres_url)
+    postgres_server.execute("CREATE TYPE memory_turn AS ENUM ('one')", url=postgres_url)
     with fail_after(SHORT + GRACE), pytest.raises(SessionError, match='"memory_turn"'):
         async with PostgresSessionStore(postgres_url, patience=SHORT):
             pass
