@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from statistics import median
 
 import pytest
 
@@ -86,8 +87,10 @@ def test_any_number_of_sessions_turns_and_handles_takes_the_same_threads_files_a
     assert taken["threads"] == [4]  # the main thread, and ours
     assert len(taken["files"]) == 1
     assert taken["locks"] == 0
-    # After nine tenths of the sessions, not even one Python object is left for each.
-    assert taken["blocks"][-1] - taken["blocks"][0] < count / 4
+    # Not even one Python object is left for each session: the later tenths would then have half as
+    # many more as there are sessions. The cache's sessions differ, so single tenths differ, too.
+    earlier, later = median(taken["blocks"][:5]), median(taken["blocks"][5:])
+    assert later - earlier < count / 4
     assert taken["bytes"][-1] - taken["bytes"][0] < 4 * 2**20
 
 
