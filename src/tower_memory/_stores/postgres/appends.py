@@ -102,21 +102,18 @@ class Appended(NamedTuple):
         revision: The session's revision.
         before: The head before; None if there was no session, or if nothing was written.
         after: The head after; None if nothing was written.
-        first: Position of the turn's first item.
     """
 
     revision: int
     before: Head | None
     after: Head | None
-    first: int
 
 
 class _Row(NamedTuple):
-    """A turn to be written, with the new head of its session and its first position."""
+    """A turn to be written, and the new head of its session."""
 
     turn: NewTurn
     head: Head
-    first: int
 
 
 def append_turns(
@@ -131,7 +128,7 @@ def append_turns(
     outcomes = _decide_all(connection, appends, recent, time)
     heads = [_new_head(outcome) for outcome in outcomes]
     to_write = [
-        _Row(append.new, head, head.items - append.new.size)
+        _Row(append.new, head)
         for append, head in zip(appends, heads, strict=True)
         if head is not None
     ]
@@ -178,13 +175,13 @@ def _decide(append: Append, found: Found, time: int) -> Appended | SessionError:
     state = found.state(new.turn)
     try:
         if not must_write(state, turn):
-            return Appended(state.revision, None, None, 0)
+            return Appended(state.revision, None, None)
     except SessionError as error:
         return error
 
-    turns, first = (found.head.turns, found.head.items) if found.head else (0, 0)
-    after = found.changed(turn.session_id, time, turns=turns + 1, items=first + new.size)
-    return Appended(after.version, found.head, after, first)
+    turns, items = (found.head.turns, found.head.items) if found.head else (0, 0)
+    after = found.changed(turn.session_id, time, turns=turns + 1, items=items + new.size)
+    return Appended(after.version, found.head, after)
 
 
 def _new_head(outcome: Appended | SessionError) -> Head | None:
@@ -208,7 +205,7 @@ def _write(connection: Connection, rows: Sequence[_Row], time: int) -> set[UUID]
 
 def _values(row: _Row) -> tuple[object, ...]:
     """Return the values of *row*, in the order of the statement."""
-    turn, head, first = row
+    turn, head = row
     return (
         head.session,
         head.session_id,
@@ -218,7 +215,7 @@ def _values(row: _Row) -> tuple[object, ...]:
         head.cleared,
         head.turns,
         head.items,
-        first,
+        head.items - turn.size,  # the position of the turn's first item
         turn.turn,
         turn.turn_id,
         turn.size,

@@ -264,7 +264,7 @@ def _add_to_cache(
         new,
         before=before and before.cache_version,
         after=after.cache_version,
-        last=LastTurn(appended.first, after.version, after.updated_at),
+        last=LastTurn(after.items - len(new.items), after.version, after.updated_at),
         created_at=to_datetime(after.updated_at * 1000),
     )
     cache.add(key, committed)
