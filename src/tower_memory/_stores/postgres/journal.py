@@ -19,7 +19,7 @@ from tower_memory._stores.pending_turns import StoredPending, begun, check_owner
 from tower_memory._stores.postgres.hashes import hash_of
 from tower_memory._stores.postgres.heads import find_for, put_head, read_head, wall_time
 from tower_memory._stores.postgres.link import Connection, Row
-from tower_memory._stores.postgres.rows import place_of_turn
+from tower_memory._stores.postgres.rows import place_of_replaced
 from tower_memory._stores.postgres.turn_rows import end_pending
 from tower_memory._stores.records import EncodedTurn
 from tower_memory._turn import Turn
@@ -49,12 +49,8 @@ def begin(
 ) -> None:
     """See `JournalStatements.begin`."""
     found, key = find_for(connection, turn), hash_of(turn.turn_id)
-    holds_replaced = (
-        found.head is not None
-        and turn.replaces is not None
-        and place_of_turn(connection, found.session, turn.replaces) is not None
-    )
-    state = found.state(key, holds_replaced=holds_replaced)
+    replaced = place_of_replaced(connection, found, turn)
+    state = found.state(key, holds_replaced=replaced is not None)
     if state.holds_turn:
         return
     must_write(state, turn)  # makes the checks; a turn without items is written, too

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, final
+from typing import Any, Final, final
 from uuid import UUID
 
 from tower_memory._history import TurnInfo
 from tower_memory._metadata import decode_metadata
 from tower_memory._stores.postgres.hashes import hash_of
-from tower_memory._stores.postgres.heads import read_head
+from tower_memory._stores.postgres.heads import Found, read_head
 from tower_memory._stores.postgres.link import Connection
 from tower_memory._stores.records import to_datetime
 from tower_memory._stores.session_cache import LastTurn, Version
 from tower_memory._stores.sql.rows import AddRow, Changed, Place, Row, State
+from tower_memory._turn import Turn
 
 _VERSION: Final = (
     "SELECT revision, updated_at FROM memory_head WHERE session = %b AND session_id IS NOT NULL"
@@ -163,3 +164,13 @@ def place_of_turn(connection: Connection, session: UUID, turn_id: str) -> Place 
     """Return the place of a turn; None if the *session* does not hold it."""
     found = connection.execute(_TURN, (session, hash_of(turn_id))).fetchone()
     return found and (found[0], found[1])
+
+
+def place_of_replaced(connection: Connection, found: Found, turn: Turn[Any]) -> Place | None:
+    """Return the place of the turn that *turn* replaces in the session *found*.
+
+    Return None if it replaces no turn, or one that the session does not hold.
+    """
+    if found.head is None or turn.replaces is None:
+        return None
+    return place_of_turn(connection, found.session, turn.replaces)

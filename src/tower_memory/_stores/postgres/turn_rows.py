@@ -104,12 +104,12 @@ def add_turns(connection: Connection, session: UUID, turns: Sequence[PlacedTurn]
 
 def copy_turns(
     connection: Connection, session: UUID, new_session: UUID, shift: int, end: Place
-) -> int:
-    """Copy the turns before the place *end* to another session, and return their number.
+) -> None:
+    """Copy the turns before the place *end* to another session.
 
     *shift* is added to the number of each turn.
     """
-    return connection.execute(_COPY, (new_session, shift, session, *end)).rowcount
+    connection.execute(_COPY, (new_session, shift, session, *end))
 
 
 def end_pending(connection: Connection, session: UUID, turn: UUID) -> None:

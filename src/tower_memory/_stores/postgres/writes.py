@@ -24,7 +24,7 @@ from tower_memory._stores.postgres.heads import (
     wall_time,
 )
 from tower_memory._stores.postgres.link import Connection
-from tower_memory._stores.postgres.rows import place_of_turn
+from tower_memory._stores.postgres.rows import place_of_replaced
 from tower_memory._stores.postgres.tables import NOT_INDEXED
 from tower_memory._stores.postgres.turn_rows import (
     NewTurn,
@@ -56,10 +56,9 @@ def append(connection: Connection, turn: Turn[Any], new: NewTurn) -> int:
         TurnMissing: See `SessionStore.append`.
     """
     found, time = find_for(connection, turn), wall_time()
-    head, session, replaced = found.head, found.session, None
-    if head is not None and turn.replaces is not None:
-        replaced = place_of_turn(connection, session, turn.replaces)
+    head, session = found.head, found.session
 
+    replaced = place_of_replaced(connection, found, turn)
     state = found.state(new.turn, holds_replaced=replaced is not None)
     if not must_write(state, turn):
         if head is not None:
