@@ -22,6 +22,15 @@ class Erasure(NamedTuple):
     turns: int
     items: int
 
+    def plus(self, other: Erasure) -> Erasure:
+        """Return the sums of the numbers of two erasures.
+
+        >>> from tower_memory import Erasure
+        >>> Erasure(1, 2, 4).plus(Erasure(1, 1, 3))
+        Erasure(sessions=2, turns=3, items=7)
+        """
+        return Erasure(*map(sum, zip(self, other, strict=True)))
+
 
 @runtime_checkable
 class SessionErasure(Protocol):

@@ -99,7 +99,7 @@ def _erase(opened: Opened, options: argparse.Namespace, before: datetime | None)
     total = Erasure(0, 0, 0)
     for session_id in dict.fromkeys(options.ids):
         one = portal.call(partial(store.erase, session_id=session_id, inactive_since=before))
-        total = Erasure(*map(sum, zip(total, one, strict=True)))
+        total = total.plus(one)
     return total
 
 

@@ -62,4 +62,4 @@ class Erasing(ServerStore[Item]):
             for last, session_id in found:  # noqa: B007 - the last one is used
                 erase = partial(erasure.erase, session_id=session_id, updated_before=updated_before)
                 erased = await database.write(session_id, erase, may_repeat=False)
-                total = Erasure(*map(sum, zip(total, erased, strict=True)))
+                total = total.plus(erased)

@@ -86,7 +86,7 @@ async def _erase_prefix(
             if not found:
                 return total
             erased = await _erase_sessions(file, found, updated_before, patience)
-            total = Erasure(*map(sum, zip(total, erased, strict=True)))
+            total = total.plus(erased)
             last = found[-1]
 
     return await file.in_steps(steps, patience)
