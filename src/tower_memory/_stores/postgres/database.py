@@ -63,6 +63,10 @@ class Address(NamedTuple):
         host = parameters.get("host") or parameters.get("hostaddr") or "localhost"
         return f"postgresql://{host}/{parameters.get('dbname') or ''}"
 
+    def error(self, reason: str, session_id: str | None = None) -> SessionError:
+        """Return the error of an operation on the database, for a *reason*."""
+        return SessionError(f"{self.name}: {reason}", session_id=session_id)
+
 
 @final
 class Database:
@@ -170,18 +174,15 @@ class Database:
         try:
             return await running
         except psycopg.Error as error:
-            raise self._error(faults.text_of_fault(error), session_id) from error
+            raise self._address.error(faults.text_of_fault(error), session_id) from error
         except (schema.Refused, OSError) as error:
-            raise self._error(str(error), session_id) from error
+            raise self._address.error(str(error), session_id) from error
         except NoAnswer as error:
             text = f"the server gave no answer within {self._patience:g} seconds; try again"
-            raise self._error(text, session_id) from error
+            raise self._address.error(text, session_id) from error
         except RetryLater as error:
             text = "the store was closed before the operation could succeed"
-            raise self._error(text, session_id) from error
-
-    def _error(self, reason: str, session_id: str | None) -> SessionError:
-        return SessionError(f"{self._address.name}: {reason}", session_id=session_id)
+            raise self._address.error(text, session_id) from error
 
     def _start(self, worker: WorkerThread[Link], name: str) -> Future[None]:
         """Start the thread of *worker*; return a future that is done once it has ended."""

@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 
 import psycopg
 
-from tower_memory._errors import SessionError
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.postgres import faults, schema
@@ -48,9 +47,9 @@ def connected(address: Address, *, create: bool) -> Generator[Link]:
         link.connection(Deadline(PATIENCE))
         yield link
     except psycopg.Error as error:
-        raise _session_error(address, faults.text_of_fault(error)) from error
+        raise address.error(faults.text_of_fault(error)) from error
     except schema.Refused as error:
-        raise _session_error(address, str(error)) from error
+        raise address.error(str(error)) from error
     finally:
         link.drop()
 
@@ -76,7 +75,3 @@ def commit(link: Link, session_id: str, operation: Callable[[Connection], T]) ->
 def begin_answer(connection: Connection) -> None:
     """Give the server the time of rule 3 for its next answer."""
     connection.deadline = Deadline(PATIENCE)
-
-
-def _session_error(address: Address, reason: str) -> SessionError:
-    return SessionError(f"{address.name}: {reason}")

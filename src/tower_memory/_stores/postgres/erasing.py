@@ -7,7 +7,6 @@ from functools import partial
 from uuid import UUID
 
 from tower_memory._capabilities.erasure import Erasure, check_erase
-from tower_memory._errors import SessionError
 from tower_memory._items import Item
 from tower_memory._stores.postgres import erasure
 from tower_memory._stores.postgres.server_store import ServerStore
@@ -41,11 +40,11 @@ class Erasing(ServerStore[Item]):
         The guide `tower_memory.postgres` says how the server's operator removes them.
         """
         msg = (
-            f"{self._address.name}: scrub() cannot remove the bytes of erased content from a "
+            "scrub() cannot remove the bytes of erased content from a "
             'Postgres server, but its operator can: see "Erased bytes" in the guide '
             "tower_memory.postgres"
         )
-        raise SessionError(msg)
+        raise self._address.error(msg)
 
     async def _erase_prefix(self, prefix: str, updated_before: int) -> Erasure:
         """Erase all sessions whose ids start with *prefix*."""
