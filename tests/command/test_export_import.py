@@ -15,34 +15,6 @@ from tower_memory import SqliteSessionStore, Turn
 TIME = "2025-01-02T03:04:05.000006Z"
 
 
-async def _fill(path):
-    async with SqliteSessionStore(path) as store:
-        items = [
-            {"role": "user", "content": "東京 \u2028\U0001f600"},
-            {"n": [1.0, 2**63, -0.5e300]},
-        ]
-        await store.append(Turn("a", items, turn_id="t1", metadata={"model": "m"}))
-        at = await store.append(Turn("a", ["cut"], turn_id="t0"))
-        about = {"empty": True}
-        await store.append(
-            Turn("a", [], turn_id="t2", metadata=about, replaces="t0", expected_revision=at)
-        )
-        await store.append(Turn("a", ["x"], turn_id="t3"))
-        await store.annotate("a", {"title": "Tokyo"})
-        await store.fork("a", "b", before="t3")
-        await store.append(Turn("c", [1]))
-        await store.annotate("only a title", {"title": "T"}, create=True)
-        await store.append(Turn("a", ["last"]))
-
-
-@pytest.fixture
-def filled(tmp_path):
-    """Return the path of a file with sessions."""
-    path = tmp_path / "filled.db"
-    anyio.run(_fill, path)
-    return path
-
-
 def described(path):
     """Return everything that a store tells about the sessions of a file, but their revisions."""
 

@@ -28,34 +28,6 @@ def on_postgres(run, postgres_url):
     return partial(run, "--db", postgres_url)
 
 
-async def _fill(store):
-    async with store:
-        items = [
-            {"role": "user", "content": "東京 \u2028\U0001f600"},
-            {"n": [1.0, 2**63, -0.5e300]},
-        ]
-        await store.append(Turn("a", items, turn_id="t1", metadata={"model": "m"}))
-        at = await store.append(Turn("a", ["cut"], turn_id="t0"))
-        about = {"empty": True}
-        await store.append(
-            Turn("a", [], turn_id="t2", metadata=about, replaces="t0", expected_revision=at)
-        )
-        await store.append(Turn("a", ["x"], turn_id="t3"))
-        await store.annotate("a", {"title": "Tokyo"})
-        await store.fork("a", "b", before="t3")
-        await store.append(Turn("c", [1]))
-        await store.annotate("only a title", {"title": "T"}, create=True)
-        await store.append(Turn("a", ["last"]))
-
-
-@pytest.fixture
-def filled(tmp_path):
-    """Return the path of a file with sessions."""
-    path = tmp_path / "filled.db"
-    anyio.run(_fill, SqliteSessionStore(path))
-    return path
-
-
 def described(store):
     """Return everything that a store tells about its sessions, but their revisions."""
 
