@@ -111,7 +111,7 @@ def test_the_public_names_are_exactly_these():
         *("check_owner", "check_pending"),
         *("check_load_summary", "check_save_summary"),
         *("excerpt", "query_words", "search_words", "turn_text"),
-        *("NO_SESSION", "SessionState", "must_write", "turns_between"),
+        *("NO_SESSION", "SessionState", "must_erase", "must_write", "turns_between"),
         *("decode_metadata", "encode_metadata"),
         *("FullStore", "StoreWrapper"),
     }

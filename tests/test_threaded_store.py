@@ -89,6 +89,7 @@ async def test_a_store_that_is_garbage_collected_open_warns_and_ends_its_thread(
 
 
 TURN = Turn("s", [ITEM])
+ERASE = {"session_id": "s", "prefix": None, "inactive_since": None, "expected_revision": 7}
 PAGE = {"prefix": "p", "limit": 7, "after": "c"}
 CALLS = [
     ("load", ("s",), {"limit": 3, "before": "t"}),
@@ -100,7 +101,7 @@ CALLS = [
     ("annotate", ("s", {"title": "Rome"}), {"create": True, "overwrite": False}),
     ("fork", ("s", "new"), {"before": "t"}),
     ("search", ("rome",), PAGE),
-    ("erase", (), {"session_id": None, "prefix": "p", "inactive_since": None}),
+    ("erase", (), ERASE),
     ("scrub", (), {}),
     ("begin", (TURN,), {"lease": 3.0, "owner": "me"}),
     ("fail", ("s", "t"), {"owner": "me"}),

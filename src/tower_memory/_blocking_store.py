@@ -94,10 +94,15 @@ class BlockingStore(Generic[Item]):
         session_id: str | None = None,
         prefix: str | None = None,
         inactive_since: datetime | None = None,
+        expected_revision: int | None = None,
     ) -> Erasure:
         """Remove whole sessions for good (`SessionErasure.erase`)."""
         return self._run(
-            self._store.erase, session_id=session_id, prefix=prefix, inactive_since=inactive_since
+            self._store.erase,
+            session_id=session_id,
+            prefix=prefix,
+            inactive_since=inactive_since,
+            expected_revision=expected_revision,
         )
 
     def scrub(self) -> None:

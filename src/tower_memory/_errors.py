@@ -52,10 +52,10 @@ def _restore(
 
 @final
 class SessionConflict(SessionError):
-    """Raised when a turn does not fit the present state of its session.
+    """Raised when a turn or a call does not fit the present state of its session.
 
-    The session is at another revision than the turn expects, another turn of the session is in
-    progress, or the request's conversation differs from the session's.
+    The session is at another revision than expected, another turn of the session is in progress, or
+    the request's conversation differs from the session's.
 
     Attributes:
         expected: Expected revision; None if the conflict is not about revisions.

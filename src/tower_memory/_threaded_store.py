@@ -160,10 +160,15 @@ class ThreadedStore(StoreWrapper[Item]):
         session_id: str | None = None,
         prefix: str | None = None,
         inactive_since: datetime | None = None,
+        expected_revision: int | None = None,
     ) -> Erasure:
         """Remove whole sessions for good (`SessionErasure.erase`)."""
         return await self._call(
-            self.store.erase, session_id=session_id, prefix=prefix, inactive_since=inactive_since
+            self.store.erase,
+            session_id=session_id,
+            prefix=prefix,
+            inactive_since=inactive_since,
+            expected_revision=expected_revision,
         )
 
     async def scrub(self) -> None:

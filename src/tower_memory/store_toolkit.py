@@ -11,6 +11,7 @@ store needs only public names:
 - For `SessionCatalog`: `check_page`, `check_annotate` and `check_fork` check arguments,
   `merge_metadata` merges the metadata of a session, and `to_cursor` and `from_cursor` make and read
   the cursors of pages.
+- For `SessionErasure`: `must_erase` decides whether a session must be erased.
 - For `SessionSearch`: `query_words` and `search_words` split texts into words, `turn_text` returns
   the text of a turn, and `excerpt` its part around a word.
 - For `TurnJournal`: `check_begin`, `check_pending` and `check_owner` check arguments.
@@ -176,7 +177,7 @@ from tower_memory._capabilities.catalog import (
     check_fork,
     merge_metadata,
 )
-from tower_memory._capabilities.erasure import check_erase
+from tower_memory._capabilities.erasure import check_erase, must_erase
 from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
 from tower_memory._capabilities.pages import check_page, from_cursor, to_cursor
 from tower_memory._capabilities.summaries import check_load_summary, check_save_summary
@@ -212,6 +213,7 @@ __all__ = (
     "excerpt",
     "from_cursor",
     "merge_metadata",
+    "must_erase",
     "must_write",
     "query_words",
     "search_words",

@@ -9,7 +9,7 @@ from tower_memory import _log, _reconcile
 from tower_memory._arguments import check_text
 from tower_memory._asyncio_call import BridgedCall
 from tower_memory._calls import SyncServiceError
-from tower_memory._capabilities.erasure import check_erase
+from tower_memory._capabilities.erasure import check_erase, must_erase
 from tower_memory._capabilities.journal import check_begin, check_owner, check_pending
 from tower_memory._capabilities.pages import check_page, from_cursor, to_cursor
 from tower_memory._codec import ItemCodec, snapshot
@@ -72,6 +72,7 @@ __all__ = [
     "links_of",
     "main",
     "message_text",
+    "must_erase",
     "mutate",
     "new_in_request",
     "new_in_response",

@@ -23,6 +23,7 @@ from helpers.internals import (
     encode_metadata,
     excerpt,
     from_cursor,
+    must_erase,
     query_words,
     search_words,
     to_cursor,
@@ -206,8 +207,8 @@ class Plain:
 class Erasing(Plain):
     """A store that also keeps the contract of SessionErasure."""
 
-    def check_erase(self, session_id, prefix, inactive_since):
-        check_erase(session_id, prefix, inactive_since)
+    def check_erase(self, session_id, prefix, inactive_since, expected_revision):
+        check_erase(session_id, prefix, inactive_since, expected_revision)
 
     def named(self, session_id, prefix):
         """Return the ids of the sessions to erase."""
@@ -221,12 +222,19 @@ class Erasing(Plain):
     def is_active(self, chat, since):
         return chat.updated_at is None or chat.updated_at >= since
 
-    async def erase(self, *, session_id=None, prefix=None, inactive_since=None):
-        self.check_erase(session_id, prefix, inactive_since)
+    def must_erase(self, session_id, chat, expected):
+        return must_erase(session_id, exists=chat.exists, revision=chat.revision, expected=expected)
+
+    async def erase(
+        self, *, session_id=None, prefix=None, inactive_since=None, expected_revision=None
+    ):
+        self.check_erase(session_id, prefix, inactive_since, expected_revision)
         numbers = []
         for name in self.named(session_id, prefix):
             chat = self.chat(name)
-            if inactive_since is None or not self.is_active(chat, inactive_since):
+            if inactive_since is not None and self.is_active(chat, inactive_since):
+                continue
+            if self.must_erase(name, chat, expected_revision):
                 numbers.append((int(chat.exists), len(chat.turns), len(chat.items)))
                 self.remove(chat)
         return Erasure(*map(sum, zip(*numbers, strict=True))) if numbers else Erasure(0, 0, 0)

@@ -184,7 +184,7 @@ async def test_every_method_passes_the_stored_ids_and_all_arguments_on():
     await anna.annotate("s", {"title": "Rome"}, create=True, overwrite=False)
     await anna.fork("s", "new", before="t")
     await anna.search("rome", prefix="p", limit=7, after="cursor")
-    await anna.erase(session_id="s", inactive_since=NOW)
+    await anna.erase(session_id="s", inactive_since=NOW, expected_revision=7)
     await anna.erase(prefix="p")
     await anna.scrub()
     await anna.begin(turn, lease=3.0, owner="me")
@@ -197,6 +197,7 @@ async def test_every_method_passes_the_stored_ids_and_all_arguments_on():
     s = "4:anna/s"
     stored = Turn(s, turn.items, turn_id=turn.turn_id, metadata=turn.metadata)
     page = {"prefix": "4:anna/p", "limit": 7, "after": "cursor"}
+    one, many = {"session_id": s, "prefix": None}, {"session_id": None, "prefix": "4:anna/p"}
     assert base.calls == [
         ("load", (s,), {"limit": 3, "before": "t"}),
         ("append", (stored,), {}),
@@ -207,8 +208,8 @@ async def test_every_method_passes_the_stored_ids_and_all_arguments_on():
         ("annotate", (s, {"title": "Rome"}), {"create": True, "overwrite": False}),
         ("fork", (s, "4:anna/new"), {"before": "t"}),
         ("search", ("rome",), page),
-        ("erase", (), {"session_id": s, "prefix": None, "inactive_since": NOW}),
-        ("erase", (), {"session_id": None, "prefix": "4:anna/p", "inactive_since": None}),
+        ("erase", (), {**one, "inactive_since": NOW, "expected_revision": 7}),
+        ("erase", (), {**many, "inactive_since": None, "expected_revision": None}),
         ("scrub", (), {}),
         ("begin", (stored,), {"lease": 3.0, "owner": "me"}),
         ("fail", (s, "t"), {"owner": "me"}),

@@ -27,7 +27,7 @@ from tower_memory import (
 from tower_memory.testing import StoreBroken, StoreReport, check_session_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STORE_RULES, CATALOG_RULES, SEARCH_RULES, ERASURE_RULES = 39, 26, 12, 7
+STORE_RULES, CATALOG_RULES, SEARCH_RULES, ERASURE_RULES = 39, 26, 12, 11
 JOURNAL_RULES, SUMMARY_RULES = 12, 10
 ALL_RULES = (
     STORE_RULES + CATALOG_RULES + SEARCH_RULES + ERASURE_RULES + JOURNAL_RULES + SUMMARY_RULES

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import NamedTuple, Protocol, final, runtime_checkable
 
 from tower_memory._arguments import check_text, shown
+from tower_memory._errors import SessionConflict
+from tower_memory._turn import check_revision
 
 
 @final
@@ -56,6 +58,7 @@ class SessionErasure(Protocol):
         session_id: str | None = None,
         prefix: str | None = None,
         inactive_since: datetime | None = None,
+        expected_revision: int | None = None,
     ) -> Erasure:
         """Remove whole sessions, and return the numbers of removed sessions, turns and items.
 
@@ -67,6 +70,12 @@ class SessionErasure(Protocol):
         Sessions are erased one after another, and each is erased as a whole or not at all. If the
         call fails or is cancelled, call it again. If no session is selected, all numbers are 0.
 
+        With *expected_revision*, the session is erased only if it is at that revision, which is
+        compared in the commit that erases it. If it exists at another revision, it stays, and the
+        call raises `SessionConflict`. If it does not exist, there is no conflict, and all numbers
+        are 0. So a call whose outcome is unknown may be repeated: it neither removes a turn that
+        was saved since, nor refuses one that has begun since.
+
         The bytes of erased items may stay in files until `scrub`.
 
         Args:
@@ -75,12 +84,17 @@ class SessionErasure(Protocol):
                 ``""`` erases all sessions.
             inactive_since: Erase only sessions that were last changed before this time, which needs
                 a time zone; None erases all. A session that is changed during the call stays.
+            expected_revision: The revision that the session must have, a 64-bit integer, such as
+                `History.revision` of the history that the user saw. It needs *session_id*. None
+                erases a session at any revision. The revision tells nothing of metadata, pending
+                turns and summaries. It is not compared if *inactive_since* keeps the session.
 
         Raises:
-            TypeError: A parameter has the wrong type, or not exactly one of *session_id* and
-                *prefix* is given.
+            TypeError: A parameter has the wrong type, not exactly one of *session_id* and *prefix*
+                is given, or *expected_revision* is given with *prefix*.
             ValueError: *session_id* is empty or contains a lone surrogate, *prefix* contains one,
-                or *inactive_since* has no time zone.
+                *inactive_since* has no time zone, or *expected_revision* is no 64-bit integer.
+            SessionConflict: The session exists, and is not at *expected_revision*. It stays.
             SessionError: The store cannot be written.
         """
         ...
@@ -100,7 +114,10 @@ class SessionErasure(Protocol):
 
 
 def check_erase(
-    session_id: str | None, prefix: str | None, inactive_since: datetime | None
+    session_id: str | None,
+    prefix: str | None,
+    inactive_since: datetime | None,
+    expected_revision: int | None = None,
 ) -> None:
     """Refuse bad arguments of `SessionErasure.erase`.
 
@@ -120,6 +137,39 @@ def check_erase(
 
     if inactive_since is not None:
         check_time("inactive_since", inactive_since)
+    if expected_revision is not None:
+        check_revision("expected_revision", expected_revision)
+        if session_id is None:
+            msg = f"expected_revision={expected_revision} needs session_id, got prefix"
+            raise TypeError(msg)
+
+
+def must_erase(session_id: str, *, exists: bool, revision: int, expected: int | None) -> bool:
+    """Return True if `SessionErasure.erase` must erase a session, False if it must write nothing.
+
+    Ask in the atomic step that erases the session, with its present state. A session that does not
+    exist is erased, too: it gets a revision of its own, so no turn in progress revives it.
+
+    >>> from tower_memory.store_toolkit import must_erase
+    >>> must_erase("chat-1", exists=True, revision=7, expected=7)
+    True
+    >>> must_erase("chat-1", exists=False, revision=8, expected=7)  # a repeated call
+    False
+
+    Args:
+        session_id: The session.
+        exists: True if the session exists.
+        revision: Its revision, as `SessionStore.load` returns it.
+        expected: The argument *expected_revision* of the call.
+
+    Raises:
+        SessionConflict: The session exists, and is at another revision than *expected*.
+    """
+    if expected is None or expected == revision:
+        return True
+    if exists:
+        raise SessionConflict(session_id, expected=expected, actual=revision)
+    return False
 
 
 def check_prefix(value: object) -> None:

@@ -173,17 +173,19 @@ class ScopedStore(StoreWrapper[Item]):
         session_id: str | None = None,
         prefix: str | None = None,
         inactive_since: datetime | None = None,
+        expected_revision: int | None = None,
     ) -> Erasure:
         """Remove whole sessions for good (`SessionErasure.erase`).
 
         ``prefix=""`` erases all sessions of the scope. Those of its inner scopes stay.
         """
-        check_erase(session_id, prefix, inactive_since)
+        check_erase(session_id, prefix, inactive_since, expected_revision)
         with self._own_errors():
             return await self.store.erase(
                 session_id=None if session_id is None else self._stored(session_id),
                 prefix=None if prefix is None else self._start + prefix,
                 inactive_since=inactive_since,
+                expected_revision=expected_revision,
             )
 
     async def scrub(self) -> None:

@@ -3,7 +3,7 @@
 **Testing a store.** A store has four methods and keeps the promises that `SessionStore` states.
 `check_session_store` checks these promises with 39 rules, makes a store for each rule, and returns
 a report. A store that also has the methods of a capability is checked by more rules: 26 for
-`SessionCatalog`, 12 for `SessionSearch`, 7 for `SessionErasure`, 12 for `TurnJournal` and 10 for
+`SessionCatalog`, 12 for `SessionSearch`, 11 for `SessionErasure`, 12 for `TurnJournal` and 10 for
 `SessionSummaries`. The report names the protocols. This store counts its saves, and passes every
 call to another store that keeps the promises:
 

@@ -103,7 +103,7 @@ async def check_session_store(
     >>> from tower_memory.testing import check_session_store
     >>> report = anyio.run(check_session_store, InMemorySessionStore)
     >>> print(str(report).splitlines()[0].partition(":")[0])
-    106 of 106 rules held
+    110 of 110 rules held
     >>> report.groups[3:]
     ['SessionErasure', 'TurnJournal', 'SessionSummaries']
 

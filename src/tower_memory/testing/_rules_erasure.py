@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from typing import Any, cast
 
+from anyio import create_task_group
+
 from tower_memory._capabilities.erasure import Erasure, SessionErasure
-from tower_memory._errors import SessionCleared, SessionError
+from tower_memory._errors import SessionCleared, SessionConflict, SessionError
 from tower_memory._turn import Turn
 from tower_memory.testing._case import (
     BAD_IDS,
@@ -23,6 +26,9 @@ from tower_memory.testing._case import (
 )
 
 _NOTHING = Erasure(0, 0, 0)
+
+_ERASURES = 4
+"""Number of erasures at the same time in a rule."""
 
 
 async def erase_session(case: Case) -> None:
@@ -108,8 +114,9 @@ async def since_erased(case: Case) -> None:
         session = case.new_session()
         await case.store.append(Turn(session, case.items[:1]))
         await _expect_refused_after_erase(case, session, {named: session})
-    first = case.new_session()
-    await _expect_refused_after_erase(case, first, {"session_id": first})
+    for options in ({}, {"expected_revision": 0}):
+        first = case.new_session()
+        await _expect_refused_after_erase(case, first, {"session_id": first, **options})
 
 
 async def _expect_refused_after_erase(case: Case, session: str, named: dict[str, Any]) -> None:
@@ -126,10 +133,84 @@ async def _expect_refused_after_erase(case: Case, session: str, named: dict[str,
     expect("the session", await case.load(session), list(case.items[:1]))
 
 
+async def erase_at_revision(case: Case) -> None:
+    """erase with expected_revision removes a session that is at that revision."""
+    session = case.new_session()
+    for _ in range(2):
+        await case.store.append(Turn(session, case.items[:1]))
+        revision = await case.store.append(Turn(session, case.items[1:]))
+        numbers = await _erasure(case).erase(session_id=session, expected_revision=revision)
+        expect("the numbers of sessions, turns and items", numbers, Erasure(1, 2, 3))
+        expect("the erased session", await case.load(session), [])
+
+
+async def erase_at_other_revision(case: Case) -> None:
+    """erase with another expected_revision raises SessionConflict and removes nothing."""
+    session = case.new_session()
+    old = await case.store.append(Turn(session, case.items[:1]))
+    revision = await case.store.append(Turn(session, case.items[1:]))
+
+    for other in (old, revision + 1, 0, -1):
+        erase = _erasure(case).erase(session_id=session, expected_revision=other)
+        error = await expect_error(SessionConflict, erase, f"erase at the revision {other}")
+        expect("the session of the error", error.session_id, session)
+        expect("the revisions of the error", (error.expected, error.actual), (other, revision))
+
+    history = await case.store.load(session)
+    expect("the session", list(history), list(case.items))
+    expect("the revision", history.revision, revision)
+
+
+async def erase_again_at_revision(case: Case) -> None:
+    """A second erase with expected_revision finds nothing, and refuses no turn begun since."""
+    session = case.new_session()
+    revision = await case.store.append(Turn(session, case.items))
+    again = partial(_erasure(case).erase, session_id=session, expected_revision=revision)
+    await again()
+    erased = (await case.store.load(session)).revision
+
+    for _ in range(2):
+        expect("the numbers for an erased session", await again(), _NOTHING)
+        expect("its revision", (await case.store.load(session)).revision, erased)
+    await case.store.append(Turn(session, case.items, since=erased))
+    await expect_error(SessionConflict, again(), "erase of a session that was written again")
+    expect("the session", await case.load(session), list(case.items))
+
+
+async def concurrent_erasures(case: Case) -> None:
+    """Erasures at the same time that expect one revision erase it once, and no newer turn."""
+    for place in range(_ERASURES + 1):
+        await _erase_and_append(case, place)
+
+
+async def _erase_and_append(case: Case, place: int) -> None:
+    """Erase a session several times, and append a turn as the call with the number *place*."""
+    session = case.new_session()
+    revision = await case.store.append(Turn(session, case.items[:1]))
+    erased: list[int] = []
+
+    async def erase() -> None:
+        with suppress(SessionConflict):
+            numbers = await _erasure(case).erase(session_id=session, expected_revision=revision)
+            erased.append(numbers.sessions)
+
+    async def append() -> None:
+        await case.store.append(Turn(session, case.items[1:]))
+
+    calls: list[Callable[[], Coroutine[Any, Any, None]]] = [erase] * _ERASURES
+    calls.insert(place, append)
+    async with create_task_group() as tasks:
+        for call in calls:
+            tasks.start_soon(call)
+
+    left = list(case.items[sum(erased) :])
+    expect(f"the session, erased {sum(erased)} times", await case.load(session), left)
+
+
 async def bad_erasures(case: Case) -> None:
     """Bad arguments of erase raise TypeError or ValueError, and nothing is erased."""
     session = case.new_session()
-    await case.store.append(Turn(session, case.items))
+    revision = await case.store.append(Turn(session, case.items))
     erase, now = _erasure(case).erase, datetime.now(UTC)
 
     calls: list[partial[Any]] = [partial(erase, session_id=bad) for bad in BAD_IDS]
@@ -138,6 +219,9 @@ async def bad_erasures(case: Case) -> None:
     calls += [partial(erase), partial(erase, session_id=session, prefix=session)]
     times: list[Any] = [now.replace(tzinfo=None), now.timestamp(), "2026-01-01", now.date()]
     calls += [partial(erase, session_id=session, inactive_since=bad) for bad in times]
+    revisions: list[Any] = ["1", 1.0, True, 2**63]
+    calls += [partial(erase, session_id=session, expected_revision=bad) for bad in revisions]
+    calls.append(partial(erase, prefix=session, expected_revision=revision))
     for call in calls:
         await expect_bad_argument(call)
     expect("the session", await case.load(session), list(case.items))
@@ -171,6 +255,10 @@ ERASURE_RULES: tuple[Rule, ...] = (
     erase_inactive,
     erased_revision,
     since_erased,
+    erase_at_revision,
+    erase_at_other_revision,
+    erase_again_at_revision,
+    concurrent_erasures,
     bad_erasures,
     scrub,
 )

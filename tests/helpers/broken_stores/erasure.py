@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from anyio.lowlevel import checkpoint
+
 from helpers.broken_stores.registry import breaks
 from helpers.plain_store import Erasing
+from tower_memory import Erasure, SessionConflict
 
 
 @breaks("erase removes one session, none with a similar id, and returns what it removed.")
@@ -20,11 +23,9 @@ class ErasesWhatIsLike(Erasing):
 
 @breaks("erase removes one session, none with a similar id, and returns what it removed.")
 class CountsSessionsThatNeverWere(Erasing):
-    async def erase(self, *, session_id=None, prefix=None, inactive_since=None):
-        erased = await super().erase(
-            session_id=session_id, prefix=prefix, inactive_since=inactive_since
-        )
-        return erased if inactive_since or prefix else erased._replace(sessions=1)
+    async def erase(self, **options):
+        erased = await super().erase(**options)
+        return erased._replace(sessions=1) if [*options] == ["session_id"] else erased
 
 
 @breaks("erase removes all sessions whose ids start with the prefix, by code points, and no other.")
@@ -90,10 +91,70 @@ class ErasesOnlyWhatExists(Erasing):
             super().remove(chat)
 
 
+@breaks("A turn whose history was loaded before erase raises SessionCleared, also a first turn.")
+class ErasesOnlyWhatExistsAtARevision(Erasing):
+    def must_erase(self, session_id, chat, expected):
+        exists = chat.exists or expected is None
+        return super().must_erase(session_id, chat, expected) and exists
+
+
+@breaks("erase with expected_revision removes a session that is at that revision.")
+class ConflictsWithSessionsThatWereErasedBefore(Erasing):
+    def must_erase(self, session_id, chat, expected):
+        if expected is not None and chat.exists and chat.cleared:
+            raise SessionConflict(session_id, expected=expected, actual=chat.revision)
+        return super().must_erase(session_id, chat, expected)
+
+
+@breaks("erase with another expected_revision raises SessionConflict and removes nothing.")
+class ErasesUpToARevision(Erasing):
+    def must_erase(self, session_id, chat, expected):
+        expected = None if expected is None else min(expected, chat.revision)
+        return super().must_erase(session_id, chat, expected)
+
+
+@breaks("erase with another expected_revision raises SessionConflict and removes nothing.")
+class ErasesAtNoRevision(Erasing):
+    def must_erase(self, session_id, chat, expected):
+        return super().must_erase(session_id, chat, expected or None)
+
+
+@breaks("A second erase with expected_revision finds nothing, and refuses no turn begun since.")
+class RefusesToEraseAgain(Erasing):
+    def must_erase(self, session_id, chat, expected):
+        if expected not in (None, chat.revision):
+            raise SessionConflict(session_id, expected=expected, actual=chat.revision)
+        return super().must_erase(session_id, chat, expected)
+
+
+@breaks("A second erase with expected_revision finds nothing, and refuses no turn begun since.")
+class ErasesAgain(Erasing):
+    def must_erase(self, session_id, chat, expected):
+        return not chat.exists or super().must_erase(session_id, chat, expected)
+
+
+@breaks("Erasures at the same time that expect one revision erase it once, and no newer turn.")
+class ErasesWhatIsAppendedMeanwhile(Erasing):
+    async def erase(self, *, session_id=None, expected_revision=None, **others):
+        self.check_erase(session_id, others.get("prefix"), None, expected_revision)
+        if session_id is not None:
+            if not self.must_erase(session_id, self.chat(session_id), expected_revision):
+                return Erasure(0, 0, 0)
+            await checkpoint()
+        return await super().erase(session_id=session_id, **others)
+
+
+@breaks("Bad arguments of erase raise TypeError or ValueError, and nothing is erased.")
+class ErasesAPrefixAtARevision(Erasing):
+    def check_erase(self, session_id, prefix, inactive_since, expected_revision):
+        expected = expected_revision if prefix is None else None
+        super().check_erase(session_id, prefix, inactive_since, expected)
+
+
 @breaks("Bad arguments of erase raise TypeError or ValueError, and nothing is erased.")
 class TakesTimesWithoutZone(Erasing):
-    def check_erase(self, session_id, prefix, inactive_since):
-        super().check_erase(session_id, prefix, None)
+    def check_erase(self, session_id, prefix, inactive_since, expected_revision):
+        super().check_erase(session_id, prefix, None, expected_revision)
 
     def is_active(self, chat, since):
         since = since if isinstance(since, datetime) else datetime.now(UTC)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from anyio.lowlevel import checkpoint
 
-from tower_memory._capabilities.erasure import Erasure, check_erase
+from tower_memory._capabilities.erasure import Erasure, check_erase, must_erase
 from tower_memory._items import Item
 from tower_memory._stores.in_memory.memory_store import MemoryStore
 from tower_memory._stores.records import to_datetime
@@ -21,9 +21,10 @@ class Erasing(MemoryStore[Item]):
         session_id: str | None = None,
         prefix: str | None = None,
         inactive_since: datetime | None = None,
+        expected_revision: int | None = None,
     ) -> Erasure:
         """Remove whole sessions for good, and return their numbers (`SessionErasure.erase`)."""
-        check_erase(session_id, prefix, inactive_since)
+        check_erase(session_id, prefix, inactive_since, expected_revision)
         await checkpoint()
 
         named = [str(session_id)] if prefix is None else self._sessions.ids_with(prefix)
@@ -33,6 +34,10 @@ class Erasing(MemoryStore[Item]):
             if inactive_since is not None and not (
                 session and to_datetime(session.updated_at) < inactive_since
             ):
+                continue
+            revision = session.revision if session else self._sessions.tombstone_number(each)
+            exists = session is not None
+            if not must_erase(each, exists=exists, revision=revision, expected=expected_revision):
                 continue
 
             self._sessions.erase(each)

@@ -21,16 +21,22 @@ class Erasing(ServerStore[Item]):
         session_id: str | None = None,
         prefix: str | None = None,
         inactive_since: datetime | None = None,
+        expected_revision: int | None = None,
     ) -> Erasure:
         """Remove whole sessions for good, and return their numbers (`SessionErasure.erase`).
 
         If the connection is lost during a commit, the call raises `SessionError`, and the session
         is perhaps erased: erase it again to be sure.
         """
-        check_erase(session_id, prefix, inactive_since)
+        check_erase(session_id, prefix, inactive_since, expected_revision)
         before = erasure.latest_change(inactive_since)
         if session_id is not None:
-            erase = partial(erasure.erase, session_id=session_id, updated_before=before)
+            erase = partial(
+                erasure.erase,
+                session_id=session_id,
+                updated_before=before,
+                expected_revision=expected_revision,
+            )
             return await self._write_once(erase, session_id)
         return await self._erase_prefix(prefix or "", before)
 

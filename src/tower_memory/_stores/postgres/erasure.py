@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from tower_memory._capabilities.erasure import Erasure
+from tower_memory._capabilities.erasure import Erasure, must_erase
 from tower_memory._stores.postgres.heads import put_tombstone, read_head, wall_time
 from tower_memory._stores.postgres.id_range import PREFIX_CONDITION, id_range
 from tower_memory._stores.postgres.link import Connection
@@ -48,16 +48,28 @@ def find_sessions(
     return [(session, session_id.decode()) for session, session_id in rows]
 
 
-def erase(connection: Connection, session_id: str, updated_before: int) -> Erasure:
+def erase(
+    connection: Connection,
+    session_id: str,
+    updated_before: int,
+    expected_revision: int | None = None,
+) -> Erasure:
     """Erase a session, which leaves a tombstone, and return the numbers of the removed rows.
 
     A session that was changed at *updated_before*, in microseconds, or later, stays. A session that
     does not exist gets a tombstone if the erasure has no limit.
+
+    Raises:
+        SessionConflict: The session is not at *expected_revision*.
     """
     found = read_head(connection, session_id)
     head = found.head
     may_erase = updated_before == _LATEST if head is None else head.updated_at < updated_before
     if not may_erase:
+        return Erasure(0, 0, 0)
+    revision = found.tombstone if head is None else head.revision
+    exists = head is not None
+    if not must_erase(session_id, exists=exists, revision=revision, expected=expected_revision):
         return Erasure(0, 0, 0)
 
     put_tombstone(connection, found, wall_time())

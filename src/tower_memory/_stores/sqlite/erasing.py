@@ -30,17 +30,20 @@ class Erasing(FileStore[Item]):
         session_id: str | None = None,
         prefix: str | None = None,
         inactive_since: datetime | None = None,
+        expected_revision: int | None = None,
     ) -> Erasure:
         """Remove whole sessions for good, and return their numbers (`SessionErasure.erase`).
 
         Their rows in a table of tower-llm are removed, too. The write-ahead log is emptied as for
         `clear`.
         """
-        check_erase(session_id, prefix, inactive_since)
+        check_erase(session_id, prefix, inactive_since, expected_revision)
         before = None if inactive_since is None else erasure.latest_change(inactive_since)
         file = await self._open_file()
         if session_id is not None:
-            return await _erase_sessions(file, [session_id], before, self.busy_timeout)
+            return await _erase_sessions(
+                file, [session_id], before, self.busy_timeout, expected_revision
+            )
         return await _erase_prefix(file, prefix or "", before, self.busy_timeout)
 
     async def scrub(self) -> None:
@@ -63,10 +66,19 @@ class Erasing(FileStore[Item]):
 
 
 async def _erase_sessions(
-    file: OpenFile, session_ids: Sequence[str], updated_before: int | None, patience: float
+    file: OpenFile,
+    session_ids: Sequence[str],
+    updated_before: int | None,
+    patience: float,
+    expected_revision: int | None = None,
 ) -> Erasure:
     """Erase sessions in one commit; see `erasure.erase`."""
-    erase = partial(erasure.erase, session_ids=session_ids, updated_before=updated_before)
+    erase = partial(
+        erasure.erase,
+        session_ids=session_ids,
+        updated_before=updated_before,
+        expected_revision=expected_revision,
+    )
     session_id = session_ids[0] if len(session_ids) == 1 else None
     return await file.write(session_id, erase, patience, after_commit=empty_log)
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from tower_memory._capabilities.erasure import Erasure
+from tower_memory._capabilities.erasure import Erasure, must_erase
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.records import to_nanoseconds
 from tower_memory._stores.sqlite.heads import add_tombstone
 from tower_memory._stores.sqlite.id_range import id_range
 from tower_memory._stores.sqlite.schema import Refused, is_busy
-from tower_memory._stores.sqlite.tombstones import set_tombstone
+from tower_memory._stores.sqlite.tombstones import set_tombstone, tombstone_number
 from tower_memory._stores.sqlite.writes import remove_content
 
 _MOST_NANOSECONDS: Final = 2**63 - 1
@@ -62,12 +62,18 @@ def latest_change(inactive_since: datetime) -> int:
 
 
 def erase(
-    connection: sqlite3.Connection, session_ids: Sequence[str], updated_before: int | None
+    connection: sqlite3.Connection,
+    session_ids: Sequence[str],
+    updated_before: int | None,
+    expected_revision: int | None = None,
 ) -> Erasure:
     """Erase sessions in the open transaction, and return their numbers; each gets a tombstone.
 
     *updated_before* is a time in nanoseconds: sessions that were changed since then stay. None
-    erases all.
+    erases all. *expected_revision* is that of a single session.
+
+    Raises:
+        SessionConflict: The session is not at *expected_revision*. Nothing is written.
     """
     erased = Erasure(0, 0, 0)
     is_taken_over = connection.execute(
@@ -76,16 +82,21 @@ def erase(
 
     for session_id in session_ids:
         head = connection.execute(
-            "SELECT id, high, updated_at, turns, items FROM memory_head WHERE session_id = ?",
+            "SELECT id, high, updated_at, turns, items, revision FROM memory_head"
+            " WHERE session_id = ?",
             (session_id,),
         ).fetchone()
         if updated_before is not None and (head is None or head[2] >= updated_before):
+            continue
+        revision = head[5] if head else tombstone_number(connection, session_id)
+        exists = head is not None
+        if not must_erase(session_id, exists=exists, revision=revision, expected=expected_revision):
             continue
 
         if head is None:
             add_tombstone(connection, session_id)
         else:
-            head_id, high, _, turns, items = head
+            head_id, high, _, turns, items, _ = head
             remove_content(connection, head_id)
             connection.execute("DELETE FROM memory_head WHERE id = ?", (head_id,))
             set_tombstone(connection, session_id, high + 1)
