@@ -49,6 +49,7 @@ NAMES = [
     "SessionSummaries",
     "Summary",
     "Session",
+    "SessionHandle",
     "History",
     "TurnInfo",
     "ItemCodec",

@@ -169,7 +169,7 @@ from tower_memory._errors import (
     TurnMissing,
     UnencodableItemError,
 )
-from tower_memory._handle import Session
+from tower_memory._handle import Session, SessionHandle
 from tower_memory._history import History, TurnInfo
 from tower_memory._items import (
     HandoffItem,
@@ -221,6 +221,7 @@ __all__ = (
     "SessionConflict",
     "SessionErasure",
     "SessionError",
+    "SessionHandle",
     "SessionInfo",
     "SessionSearch",
     "SessionStore",

@@ -108,12 +108,15 @@ def check_turn(value: object) -> None:
         raise TypeError(msg)
 
 
-def check_items(value: object) -> None:
-    """Refuse a value that is no iterable of items, such as a single mapping or a string."""
+def check_items(value: object, name: str = "items") -> None:
+    """Refuse a value that is no iterable of items, such as a single mapping or a string.
+
+    *name* is its parameter.
+    """
     if isinstance(value, (list, tuple)):  # the usual types, checked much faster
         return
     if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping, set, frozenset)):
-        msg = f"items must be a sequence of items, got {type(value).__name__}"
+        msg = f"{name} must be a sequence of items, got {type(value).__name__}"
         raise TypeError(msg)
 
 

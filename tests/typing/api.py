@@ -30,6 +30,7 @@ from tower_memory import (
     SessionCleared,
     SessionErasure,
     SessionError,
+    SessionHandle,
     SessionStore,
     SessionSummaries,
     SqliteSession,
@@ -199,6 +200,13 @@ async def stores() -> None:
     assert_type(await session.get_messages(), list[Message])
     await agents.Runner.run(agents.Agent(name="a"), "Hi", session=session)
     print(ours, theirs)
+
+    # A handle holds the items of its store.
+    handle = SessionHandle(mine, "s")
+    assert_type(handle, SessionHandle[MessageItem])
+    assert_type(await handle.replace_suffix([], []), bool)
+    their_handle: agents.memory.Session = SessionHandle(store, "s")
+    print(their_handle)
 
 
 def scripted() -> None:
