@@ -1,16 +1,27 @@
-"""Take-over of files that tower-llm wrote."""
+"""Take-over of files that tower-llm and openai-agents wrote."""
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime
 
 import pytest
 
+from helpers.agents_file import add_agents_tables
+from helpers.messages import assistant, user
 from helpers.schema1 import copy_file
 from helpers.sqlite import check_schema_2, query, read_bytes, read_order, read_turns
 from helpers.sqlite_internals import open_prepared
 from helpers.tower_llm import add_tower_llm_table
-from tower_memory import CorruptSessionError, MessageItem, Role, RunItem, SqliteSessionStore, Turn
+from tower_memory import (
+    CorruptSessionError,
+    MessageItem,
+    Role,
+    RunItem,
+    SessionError,
+    SqliteSessionStore,
+    Turn,
+)
 
 HELLO = (
     '{"type":"Message","id":"m1","role":"user","content":"Hello","mood":{"n":12345678901234567890},'
@@ -124,3 +135,84 @@ async def test_an_unreadable_row_of_tower_llm_is_named_and_nothing_is_taken_over
         await SqliteSessionStore(path).load("user_123")
     assert (caught.value.session_id, caught.value.row) == (bad[0], 2)
     assert read_bytes(path) == before
+
+
+# openai-agents
+
+
+async def test_a_file_of_openai_agents_is_taken_over_and_its_tables_keep_their_rows(path):
+    """Each exchange becomes a turn with the time of its first row, which is UTC."""
+    add_agents_tables(
+        path,
+        ("one", '{"role": "user", "content": "Hi"}', "2025-08-11 12:34:56"),
+        ("two", '{"content": "caf\\u00e9", "role": "user"}', "2025-08-11 12:34:57"),
+        ("one", '{"role": "assistant", "content": "Hello"}', "2025-08-11 12:34:58"),
+        ("one", '{"role": "user", "content": "And?"}', "2025-08-11 12:34:59"),
+    )
+    tables = ("agent_messages", "agent_sessions")
+    before = [query(path, f"SELECT * FROM {table}") for table in tables]
+
+    for _ in range(2):  # the second time, the file is ours
+        async with SqliteSessionStore(path) as store:
+            history = await store.load("one")
+            assert history == [user("Hi"), assistant("Hello"), user("And?")]
+            assert [(turn.position, turn.created_at.second) for turn in history.turns] == [
+                (0, 56),
+                (2, 59),
+            ]
+            assert history.turns[0].created_at == datetime(2025, 8, 11, 12, 34, 56, tzinfo=UTC)
+            assert await store.load("two") == [user("café")]
+            assert [info.session_id for info in await store.sessions()] == ["one", "two"]
+
+    assert [query(path, f"SELECT * FROM {table}") for table in tables] == before
+    check_schema_2(path)
+
+
+async def test_openai_agents_own_class_cannot_add_items_that_no_one_would_see(path):
+    add_agents_tables(path)
+    async with SqliteSessionStore(path):
+        pass
+    with pytest.raises(sqlite3.IntegrityError, match=r"tower_memory\.integrations\.openai_agents"):
+        query(path, "INSERT INTO agent_messages (session_id, message_data) VALUES ('s', '{}')")
+    assert query(path, "SELECT * FROM agent_messages") == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ("s", '{"torn":', "2025-08-11 12:34:57"),
+        ("s", '{"n": NaN}', "2025-08-11 12:34:57"),
+        ("s", "{}", "yesterday"),
+        ("s", "{}", None),
+        ("", "{}", "2025-08-11 12:34:57"),
+    ],
+    ids=["torn", "not a number", "time", "no time", "id"],
+)
+async def test_an_unreadable_row_of_openai_agents_is_named_and_nothing_is_taken_over(path, bad):
+    add_agents_tables(path, ("s", "{}", "2025-08-11 12:34:57"), bad)
+    before = read_bytes(path)
+    with pytest.raises(CorruptSessionError) as caught:
+        await SqliteSessionStore(path).load("s")
+    assert (caught.value.session_id, caught.value.row) == (bad[0], 2)
+    assert read_bytes(path) == before
+
+
+async def test_a_file_with_more_tables_of_openai_agents_is_refused(path):
+    """`AdvancedSQLiteSession` keeps branches and usage in tables of its own."""
+    add_agents_tables(path, ("s", "{}", "2025-08-11 12:34:57"))
+    query(path, "CREATE TABLE turn_usage (id INTEGER PRIMARY KEY)")
+    before = read_bytes(path)
+    with pytest.raises(SessionError, match="another program's database .*turn_usage"):
+        await SqliteSessionStore(path).load("s")
+    assert read_bytes(path) == before
+
+
+async def test_an_erased_session_leaves_the_tables_of_openai_agents(path):
+    rows = [(name, f'"<<{name}>>"', "2025-08-11 12:34:56") for name in ("erased", "kept")]
+    add_agents_tables(path, *rows)
+    async with SqliteSessionStore(path) as store:
+        await store.erase(session_id="erased")
+        await store.scrub()
+    assert query(path, "SELECT session_id FROM agent_messages") == [("kept",)]
+    assert query(path, "SELECT session_id FROM agent_sessions") == [("kept",)]
+    assert b"<<erased>>" not in read_bytes(path)

@@ -1,12 +1,12 @@
 """Copying of rows with one item each to the turns of schema 2.
 
-Files of schema 1 and the table of tower-llm have such rows.
+Files of schema 1 and the tables of tower-llm and openai-agents have such rows.
 
 1. The JSON of each item is copied byte for byte. A turn's items are these texts, joined to an
    array.
 2. A row with a turn id starts a turn, and the rows that directly follow it in its session belong to
-   it. The other rows are those that tower-llm wrote. They belong to no turn, so each of their
-   exchanges becomes a turn.
+   it. The other rows are those that another program wrote. They belong to no turn, so each of
+   their exchanges becomes a turn.
 3. The id of such a turn is a hash of the session id and the position of its first item. Therefore a
    file gets the same ids wherever it is copied, and also if a program of schema 1 took it over
    before. The hash has 128 bits, and its key is used for nothing else. So a collision with the id

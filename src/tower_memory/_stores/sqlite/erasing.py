@@ -34,8 +34,8 @@ class Erasing(FileStore[Item]):
     ) -> Erasure:
         """Remove whole sessions for good, and return their numbers (`SessionErasure.erase`).
 
-        Their rows in a table of tower-llm are removed, too. The write-ahead log is emptied as for
-        `clear`.
+        Their rows in tables that were taken over are removed, too. The write-ahead log is emptied
+        as for `clear`.
         """
         check_erase(session_id, prefix, inactive_since, expected_revision)
         before = None if inactive_since is None else erasure.latest_change(inactive_since)

@@ -19,6 +19,7 @@ from tower_memory._stores.records import to_nanoseconds
 from tower_memory._stores.sqlite.heads import add_tombstone
 from tower_memory._stores.sqlite.id_range import id_range
 from tower_memory._stores.sqlite.schema import Refused, is_busy
+from tower_memory._stores.sqlite.take_over import TABLES_OF_OPENAI_AGENTS, TABLES_OF_TOWER_LLM
 from tower_memory._stores.sqlite.tombstones import set_tombstone, tombstone_number
 from tower_memory._stores.sqlite.writes import remove_content
 
@@ -76,9 +77,7 @@ def erase(
         SessionConflict: The session is not at *expected_revision*. Nothing is written.
     """
     erased = Erasure(0, 0, 0)
-    is_taken_over = connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'sessions'"
-    ).fetchone()
+    taken_over = _tables_taken_over(connection)
 
     for session_id in session_ids:
         head = connection.execute(
@@ -102,9 +101,17 @@ def erase(
             set_tombstone(connection, session_id, high + 1)
             erased = Erasure(erased.sessions + 1, erased.turns + turns, erased.items + items)
 
-        if is_taken_over:  # tower-llm's own table
-            connection.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
+        for table in taken_over:
+            delete = f"DELETE FROM {table} WHERE session_id = ?"  # noqa: S608
+            connection.execute(delete, (session_id,))
     return erased
+
+
+def _tables_taken_over(connection: sqlite3.Connection) -> list[str]:
+    """Return the tables of another program that the file was taken over with."""
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    known = {*TABLES_OF_TOWER_LLM, *TABLES_OF_OPENAI_AGENTS}
+    return [name for (name,) in rows if name in known]
 
 
 def rewrite_file(connection: sqlite3.Connection, deadline: Deadline) -> None:

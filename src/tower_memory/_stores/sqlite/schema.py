@@ -1,8 +1,9 @@
-"""The preparation of a connection and of its file, which is new, ours or tower-llm's.
+"""The preparation of a connection and of its file, which is new, ours or another's that we know.
 
 1. A file is ours if its ``application_id`` is ours; its ``user_version`` is the schema's version.
-2. An empty file gets the tables of schema 2. So does a file that tower-llm wrote (`take_over`), and
-   a file of schema 1 (`migration`). Every other file is refused and stays unchanged.
+2. An empty file gets the tables of schema 2. So does a file that tower-llm or openai-agents wrote
+   (`take_over`), and a file of schema 1 (`migration`). Every other file is refused and stays
+   unchanged.
 3. All of this is one transaction. If several processes open a file at the same time, one process
    prepares it, and the others wait and find it prepared. If the process is killed, the file is as
    it was before.
@@ -22,7 +23,12 @@ from typing import Any, Final, TypeVar
 from tower_memory._stores.progress import Report, log_progress
 from tower_memory._stores.sqlite.migration import migrate
 from tower_memory._stores.sqlite.tables import INDEXES, TABLES
-from tower_memory._stores.sqlite.take_over import TABLES_OF_TOWER_LLM, take_over
+from tower_memory._stores.sqlite.take_over import (
+    TABLES_OF_OPENAI_AGENTS,
+    TABLES_OF_TOWER_LLM,
+    take_over_openai_agents,
+    take_over_tower_llm,
+)
 
 APPLICATION_ID: Final = 0x746D656D  # "tmem" in ASCII
 VERSION: Final = 2
@@ -51,6 +57,7 @@ class _Kind(Enum):
     OURS = auto()
     OF_SCHEMA_1 = auto()
     OF_TOWER_LLM = auto()
+    OF_OPENAI_AGENTS = auto()
 
 
 def is_busy(error: sqlite3.Error) -> bool:
@@ -77,7 +84,7 @@ def prepare(
 
     Raises:
         Refused: The file is another program's, has a newer schema, or cannot have a log.
-        CorruptSessionError: A row that tower-llm wrote cannot be read.
+        CorruptSessionError: A row that tower-llm or openai-agents wrote cannot be read.
         Stopped: *keep_going* returned False.
         sqlite3.Error: The file is not a database, or stayed locked.
     """
@@ -136,7 +143,9 @@ def _make_ours(
     if kind is _Kind.OF_SCHEMA_1:
         migrate(connection, report, keep_going)
     elif kind is _Kind.OF_TOWER_LLM:
-        take_over(connection)
+        take_over_tower_llm(connection)
+    elif kind is _Kind.OF_OPENAI_AGENTS:
+        take_over_openai_agents(connection)
     for statement in INDEXES:
         connection.execute(statement)
 
@@ -160,13 +169,19 @@ def _recognise(connection: sqlite3.Connection) -> _Kind:
         return _Kind.OURS if version == VERSION else _Kind.OF_SCHEMA_1
 
     tables = _tables(connection)
-    if (owner, version) != (0, 0) or tables not in ({}, TABLES_OF_TOWER_LLM):
-        msg = (
-            f"it is another program's database (application_id {owner}, user_version {version}, "
-            f"tables: {', '.join(tables) or 'none'}); choose another file"
-        )
-        raise Refused(msg)
-    return _Kind.OF_TOWER_LLM if tables else _Kind.NEW
+    if (owner, version) == (0, 0):
+        if not tables:
+            return _Kind.NEW
+        if tables == TABLES_OF_TOWER_LLM:
+            return _Kind.OF_TOWER_LLM
+        if tables == TABLES_OF_OPENAI_AGENTS:
+            return _Kind.OF_OPENAI_AGENTS
+
+    msg = (
+        f"it is another program's database (application_id {owner}, user_version {version}, "
+        f"tables: {', '.join(tables) or 'none'}); choose another file"
+    )
+    raise Refused(msg)
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:

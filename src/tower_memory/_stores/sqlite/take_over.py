@@ -1,4 +1,11 @@
-"""Take-over of a file that tower-llm wrote: its rows are copied, its own table stays unchanged."""
+"""Take-over of a file that tower-llm or openai-agents wrote.
+
+1. The rows are copied: each item's JSON unchanged, and each exchange as a turn (`copy_turns`).
+2. The tables of the other program stay, and keep their rows until a session is erased.
+3. From then on, openai-agents' own ``SQLiteSession`` cannot add items to the file: a trigger raises
+   an error that names the remedy. Otherwise, a process that still uses that class would add items
+   that no other process sees.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +27,25 @@ TABLES_OF_TOWER_LLM: Final = {
 }
 """The tables of tower-llm's files, with their columns."""
 
-_ROWS: Final = (
+TABLES_OF_OPENAI_AGENTS: Final = {
+    "agent_messages": ["id", "session_id", "message_data", "created_at"],
+    "agent_sessions": ["session_id", "created_at", "updated_at"],
+}
+"""The tables of the files of openai-agents' ``SQLiteSession``, with their columns."""
+
+_ROWS_OF_TOWER_LLM: Final = (
     "SELECT id, session_id, CAST(item_data AS BLOB), created_at FROM sessions"
     " ORDER BY session_id, sequence_num"
+)
+# Its times are SQLite's CURRENT_TIMESTAMP, which is UTC.
+_ROWS_OF_OPENAI_AGENTS: Final = (
+    "SELECT id, session_id, CAST(message_data AS BLOB), replace(created_at, ' ', 'T') || 'Z'"
+    " FROM agent_messages ORDER BY session_id, id"
+)
+_REFUSE_ITEMS: Final = (
+    "CREATE TRIGGER memory_taken_over BEFORE INSERT ON agent_messages BEGIN SELECT RAISE(ABORT,"
+    " 'tower-memory has taken over this file: use the SQLiteSession of"
+    " tower_memory.integrations.openai_agents'); END"
 )
 _HEAD: Final = (
     "INSERT INTO memory_head (session_id, high, revision, cleared, replaced, active, created_at,"
@@ -32,24 +55,32 @@ _HEAD: Final = (
 _TIMESTAMP = re.compile(r"(\S+:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
-def take_over(connection: sqlite3.Connection) -> None:
+def take_over_tower_llm(connection: sqlite3.Connection) -> None:
     """Copy the rows of tower-llm's table to the tables of schema 2, in the open transaction.
-
-    Each item's JSON is copied unchanged, and each exchange becomes a turn (`copy_turns`).
 
     Raises:
         CorruptSessionError: A row has a bad session id, item or time.
     """
-    copy_turns(connection, _rows(connection))
+    copy_turns(connection, _rows(connection, _ROWS_OF_TOWER_LLM))
 
 
-def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
-    """Yield the rows of tower-llm's table, session by session; insert the head of each session."""
+def take_over_openai_agents(connection: sqlite3.Connection) -> None:
+    """Do the same with openai-agents' tables, and let them refuse further items (rule 3).
+
+    Raises:
+        CorruptSessionError: A row has a bad session id, item or time.
+    """
+    copy_turns(connection, _rows(connection, _ROWS_OF_OPENAI_AGENTS))
+    connection.execute(_REFUSE_ITEMS)
+
+
+def _rows(connection: sqlite3.Connection, select: str) -> Iterator[Row]:
+    """Yield the selected rows, session by session; insert the head of each session."""
     codec: ItemCodec[Any] = ItemCodec(Any)
     known: str | None = None
     head = 0
 
-    with closing(connection.execute(_ROWS)) as rows:
+    with closing(connection.execute(select)) as rows:
         for row, session_id, item, created_at in rows:
             try:
                 check_text("session_id", session_id)
