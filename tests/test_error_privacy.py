@@ -257,6 +257,7 @@ ENTRIES = {
     ),
     "erased session": lambda value: STORE.erase(session_id=[value]),
     "erased prefix": lambda value: STORE.erase(prefix=[value]),
+    "erased revision": lambda value: STORE.erase(session_id="s", expected_revision=value),
     "inactive_since": lambda value: STORE.erase(prefix=ANY, inactive_since=value),
     "before": lambda value: STORE.load("s", before=[value]),
     "load": STORE.load,

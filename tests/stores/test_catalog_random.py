@@ -23,6 +23,7 @@ PREFIXES = ["", "a", "b", "b ", "c"]
 CALLS = [
     *["append", "pop", "fork", "fork_before_a_turn", "annotate", "go_on_with_a_walk"] * 3,
     *["replace", "begin_a_turn", "end_a_turn", "begin_a_walk", "erase"] * 2,
+    *["erase_at_a_revision"] * 3,
     *["append_a_held_turn_again", "append_nothing", "clear", "erase_a_prefix", "scrub"],
     *["close_and_open_again"],
     *["begin_in_the_journal"] * 3,
@@ -315,6 +316,21 @@ class CatalogMachine(StoresMachine):
     def erase(self, place, session_id, **_):
         erased = self.call(place, "erase", session_id=session_id)
         assert list(erased) == self.removed([session_id])
+
+    def erase_at_a_revision(self, place, session_id, which, **_):
+        """Erase a session twice at its revision, at an earlier one, or at one it never had."""
+        known = [*self.seen[session_id]]
+        choices = [*known[-2:], known[-1], known[-1] + 1]
+        expected = choices[which % len(choices)]
+        for each in (place, 1 - place):
+            outcome = self.call(each, "erase", session_id=session_id, expected_revision=expected)
+            if expected == self.revisions.get(session_id, 0):
+                assert list(outcome) == self.removed([session_id])
+            elif session_id in self.sessions:
+                assert outcome == {"error": "SessionConflict"}
+            else:
+                assert list(outcome) == [0, 0, 0]
+            self.every_description_and_history_is_that_of_the_model()
 
     def erase_a_prefix(self, place, which, **_):
         prefix = PREFIXES[which % len(PREFIXES)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ from helpers.deep_stacks import await_deep, nested
 from helpers.json_values import JSON
 from helpers.messages import user
 from tower_memory import (
+    Erasure,
     History,
     InMemorySessionStore,
     LoadSession,
@@ -180,6 +182,23 @@ def test_a_turn_that_replaces_others_needs_another_id_and_the_revision():
 async def test_a_prefix_that_is_no_text_is_refused_by_name(store):
     with pytest.raises(TypeError, match="prefix must be a string, got 0"):
         await store.erase(prefix=0)
+
+
+async def test_a_revision_that_an_erasure_cannot_expect_is_refused_by_name(store):
+    with pytest.raises(TypeError, match="expected_revision must be a whole number, got True"):
+        await store.erase(session_id="s", expected_revision=True)
+    with pytest.raises(TypeError, match="expected_revision=3 needs session_id, got prefix"):
+        await store.erase(prefix="s", expected_revision=3)
+
+
+async def test_an_erasure_compares_no_revision_of_a_session_that_it_does_not_select(store):
+    revision = await store.append(Turn("s", [A]))
+    options = {"session_id": "s", "expected_revision": revision - 1}
+    before, after = datetime(2020, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+    assert await store.erase(**options, inactive_since=before) == Erasure(0, 0, 0)
+    with pytest.raises(SessionConflict):
+        await store.erase(**options, inactive_since=after)
+    assert await store.load("s") == [A]
 
 
 async def test_tombstones_in_memory_that_are_too_old_are_removed(monkeypatch):

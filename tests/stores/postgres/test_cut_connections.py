@@ -6,13 +6,15 @@ server has done all that it was told, perhaps with the commit, and the client do
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from helpers.messages import user
 from helpers.postgres_faults import ITEMS, LONG, replace
 from helpers.postgres_proxy import proxy_to
 from helpers.runtimes import on_one_runtime
-from tower_memory import SessionError, Turn, TurnMissing
+from tower_memory import Erasure, SessionError, Turn, TurnMissing
 from tower_memory.postgres import PostgresSessionStore
 
 pytestmark = [pytest.mark.anyio, on_one_runtime]
@@ -134,6 +136,25 @@ async def test_a_pop_is_done_once_or_raises(proxy, store, direct):
         left = list(await direct.load(session_id))
         assert popped in ([], items[-1:])
         assert left == items[:-1] or (not popped and left == items)
+
+    await cut_everywhere(proxy, operate)
+    assert unknown
+    assert all("perhaps made" in error for error in unknown)
+
+
+async def test_an_erasure_at_a_revision_may_be_repeated(proxy, store, direct):
+    unknown = []
+
+    async def operate(session_id):
+        revision = await direct.append(Turn(session_id, ITEMS))
+        erase = partial(store.erase, session_id=session_id, expected_revision=revision)
+        try:
+            assert await erase() == Erasure(1, 1, len(ITEMS))
+        except SessionError as error:
+            unknown.append(str(error))
+            assert await erase() in (Erasure(0, 0, 0), Erasure(1, 1, len(ITEMS)))
+
+        assert await direct.describe(session_id) is None
 
     await cut_everywhere(proxy, operate)
     assert unknown

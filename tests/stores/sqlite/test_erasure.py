@@ -699,6 +699,20 @@ async def test_a_tombstone_lives_for_a_day(path, monkeypatch):
         await store.append(Turn("s", ["a day later"], since=0))
 
 
+async def test_an_erasure_at_a_revision_that_is_repeated_leaves_no_newer_tombstone(
+    path, monkeypatch
+):
+    now = 10**18
+    monkeypatch.setattr("time.time_ns", lambda: now)
+    async with SqliteSessionStore(path) as store:
+        seen = await store.append(Turn("s", ["a"]))
+        for numbers in (Erasure(1, 1, 1), Erasure(0, 0, 0)):
+            assert await store.erase(session_id="s", expected_revision=seen) == numbers
+            now += DAY // 2
+        now += 1
+        assert (await store.load("s")).revision == 0
+
+
 async def test_tombstones_of_a_day_ago_are_removed_by_the_next_erasure(path, monkeypatch):
     now = 10**18
     monkeypatch.setattr("time.time_ns", lambda: now)
