@@ -26,6 +26,10 @@ def gemini(*parts):
     return {"role": "user", "parts": list(parts)}
 
 
+def agent_framework(*contents):
+    return {"type": "message", "role": "assistant", "author_name": NO, "contents": list(contents)}
+
+
 def pydantic_ai(*parts, kind="request"):
     return {"kind": kind, "run_id": NO, "parts": list(parts)}
 
@@ -140,6 +144,35 @@ ITEMS = {
             },
         ),
         "News\n42\nPage",
+    ),
+    "agent-framework": (
+        agent_framework(
+            {"type": "text", "text": "Hi", "additional_properties": {"text": NO}},
+            {"type": "text_reasoning", "text": NO},
+            {"type": "function_call", "call_id": NO, "name": NO, "arguments": NO},
+            {"type": "data", "uri": DATA_URL, "media_type": "image/png"},
+            {"type": "text", "text": "there"},
+        ),
+        "Hi\nthere",
+    ),
+    "agent-framework, tool results": (
+        agent_framework(
+            {
+                "type": "function_result",
+                "call_id": NO,
+                "result": "Sunny",
+                "items": [{"type": "text", "text": NO}],  # the same text
+            },
+            {"type": "search_tool_result", "call_id": NO, "tool_name": NO, "result": ["News"]},
+            {"type": "mcp_server_tool_result", "output": [{"type": "text", "text": "Page"}]},
+            {"type": "code_interpreter_tool_result", "outputs": [{"type": "text", "text": "42"}]},
+            {
+                "type": "shell_tool_result",
+                "outputs": [{"type": "shell_command_output", "stdout": "a.txt", "exit_code": 0}],
+            },
+            {"type": "image_generation_tool_result", "outputs": {"uri": DATA_URL}},
+        ),
+        "Sunny\nNews\nPage\n42\na.txt",
     ),
     "responses": (
         {

@@ -45,6 +45,13 @@ _RESULT_FIELDS: Final = {
 }
 """Name of the field with the tool result, by the type of an item of OpenAI's responses."""
 
+_RESULT_PARTS: Final = {
+    **dict.fromkeys(("function_result", "search_tool_result"), "result"),
+    **dict.fromkeys(("code_interpreter_tool_result", "shell_tool_result"), "outputs"),
+    "mcp_server_tool_result": "output",
+}
+"""Name of the field with the tool result, by the type of a part of agent-framework."""
+
 _PROMPTS: Final = ("system-prompt", "user-prompt", "text")
 _RETURNS: Final = ("tool-return", "builtin-tool-return")
 """Kinds of pydantic-ai's parts: messages, and tool results."""
@@ -116,7 +123,8 @@ def _item(item: dict[str, Any]) -> _Found:
 
     content = (_result if role == "tool" else _part, item.get("content"))
     audio = item.get("audio")  # a spoken reply of chat completions
-    others = (item.get("parts"), item.get("refusal"), _field(audio, "transcript"))
+    parts = (item.get("parts"), item.get("contents"))  # Gemini, agent-framework
+    others = (*parts, item.get("refusal"), _field(audio, "transcript"))
     return [content, *((_part, value) for value in others)]
 
 
@@ -133,8 +141,10 @@ def _part(part: dict[str, Any]) -> _Found:
         return [(_part, part.get(_TEXT_FIELDS[kind])), *found]
     if kind == "tool_result":  # Anthropic
         return [(_part, part.get("content"))]
-    is_result = kind is not None and kind.endswith("_tool_result")  # of Anthropic's own tools
-    return [(_result, part.get("content"))] if is_result else []
+    if kind is None or not kind.endswith("_result"):
+        return []
+    # The default is the field of the results of Anthropic's own tools.
+    return [(_result, part.get(_RESULT_PARTS.get(kind, "content")))]
 
 
 def _pydantic_part(part: dict[str, Any]) -> _Found:
