@@ -22,6 +22,7 @@ from tower_memory import (
     windows,
 )
 from tower_memory.dialects import toolkit
+from tower_memory.integrations import agent_framework
 
 NAMES = [
     "Service",
@@ -104,6 +105,7 @@ def test_the_public_names_are_exactly_these():
         *("CallStopped", "ReplyMissing", "ReplyStream", "ResumableLayer", "TooManyCalls")
     }
     assert set(postgres.__all__) == {"PostgresSessionStore", "table_statements"}
+    assert set(agent_framework.__all__) == {"SessionHistoryProvider", "SnapshotStore"}
     assert set(streams.__all__) == {"Stream"}
     assert set(store_toolkit.__all__) == {
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
@@ -152,6 +154,7 @@ PUBLIC = [
         if name not in dialects.__all__ and callable(each := getattr(toolkit, name))
     ),
     *(getattr(bridges, name) for name in bridges.__all__),
+    *(getattr(agent_framework, name) for name in agent_framework.__all__),
 ]
 
 
