@@ -18,7 +18,8 @@ from agent_framework import (
 )
 
 from helpers.agents import agent_with, call, texts
-from helpers.processes import run_python
+from helpers.cancelling import by_scope, natively
+from helpers.processes import start_python
 from tower_memory import (
     InMemorySessionStore,
     SaveError,
@@ -374,6 +375,21 @@ async def test_a_run_whose_scope_is_cancelled_during_the_save_is_stored(sqlite):
     assert await said(sqlite) == ["Hi", "1 messages"]
 
 
+@pytest.mark.parametrize("cancel", [by_scope, natively], ids=lambda cancel: cancel.__name__)
+async def test_a_run_that_is_cancelled_anywhere_is_stored_wholly_or_not_at_all(sqlite, cancel):
+    agent = agent_with(SessionHistoryProvider(sqlite))
+    for nth in range(1, 100):
+        session = AgentSession(session_id=f"chat {nth}")
+        response, is_cancelled, is_reached = await cancel(agent.run("Hi", session=session), nth)
+        found = await said(sqlite, session.session_id)
+        assert found in ([], ["Hi", "1 messages"])
+        assert found or response is None
+        if not is_reached:
+            break
+    assert nth > 2
+    assert not is_cancelled
+
+
 async def test_a_stream_that_is_cancelled_between_its_chunks_is_not_stored(store):
     came = asyncio.Event()
     agent = agent_with(SessionHistoryProvider(store), replies=[["Hel", anyio.sleep_forever]])
@@ -549,32 +565,45 @@ async def test_the_options_of_the_base_class_choose_what_is_stored():
     assert await said(ScopedStore(store, "context")) == [*facts, "Hi", "3 messages"]
 
 
-PROGRAM = """
+TALK = """
 import sys, anyio
 from agent_framework import AgentSession
-from helpers.agents import agent_with
+from helpers.agents import agent_with, snapshot_store
 from helpers.stores import open_store
 from tower_memory.integrations.agent_framework import SessionHistoryProvider
 
-async def main(address, name):
+async def talk(address, name, start):
     async with open_store(address) as store:
-        agent = agent_with(SessionHistoryProvider(store))
-        for number in range(10):
-            await agent.run(f"{name} {number}", session=AgentSession(session_id="chat"))
-
-anyio.run(main, *sys.argv[1:])
+        agent, snapshots = agent_with(SessionHistoryProvider(store)), snapshot_store(store)
+        start()
+        for number in range(20):
+            session = AgentSession(session_id="chat")
+            await agent.run(f"{name} {number}", session=session)
+            await snapshots.set("chat", session)
 """
+exec(TALK)
 
 
 async def test_two_processes_on_one_session_lose_and_double_nothing(path):
-    async with asyncio.TaskGroup() as group:
-        for name in "ab":
-            group.create_task(asyncio.to_thread(run_python, PROGRAM, path, name, check=True))
+    program = TALK + "print('ready', flush=True); anyio.run(talk, sys.argv[1], 'a', input)"
+
+    with start_python(program, path) as other:
+        assert other.stdout.readline() == "ready\n"
+
+        def start():
+            other.stdin.write("go\n")
+            other.stdin.flush()
+
+        await talk(path, "b", start)  # noqa: F821 - of TALK
+    assert other.returncode == 0
 
     async with SqliteSessionStore(path) as store:
         asked = (await said(store))[::2]
-        assert sorted(asked) == sorted(f"{name} {number}" for name in "ab" for number in range(10))
-        assert [text for text in asked if text[0] == "a"] == [f"a {number}" for number in range(10)]
+        for name in "ab":
+            mine = [text for text in asked if text.startswith(name)]
+            assert mine == [f"{name} {number}" for number in range(20)]
+        assert len(asked) == 40
+        assert len(await ScopedStore(store, "agent-framework-snapshots").load("chat")) == 1
 
 
 async def test_a_run_is_found_by_its_words_and_stands_in_postgres(tables_url):

@@ -132,6 +132,34 @@ async def test_a_window_may_meet_items_that_are_no_messages():
     assert texts(await provider.get_messages("chat")) == ["Hi", "Hello"]
 
 
+async def test_a_history_that_is_cut_within_an_exchange_starts_with_the_next_one():
+    class NewestThree:
+        def needs(self, loaded):
+            return 3
+
+        async def __call__(self, history):
+            return history
+
+    result = Message("tool", [Content.from_function_result("call_1", result="4")])
+    provider = SessionHistoryProvider(InMemorySessionStore(), window=NewestThree())
+    await provider.save_messages("chat", [HI, Message("assistant", [function_call("f")]), result])
+    assert await provider.get_messages("chat") != []
+    await provider.save_messages("chat", [HI, HELLO])
+    assert texts(await provider.get_messages("chat")) == ["Hi", "Hello"]
+
+
+async def test_an_answer_to_a_request_for_approval_starts_no_exchange():
+    """A call that the model's server makes has no result in the history."""
+    hosted = function_call("f", arguments="{}", hosted=True)
+    asking = Content.from_function_approval_request("request_1", hosted)
+    answer = Content.from_function_approval_response(True, "request_1", function_call=hosted)
+    run = [HI, Message("assistant", [asking]), Message("user", [answer]), HELLO]
+    provider = SessionHistoryProvider(InMemorySessionStore(), window=LastTurns(1))
+    for _ in range(2):
+        await provider.save_messages("chat", run)
+    assert texts(await provider.get_messages("chat")) == ["Hi", "", "", "Hello"]
+
+
 async def test_a_window_without_a_bound_gets_the_whole_history():
     async def newest(history):
         return history[-1:]
