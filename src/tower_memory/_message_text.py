@@ -141,10 +141,10 @@ def _part(part: dict[str, Any]) -> _Found:
         return [(_part, part.get(_TEXT_FIELDS[kind])), *found]
     if kind == "tool_result":  # Anthropic
         return [(_part, part.get("content"))]
-    if kind is None or not kind.endswith("_result"):
-        return []
-    # The default is the field of the results of Anthropic's own tools.
-    return [(_result, part.get(_RESULT_PARTS.get(kind, "content")))]
+    if kind in _RESULT_PARTS:
+        return [(_result, part.get(_RESULT_PARTS[kind]))]
+    is_result = kind is not None and kind.endswith("_tool_result")  # of Anthropic's own tools
+    return [(_result, part.get("content"))] if is_result else []
 
 
 def _pydantic_part(part: dict[str, Any]) -> _Found:

@@ -46,7 +46,8 @@ each run, and its history is never read again.
 - **Several agents** with one store and one session id share the conversation.
 - **Several providers** of one agent, such as an additional one for audits, need different values of
   *source_id*, and a `ScopedStore` each. Otherwise each stores the run in the same session.
-- **Search, titles, export** of the store find the text of the messages and tool results.
+- **Search**: `SessionSearch.search` and the command ``tower-memory show`` find the text of the
+  messages and of the tool results.
 
 Runs
 ====
