@@ -20,6 +20,7 @@ GUIDES = (
     "tower_memory.dialects",
     "tower_memory.dialects.toolkit",
     "tower_memory.integrations.agent_framework",
+    "tower_memory.integrations.openai_agents",
     "tower_memory.postgres",
     "tower_memory.products",
     "tower_memory.resumable",

@@ -22,7 +22,7 @@ from tower_memory import (
     windows,
 )
 from tower_memory.dialects import toolkit
-from tower_memory.integrations import agent_framework
+from tower_memory.integrations import agent_framework, openai_agents
 
 NAMES = [
     "Service",
@@ -107,6 +107,7 @@ def test_the_public_names_are_exactly_these():
     assert set(postgres.__all__) == {"PostgresSessionStore", "table_statements"}
     assert set(agent_framework.__all__) == {"SessionHistoryProvider", "SnapshotStore"}
     assert set(streams.__all__) == {"Stream"}
+    assert set(openai_agents.__all__) == {"SQLiteSession"}
     assert set(store_toolkit.__all__) == {
         *("ItemCodec", "check_erase", "check_load", "check_session_id"),
         *("check_annotate", "check_begin", "check_fork", "check_page"),
@@ -146,6 +147,7 @@ PUBLIC = [
         if name != "ItemCodec" and callable(each := getattr(store_toolkit, name))
     ),
     streams.Stream,
+    openai_agents.SQLiteSession,
     *(getattr(resumable, name) for name in resumable.__all__),
     *(getattr(postgres, name) for name in postgres.__all__),
     *(

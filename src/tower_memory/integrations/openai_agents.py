@@ -1,0 +1,308 @@
+"""``SQLiteSession`` of openai-agents, with the promises of this library.
+
+Change the import, and nothing else::
+
+    from agents import SQLiteSession                                     # before
+    from tower_memory.integrations.openai_agents import SQLiteSession    # after
+
+A file that the framework's class wrote is taken over when it is first opened. The extra
+``openai-agents`` installs the framework. An agent remembers through its session:
+
+>>> import asyncio
+>>> from collections.abc import AsyncIterator
+>>> from contextlib import closing
+>>> from typing import Any
+>>> import agents
+>>> from openai.types.responses import (
+...     ResponseOutputMessage,
+...     ResponseOutputText,
+...     ResponseStreamEvent,
+... )
+>>> from tower_memory.integrations.openai_agents import SQLiteSession
+>>>
+>>> class Counter(agents.Model):  # stands for a model of OpenAI
+...     async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:
+...         text = f"I see {len(kwargs['input'])} messages."
+...         content = ResponseOutputText(type="output_text", text=text, annotations=[])
+...         message = ResponseOutputMessage(
+...             id="m", type="message", role="assistant", status="completed", content=[content]
+...         )
+...         return agents.ModelResponse([message], usage=agents.Usage(), response_id=None)
+...     def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[ResponseStreamEvent]:
+...         raise NotImplementedError
+>>>
+>>> async def main() -> None:
+...     agent = agents.Agent(name="Assistant", model=Counter())
+...     with closing(SQLiteSession("user_123")) as session:  # or ("user_123", "chat.db")
+...         for question in ("Hi", "And now?"):
+...             result = await agents.Runner.run(agent, question, session=session)
+...             print(result.final_output)
+...         print(len(await session.get_items()))
+>>> agents.set_tracing_disabled(True)
+>>> asyncio.run(main())
+I see 1 messages.
+I see 3 messages.
+4
+
+A session may be made for each request, and used from any thread and any event loop. The open
+sessions on a file share one store and its threads, which the last `SQLiteSession.close` ends.
+
+**Other stores.** ``Runner.run(..., session=SessionHandle(store, "user_123"))`` does the same over
+any store: Postgres, in memory, or a `ScopedStore` with the sessions of one tenant. Such a store is
+used in one event loop, unless it is in a `ThreadedStore`.
+
+**Compaction.** The framework's ``OpenAIResponsesCompactionSession`` takes a session of this class.
+Its automatic compaction replaces the summarised items in one commit if they are still the newest
+items of the session. Otherwise it writes nothing, so a message that another process has added
+meanwhile is never lost. A compaction of your own calls `SessionHandle.replace_suffix`.
+
+**trio.** The framework itself needs asyncio. Run the agent in `tower_memory.bridges.AsyncioLayer`.
+
+Differences
+===========
+
+======================  =====================================  =====================================
+what                    ``agents.SQLiteSession``               this class
+======================  =====================================  =====================================
+opening                 in the constructor                     at the first use; a file that cannot
+                                                               be opened raises then
+an existing file of     opened                                 taken over once: it gets the tables
+the framework's class                                          of this library, and the framework's
+                                                               class can no longer add items to it
+a file with further     opened                                 refused, and unchanged
+tables
+``sessions_table``,     any names                              only the default names; others raise
+``messages_table``                                             `ValueError` (see below)
+a row that cannot be    skipped; ``pop_item`` deletes it       `CorruptSessionError`, and the row
+read                                                           stays; a file with such a row is not
+                                                               taken over
+an item that JSON       changed (a tuple becomes a list), or   `UnencodableItemError`, a
+cannot hold             `TypeError`                            `ValueError`; nothing is saved
+errors of the database  `sqlite3.Error`                        `SessionError`
+a negative limit        all items                              `ValueError`
+an empty session id     a session                              `ValueError`
+``clear_session``       removes the session                    removes its items; its metadata, set
+                                                               through a store, stay
+manual compaction       two commits; killed between them, the  one commit; both overwrite what was
+                        session is empty                       added since the compaction began
+under                   removes expired items in front of      leaves them, encrypted; ``pop_item``
+``EncryptedSession``    compacted ones; ``pop_item`` with a    with a wrong key removes an item, as
+                        wrong key removes nothing              on every other session
+``isinstance``          ``agents.SQLiteSession``               ``agents.memory.Session``
+======================  =====================================  =====================================
+
+Programs with several pairs of tables in one file need a file for each pair. To take over a file
+with other table names, first rename them: ``ALTER TABLE my_messages RENAME TO agent_messages``.
+Stop the programs that use the framework's class before the file is taken over; those that go on get
+an error when they add items. To keep the old file, import it into another one instead, with the
+command ``tower-memory import``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Final, cast, final
+from weakref import WeakSet, WeakValueDictionary
+
+from agents import SessionSettings, TResponseInputItem
+
+from tower_memory import InMemorySessionStore, SessionHandle, SessionStore, SqliteSessionStore
+from tower_memory.bridges import ThreadedStore
+
+__all__ = ("SQLiteSession",)
+
+_IN_MEMORY: Final = ":memory:"
+_SESSIONS_TABLE: Final = "agent_sessions"
+_MESSAGES_TABLE: Final = "agent_messages"
+
+
+class SQLiteSession(SessionHandle[TResponseInputItem]):
+    """One session in an SQLite file, for openai-agents.
+
+    It has the constructor and the methods of ``agents.SQLiteSession``, can be used from any thread
+    and any event loop, and keeps the promises of `SessionStore`. The docstring of this module has
+    an example and the differences.
+
+    >>> import asyncio
+    >>> from tower_memory.integrations.openai_agents import SQLiteSession
+    >>> session = SQLiteSession("user_123")  # in memory; or ("user_123", "chat.db")
+    >>> asyncio.run(session.add_items([{"role": "user", "content": "Hi"}]))
+    >>> asyncio.run(session.get_items())  # another event loop
+    [{'role': 'user', 'content': 'Hi'}]
+    >>> session.close()
+
+    Args:
+        session_id: Id of the session: any text but the empty one.
+        db_path: Path of the file. The default is a private database in memory, which is lost when
+            the session is closed.
+        sessions_table: The default only.
+        messages_table: The default only.
+        session_settings: The framework's settings, as an object or a dictionary. Its ``limit`` is
+            the default of `get_items`. None has no limit.
+
+    Attributes:
+        db_path: The path, as it was given.
+        session_settings: The settings, an object.
+
+    Raises:
+        TypeError: A parameter has the wrong type, or *session_settings* has an unknown key.
+        ValueError: *session_id* or *db_path* is empty or not valid Unicode, or a table has another
+            name.
+        RuntimeError: When called: the session is closed.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        db_path: str | os.PathLike[str] = _IN_MEMORY,
+        sessions_table: str = _SESSIONS_TABLE,
+        messages_table: str = _MESSAGES_TABLE,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
+    ) -> None:
+        _check_table("sessions_table", sessions_table, _SESSIONS_TABLE)
+        _check_table("messages_table", messages_table, _MESSAGES_TABLE)
+        settings = _settings(session_settings)
+
+        shared = _shared_store(db_path)
+        super().__init__(shared.threaded, session_id)
+        self.session_settings: SessionSettings | None = settings
+        self.db_path = db_path
+        self._shared: _SharedStore | None = shared
+        with _lock:
+            shared.sessions.add(self)
+
+    def close(self) -> None:
+        """Close the session, and its file if no other open session uses it.
+
+        Waits for the calls in progress on the file that it closes. Closing twice does nothing. A
+        closed session raises `RuntimeError`.
+
+        Raises:
+            SessionError: The file could not be closed in order.
+        """
+        with _lock:
+            shared, self._shared = self._shared, None
+            if shared is None:
+                return
+            self._store = cast("SessionStore[TResponseInputItem]", _Closed())
+            shared.sessions.discard(self)
+            is_last = not shared.sessions
+
+        if is_last:  # if another session opens meanwhile, the store opens again
+            shared.threaded.close()
+
+    async def _get_compaction_snapshot(
+        self,
+        limit: int,
+        *,
+        prune_prefix: object = None,  # noqa: ARG002 - see below
+    ) -> _Snapshot | None:
+        """Return the newest *limit* items, which the framework's compaction may then replace.
+
+        The framework looks for this method. It calls it with *prune_prefix*, which this class
+        ignores, for encrypted sessions. A subclass may change items on their way; so it has None
+        here, as in the framework.
+        """
+        if type(self) is not SQLiteSession:
+            return None
+        history = await self._store.load(self.session_id, limit=limit)
+        items = list(history)
+
+        async def replace_suffix(start: int, output: list[TResponseInputItem]) -> bool:
+            old = items[start:]
+            return bool(old) and await self.replace_suffix(old, output)
+
+        return _Snapshot(items, history.offset == 0, replace_suffix)
+
+    async def _atomic_replace_items(self, items: Sequence[TResponseInputItem]) -> bool:
+        """Replace all items in one commit; the framework looks for this method, too.
+
+        Its manual compaction calls it. A subclass returns False, as above.
+        """
+        if type(self) is not SQLiteSession:
+            return False
+        while not await self.replace_suffix(await self._store.load(self.session_id), items):
+            pass
+        return True
+
+
+@final
+@dataclass(frozen=True)
+class _Snapshot:
+    """The newest items of a session, as the framework's compaction expects them.
+
+    Attributes:
+        items: The items, oldest first.
+        complete: True if the session has no older items.
+        replace_suffix: Function that replaces the items from a position on, if they are still the
+            newest, and returns True if it has.
+    """
+
+    items: list[TResponseInputItem]
+    complete: bool
+    replace_suffix: Callable[[int, list[TResponseInputItem]], Awaitable[bool]]
+
+
+@final
+class _SharedStore:
+    """The store of a file, with its open sessions. A session in memory has one of its own."""
+
+    def __init__(self, store: SessionStore[Any]) -> None:
+        self.threaded: ThreadedStore[Any] = ThreadedStore(store)
+        self.sessions: WeakSet[SQLiteSession] = WeakSet()
+
+
+@final
+class _Closed:
+    """The store of a closed session."""
+
+    def __getattr__(self, name: str) -> Any:
+        msg = "SQLiteSession is closed: make another one"
+        raise RuntimeError(msg)
+
+
+_lock = Lock()
+"""Guards the shared stores and their sessions; it is never held for long."""
+
+_shared_stores: WeakValueDictionary[SqliteSessionStore[Any], _SharedStore] = WeakValueDictionary()
+"""The shared store of each file in use; stores on one file are equal."""
+
+
+def _forget_shared_stores() -> None:
+    """Let a forked child open its files itself; another thread may have held the lock."""
+    global _lock  # noqa: PLW0603
+    _lock = Lock()
+    _shared_stores.clear()
+
+
+os.register_at_fork(after_in_child=_forget_shared_stores)
+
+
+def _shared_store(path: str | os.PathLike[str]) -> _SharedStore:
+    if str(path) == _IN_MEMORY:
+        return _SharedStore(InMemorySessionStore())
+    store = SqliteSessionStore(path)
+    with _lock:
+        shared = _shared_stores.get(store)
+        if shared is None:
+            shared = _shared_stores[store] = _SharedStore(store)
+        return shared
+
+
+def _settings(value: SessionSettings | dict[str, Any] | None) -> SessionSettings:
+    """Return the settings as an object; the framework checks them."""
+    return value if isinstance(value, SessionSettings) else SessionSettings().resolve(value)
+
+
+def _check_table(parameter: str, name: object, default: str) -> None:
+    """Refuse the name of a table that is not the default."""
+    if name != default:
+        msg = (
+            f"{parameter} must be {default!r}, got {name!r}: the file has tables of this library; "
+            "pass a db_path for each pair of tables, and rename existing tables to the default "
+            "names before the file is taken over"
+        )
+        raise ValueError(msg)
