@@ -11,10 +11,13 @@ import pytest
 from helpers.messages import user
 from helpers.processes import run_python
 from tower_memory import (
+    InMemorySessionStore,
     Message,
     MessageItem,
     Role,
     RunItem,
+    ScopedStore,
+    SessionHandle,
     SqliteSession,
     SqliteSessionStore,
     ToolCallItem,
@@ -23,7 +26,7 @@ from tower_memory import (
 ITEMS = [user(text) for text in "abc"]
 
 
-@pytest.fixture(params=["in memory", "file", "of a store"])
+@pytest.fixture(params=["in memory", "file", "of a store", "of any store"])
 async def session(request, tmp_path):
     match request.param:
         case "in memory":
@@ -32,9 +35,11 @@ async def session(request, tmp_path):
         case "file":
             async with SqliteSession("user_123", tmp_path / "a.db") as session:
                 yield session
-        case _:
+        case "of a store":
             async with SqliteSessionStore(tmp_path / "a.db") as store:
                 yield store.session("user_123")
+        case _:
+            yield SessionHandle(ScopedStore(InMemorySessionStore(), "tenant"), "user_123")
 
 
 async def test_a_handle_adds_gets_pops_and_clears(session):
@@ -46,6 +51,15 @@ async def test_a_handle_adds_gets_pops_and_clears(session):
     await session.clear_session()
     assert await session.get_items() == []
     assert await session.pop_item() is None
+
+
+async def test_each_method_of_the_framework_takes_the_context_of_a_run(session):
+    context = object()
+    await session.add_items(ITEMS, wrapper=context)
+    assert await session.pop_item(wrapper=context) == ITEMS[2]
+    assert await session.get_items(1, wrapper=context) == ITEMS[1:2]
+    await session.clear_session(wrapper=context)
+    assert await session.get_items() == []
 
 
 async def test_the_limit_of_the_session_settings_applies_if_no_limit_is_given(session):
@@ -124,6 +138,16 @@ def test_a_bad_session_id_is_refused_by_name(bad, error):
         SqliteSession(bad, "a.db")
     with pytest.raises(error, match="session_id must"):
         SqliteSessionStore("a.db").session(bad)
+
+
+@pytest.mark.parametrize(("bad", "error"), [("", ValueError), (None, TypeError)])
+def test_a_handle_over_a_store_refuses_a_bad_session_id_and_what_is_no_store(bad, error):
+    with pytest.raises(error, match="session_id must"):
+        SessionHandle(InMemorySessionStore(), bad)
+    with pytest.raises(TypeError, match="store must have load, append, pop and clear"):
+        SessionHandle("user_123", "a.db")
+    handle = SessionHandle(InMemorySessionStore(), "user_123")
+    assert repr(handle) == "SessionHandle(InMemorySessionStore(sessions=0), 'user_123')"
 
 
 @pytest.mark.parametrize("name", ["chat.db", "data/Chat.DB", "chat.sqlite", ".old/chat.SQLITE3"])

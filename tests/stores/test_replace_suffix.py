@@ -6,40 +6,14 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from helpers.cancelling import cancel_at_every_suspension, every_cancellation
+from helpers.meanwhile import Meanwhile
 from helpers.messages import user
 from tower_memory import ScopedStore, SessionHandle, Turn, UnencodableItemError
-from tower_memory.store_toolkit import StoreWrapper
 
 OTHER, NEW, NEWER = user("other"), user("new"), user("newer")
 LAYOUTS = [[1], [3], [2, 1], [1, 3, 2], [1, 0, 2, 0]]
 """Numbers of items of the turns of a session."""
-
-
-class Meanwhile(StoreWrapper):
-    """A store to which another program writes before each of the first turns that are appended.
-
-    Args:
-        store: The store.
-        changes: Async functions, one for each turn.
-    """
-
-    def __init__(self, store, *changes):
-        super().__init__(store)
-        self.changes = list(changes)
-
-    async def load(self, session_id, *, limit=None, before=None):
-        return await self.store.load(session_id, limit=limit, before=before)
-
-    async def append(self, turn):
-        if self.changes:
-            await self.changes.pop(0)()
-        return await self.store.append(turn)
-
-    async def pop(self, session_id):
-        return await self.store.pop(session_id)
-
-    async def clear(self, session_id):
-        await self.store.clear(session_id)
 
 
 @pytest.fixture(params=["plain", "scoped"])
@@ -114,6 +88,22 @@ async def test_if_the_newest_items_are_others_nothing_is_written(any_store, old)
     assert await any_store.load("empty") == []
 
 
+async def test_only_the_items_and_the_turn_in_which_they_begin_are_loaded(store):
+    limits = []
+
+    class Loads(Meanwhile):
+        async def load(self, session_id, *, limit=None, before=None):
+            limits.append(limit)
+            return await super().load(session_id, limit=limit, before=before)
+
+    items = await fill(store, "s", [50, 3, 2])
+    session = SessionHandle(Loads(store), "s")
+    assert await session.replace_suffix(items[-2:], items[-2:]) is True
+    assert limits == [2]
+    assert await session.replace_suffix(items[-3:], [NEW]) is True
+    assert limits == [2, 3, 6]
+
+
 async def test_no_items_are_always_the_newest_so_the_new_items_are_added(any_store):
     session = SessionHandle(any_store, "s")
     assert await session.replace_suffix([], []) is True
@@ -167,6 +157,29 @@ async def test_of_many_attempts_at_once_each_replaces_what_it_saw(any_store):
 
     assert successes >= 5
     assert await session.get_items() == [user("first"), user(str(successes))]
+
+
+@every_cancellation
+async def test_a_replacement_that_is_cancelled_anywhere_is_whole_or_absent(cancelled, store):
+    """Made again, it is whole. Each attempt has a session of its own."""
+    old, replaced = [user("0"), user("1"), user("2")], [user("0"), NEW]
+    outcomes = []
+
+    def replace(nth):
+        return SessionHandle(store, str(nth)).replace_suffix(old[1:], [NEW])
+
+    async def check(nth, outcome, was_cancelled):
+        items = await store.load(str(nth))
+        outcomes.append(items == replaced)
+        assert items in ([replaced, old] if was_cancelled else [replaced])
+        assert outcome is (None if was_cancelled else True)
+        await replace(nth)  # a commit on Postgres may still have been on its way
+        assert await store.load(str(nth)) == replaced
+        await store.append(Turn(str(nth + 1), old))
+
+    await store.append(Turn("1", old))
+    await cancel_at_every_suspension(replace, cancelled, check)
+    assert not outcomes[0]
 
 
 async def test_a_new_item_that_cannot_be_stored_is_refused_and_the_old_items_stay(any_store):

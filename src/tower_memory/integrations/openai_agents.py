@@ -79,15 +79,16 @@ read                                                           stays; a file wit
 an item that JSON       changed (a tuple becomes a list), or   `UnencodableItemError`, a
 cannot hold             `TypeError`                            `ValueError`; nothing is saved
 errors of the database  `sqlite3.Error`                        `SessionError`
+a forked child          used the connection of its parent      raises, if the file was open at the
+                                                               fork; fork before the first use
 a negative limit        all items                              `ValueError`
 an empty session id     a session                              `ValueError`
 ``clear_session``       removes the session                    removes its items; its metadata, set
                                                                through a store, stay
 manual compaction       two commits; killed between them, the  one commit; both overwrite what was
                         session is empty                       added since the compaction began
-under                   removes expired items in front of      leaves them, encrypted; ``pop_item``
-``EncryptedSession``    compacted ones; ``pop_item`` with a    with a wrong key removes an item, as
-                        wrong key removes nothing              on every other session
+``EncryptedSession``    ``pop_item`` with a wrong key removes  it removes an item, as on every
+                        nothing                                session of another class
 ``isinstance``          ``agents.SQLiteSession``               ``agents.memory.Session``
 ======================  =====================================  =====================================
 
@@ -103,6 +104,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from threading import Lock
 from typing import Any, Final, cast, final
 from weakref import WeakSet, WeakValueDictionary
@@ -198,13 +200,13 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
         self,
         limit: int,
         *,
-        prune_prefix: object = None,  # noqa: ARG002 - see below
+        prune_prefix: Callable[[TResponseInputItem], bool] | None = None,
     ) -> _Snapshot | None:
         """Return the newest *limit* items, which the framework's compaction may then replace.
 
-        The framework looks for this method. It calls it with *prune_prefix*, which this class
-        ignores, for encrypted sessions. A subclass may change items on their way; so it has None
-        here, as in the framework.
+        The framework looks for this method. Its encrypted sessions pass *prune_prefix*, a function
+        that tells which of the oldest items have expired; they are removed in the same commit. A
+        subclass may change items on their way; so it has None here, as in the framework.
         """
         if type(self) is not SQLiteSession:
             return None
@@ -213,9 +215,27 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
 
         async def replace_suffix(start: int, output: list[TResponseInputItem]) -> bool:
             old = items[start:]
-            return bool(old) and await self.replace_suffix(old, output)
+            if not old:
+                return False
+            if prune_prefix is not None:
+                return await self._replace_and_prune(old, output, prune_prefix)
+            return await self.replace_suffix(old, output)
 
         return _Snapshot(items, history.offset == 0, replace_suffix)
+
+    async def _replace_and_prune(
+        self,
+        old: list[TResponseInputItem],
+        new: list[TResponseInputItem],
+        is_expired: Callable[[TResponseInputItem], bool],
+    ) -> bool:
+        """Replace *old* by *new*, and remove the oldest items that have expired, in one commit."""
+        history = await self._store.load(self.session_id)
+        older = history[: max(0, len(history) - len(old))]
+        kept = tuple(dropwhile(is_expired, older))
+        if kept == older:
+            return await self.replace_suffix(old, new)
+        return await self.replace_suffix((*older, *old), (*kept, *new))
 
     async def _atomic_replace_items(self, items: Sequence[TResponseInputItem]) -> bool:
         """Replace all items in one commit; the framework looks for this method, too.
@@ -271,14 +291,13 @@ _shared_stores: WeakValueDictionary[SqliteSessionStore[Any], _SharedStore] = Wea
 """The shared store of each file in use; stores on one file are equal."""
 
 
-def _forget_shared_stores() -> None:
-    """Let a forked child open its files itself; another thread may have held the lock."""
+def _renew_lock() -> None:
+    """Replace the lock, which another thread may have held when this process was forked."""
     global _lock  # noqa: PLW0603
     _lock = Lock()
-    _shared_stores.clear()
 
 
-os.register_at_fork(after_in_child=_forget_shared_stores)
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _shared_store(path: str | os.PathLike[str]) -> _SharedStore:
