@@ -22,7 +22,7 @@ from tower_memory import (
     windows,
 )
 from tower_memory.dialects import toolkit
-from tower_memory.integrations import agent_framework, openai_agents
+from tower_memory.integrations import agent_framework, openai_agents, pydantic_ai
 
 NAMES = [
     "Service",
@@ -106,6 +106,7 @@ def test_the_public_names_are_exactly_these():
     }
     assert set(postgres.__all__) == {"PostgresSessionStore", "table_statements"}
     assert set(agent_framework.__all__) == {"SessionHistoryProvider", "SnapshotStore"}
+    assert set(pydantic_ai.__all__) == {"SessionConversationStore"}
     assert set(streams.__all__) == {"Stream"}
     assert set(openai_agents.__all__) == {"SQLiteSession"}
     assert set(store_toolkit.__all__) == {
@@ -150,6 +151,7 @@ PUBLIC = [
     openai_agents.SQLiteSession,
     *(getattr(resumable, name) for name in resumable.__all__),
     *(getattr(postgres, name) for name in postgres.__all__),
+    *(getattr(pydantic_ai, name) for name in pydantic_ai.__all__),
     *(
         each
         for name in toolkit.__all__
