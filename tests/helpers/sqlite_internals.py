@@ -42,7 +42,7 @@ from tower_memory._stores.sqlite.group_commit import Write, run_batch
 from tower_memory._stores.sqlite.importing import ImportedSession, import_entries
 from tower_memory._stores.sqlite.schema import Refused
 from tower_memory._stores.sqlite.search_index import empty_index
-from tower_memory._stores.sqlite.whole_file import read_whole, write_whole
+from tower_memory._stores.sqlite.whole_file import read_whole, take_over, write_whole
 
 __all__ = [
     "DAMAGED",
@@ -58,6 +58,7 @@ __all__ = [
     "log_progress",
     "read_whole",
     "run_batch",
+    "take_over",
     "write_whole",
 ]
 

@@ -5,7 +5,7 @@ Change the import, and nothing else::
     from agents import SQLiteSession                                     # before
     from tower_memory.integrations.openai_agents import SQLiteSession    # after
 
-A file that the framework's class wrote is taken over when it is first opened. The extra
+A file that the framework's class wrote is taken over by the constructor. The extra
 ``openai-agents`` installs the framework. An agent remembers through its session:
 
 >>> import asyncio
@@ -64,11 +64,11 @@ Differences
 ======================  =====================================  =====================================
 what                    ``agents.SQLiteSession``               this class
 ======================  =====================================  =====================================
-opening                 in the constructor                     at the first use; a file that cannot
-                                                               be opened raises then
-an existing file of     opened                                 taken over once: it gets the tables
-the framework's class                                          of this library, and the framework's
-                                                               class can no longer add items to it
+an existing file of     opened                                 taken over in the constructor, once:
+the framework's class                                          it gets the tables of this library,
+                                                               and the framework's class can no
+                                                               longer add items to it
+any other file          opened, and made, in the constructor   opened, and made, at the first use
 a file with further     opened                                 refused, and unchanged
 tables
 ``sessions_table``,     any names                              only the default names; others raise
@@ -112,6 +112,7 @@ from weakref import WeakSet, WeakValueDictionary
 from agents import SessionSettings, TResponseInputItem
 
 from tower_memory import InMemorySessionStore, SessionHandle, SessionStore, SqliteSessionStore
+from tower_memory._stores.sqlite.whole_file import take_over
 from tower_memory.bridges import ThreadedStore
 
 __all__ = ("SQLiteSession",)
@@ -153,6 +154,7 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
         TypeError: A parameter has the wrong type, or *session_settings* has an unknown key.
         ValueError: *session_id* or *db_path* is empty or not valid Unicode, or a table has another
             name.
+        SessionError: An existing file cannot be read or taken over.
         RuntimeError: When called: the session is closed.
     """
 
@@ -304,6 +306,9 @@ def _shared_store(path: str | os.PathLike[str]) -> _SharedStore:
     if str(path) == _IN_MEMORY:
         return _SharedStore(InMemorySessionStore())
     store = SqliteSessionStore(path)
+    if store not in _shared_stores and os.path.exists(path):  # noqa: PTH110 - any kind of path
+        take_over(os.fspath(path))
+
     with _lock:
         shared = _shared_stores.get(store)
         if shared is None:

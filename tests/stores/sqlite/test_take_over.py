@@ -11,7 +11,7 @@ from helpers.agents_file import add_agents_tables
 from helpers.messages import assistant, user
 from helpers.schema1 import copy_file
 from helpers.sqlite import check_schema_2, query, read_bytes, read_order, read_turns
-from helpers.sqlite_internals import open_prepared
+from helpers.sqlite_internals import open_prepared, take_over
 from helpers.tower_llm import add_tower_llm_table
 from tower_memory import (
     CorruptSessionError,
@@ -140,6 +140,29 @@ async def test_an_unreadable_row_of_tower_llm_is_named_and_nothing_is_taken_over
 # openai-agents
 
 
+async def test_a_store_refuses_a_file_that_openai_agents_may_still_use(path):
+    add_agents_tables(path, ("s", "{}", "2025-08-11 12:34:57"))
+    before = read_bytes(path)
+    with pytest.raises(
+        SessionError, match=r"SQLiteSession of tower_memory\.integrations\.openai_ag"
+    ):
+        await SqliteSessionStore(path).load("s")
+    assert read_bytes(path) == before
+
+
+async def test_other_files_are_not_taken_over(path):
+    """A new file stays empty, and a file of ours stays ours."""
+    path.touch()
+    take_over(str(path))
+    assert not path.read_bytes()
+
+    async with SqliteSessionStore(path) as store:
+        await store.append(Turn("s", [user("Hi")]))
+    take_over(str(path))
+    async with SqliteSessionStore(path) as store:
+        assert await store.load("s") == [user("Hi")]
+
+
 async def test_a_file_of_openai_agents_is_taken_over_and_its_tables_keep_their_rows(path):
     """Each exchange becomes a turn with the time of its first row, which is UTC."""
     add_agents_tables(
@@ -153,6 +176,7 @@ async def test_a_file_of_openai_agents_is_taken_over_and_its_tables_keep_their_r
     before = [query(path, f"SELECT * FROM {table}") for table in tables]
 
     for _ in range(2):  # the second time, the file is ours
+        take_over(str(path))
         async with SqliteSessionStore(path) as store:
             history = await store.load("one")
             assert history == [user("Hi"), assistant("Hello"), user("And?")]
@@ -170,8 +194,7 @@ async def test_a_file_of_openai_agents_is_taken_over_and_its_tables_keep_their_r
 
 async def test_openai_agents_own_class_cannot_add_items_that_no_one_would_see(path):
     add_agents_tables(path)
-    async with SqliteSessionStore(path):
-        pass
+    take_over(str(path))
     with pytest.raises(sqlite3.IntegrityError, match=r"tower_memory\.integrations\.openai_agents"):
         query(path, "INSERT INTO agent_messages (session_id, message_data) VALUES ('s', '{}')")
     assert query(path, "SELECT * FROM agent_messages") == []
@@ -192,7 +215,7 @@ async def test_an_unreadable_row_of_openai_agents_is_named_and_nothing_is_taken_
     add_agents_tables(path, ("s", "{}", "2025-08-11 12:34:57"), bad)
     before = read_bytes(path)
     with pytest.raises(CorruptSessionError) as caught:
-        await SqliteSessionStore(path).load("s")
+        take_over(str(path))
     assert (caught.value.session_id, caught.value.row) == (bad[0], 2)
     assert read_bytes(path) == before
 
@@ -203,13 +226,14 @@ async def test_a_file_with_more_tables_of_openai_agents_is_refused(path):
     query(path, "CREATE TABLE turn_usage (id INTEGER PRIMARY KEY)")
     before = read_bytes(path)
     with pytest.raises(SessionError, match="another program's database .*turn_usage"):
-        await SqliteSessionStore(path).load("s")
+        take_over(str(path))
     assert read_bytes(path) == before
 
 
 async def test_an_erased_session_leaves_the_tables_of_openai_agents(path):
     rows = [(name, f'"<<{name}>>"', "2025-08-11 12:34:56") for name in ("erased", "kept")]
     add_agents_tables(path, *rows)
+    take_over(str(path))
     async with SqliteSessionStore(path) as store:
         await store.erase(session_id="erased")
         await store.scrub()

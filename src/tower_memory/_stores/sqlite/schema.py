@@ -1,9 +1,9 @@
 """The preparation of a connection and of its file, which is new, ours or another's that we know.
 
 1. A file is ours if its ``application_id`` is ours; its ``user_version`` is the schema's version.
-2. An empty file gets the tables of schema 2. So does a file that tower-llm or openai-agents wrote
-   (`take_over`), and a file of schema 1 (`migration`). Every other file is refused and stays
-   unchanged.
+2. An empty file gets the tables of schema 2. So does a file that tower-llm wrote (`take_over`), a
+   file of schema 1 (`migration`), and on request a file that openai-agents wrote. Every other file
+   is refused and stays unchanged.
 3. All of this is one transaction. If several processes open a file at the same time, one process
    prepares it, and the others wait and find it prepared. If the process is killed, the file is as
    it was before.
@@ -50,6 +50,13 @@ class Refused(Exception):
     """Raised when the file is refused; the message is the reason."""
 
 
+_WROTE_OPENAI_AGENTS: Final = (
+    "it is a file of openai-agents: open it with the SQLiteSession of "
+    "tower_memory.integrations.openai_agents, which takes it over, or copy it to another file with "
+    "the command tower-memory import"
+)
+
+
 class _Kind(Enum):
     """A file that is not refused."""
 
@@ -71,6 +78,8 @@ def prepare(
     keep_waiting: Callable[[], bool],
     keep_going: Callable[[], bool] = lambda: True,
     report: Report | None = None,
+    *,
+    takes_over: bool = False,
 ) -> None:
     """Give the open file the schema (rule 2) and a write-ahead log.
 
@@ -81,6 +90,8 @@ def prepare(
         keep_going: A migration stops and is rolled back if this function returns False. A migration
             may take longer than its caller would wait for a lock.
         report: Reports the progress of a migration; None writes it to the log.
+        takes_over: Take over a file that openai-agents wrote. False refuses it, since programs
+            that still use it would fail.
 
     Raises:
         Refused: The file is another program's, has a newer schema, or cannot have a log.
@@ -95,9 +106,11 @@ def prepare(
             connection,
             keep_going,
             report or log_progress(_file_name(connection), "migrating to schema 2"),
+            takes_over=takes_over,
         )
 
-    if _retry_while_locked(connection, _kind_of_file, keep_waiting) is not _Kind.OURS:
+    kind = _retry_while_locked(connection, _kind_of_file, keep_waiting)
+    if kind is not _Kind.OURS:
         _retry_while_locked(connection, make_ours, keep_waiting)
     _retry_while_locked(connection, _use_write_ahead_log, keep_waiting)
 
@@ -129,14 +142,31 @@ def _kind_of_file(connection: sqlite3.Connection) -> _Kind:
     return _recognise(connection)
 
 
+def is_of_openai_agents(connection: sqlite3.Connection, keep_waiting: Callable[[], bool]) -> bool:
+    """Return True if openai-agents wrote the open file, and it is not taken over yet.
+
+    Raises:
+        Refused: The file is another program's, or has a newer schema.
+        sqlite3.Error: The file is not a database, or stayed locked.
+    """
+    kind = _retry_while_locked(connection, _kind_of_file, keep_waiting)
+    return kind is _Kind.OF_OPENAI_AGENTS
+
+
 def _make_ours(
-    connection: sqlite3.Connection, keep_going: Callable[[], bool], report: Report
+    connection: sqlite3.Connection,
+    keep_going: Callable[[], bool],
+    report: Report,
+    *,
+    takes_over: bool,
 ) -> None:
     connection.execute(f"PRAGMA page_size = {_PAGE_SIZE}")  # has no effect on a file with pages
     connection.execute("BEGIN IMMEDIATE")
     kind = _recognise(connection)
     if kind is _Kind.OURS:  # another process has just prepared it
         return
+    if kind is _Kind.OF_OPENAI_AGENTS and not takes_over:
+        raise Refused(_WROTE_OPENAI_AGENTS)
 
     for statement in TABLES:
         connection.execute(statement)

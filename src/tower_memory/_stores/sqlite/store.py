@@ -57,10 +57,10 @@ class SqliteSessionStore(
     this library wrote, migrates it in one transaction: killed at any moment, the file is of one
     schema or the other. The migration needs free disk space of about three times the file, and logs
     its progress on the logger ``tower_memory``; other processes wait at most their *busy_timeout*.
-    Earlier versions can then no longer open the file. A file of tower-llm, or of openai-agents'
-    ``SQLiteSession`` with its default tables, is taken over; the old tables stay unchanged, except
-    for sessions that are erased, and those of openai-agents refuse further items from then on. Any
-    other program's file is refused, and so is an empty file of another user.
+    Earlier versions can then no longer open the file. A file of tower-llm is taken over;
+    tower-llm's table stays unchanged, except for sessions that are erased. Any other program's
+    file is refused, and so is an empty file of another user. A file of openai-agents is refused
+    until `tower_memory.integrations.openai_agents` has taken it over.
 
     `erase` removes whole sessions, and `scrub` the last bytes of removed content.
 

@@ -1,7 +1,8 @@
 """Reading and writing a whole file in one transaction, on the thread of the caller.
 
-The command uses it, whose work may take long: it exports, imports and checks files. An interrupt
-ends the transaction, and then nothing is written.
+The command uses it, whose work may take long: it exports, imports and checks files. So does the
+take-over of a file of openai-agents. An interrupt ends the transaction, and then nothing is
+written.
 
 1. A reader sees the file as it was when it began. Later commits of others are kept out, so the log
    of the file grows until the reader ends.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Final
@@ -22,7 +23,13 @@ from typing import Final
 from tower_memory._errors import SessionError
 from tower_memory._stores.clock import Deadline
 from tower_memory._stores.sqlite.file_guard import Connection
-from tower_memory._stores.sqlite.schema import Refused, make_read_only, prepare, set_synchronous
+from tower_memory._stores.sqlite.schema import (
+    Refused,
+    is_of_openai_agents,
+    make_read_only,
+    prepare,
+    set_synchronous,
+)
 
 PATIENCE: Final = 5.0
 """Maximum seconds to wait while another process has locked the file."""
@@ -64,9 +71,28 @@ def write_whole(path: str) -> Generator[sqlite3.Connection]:
                 connection.execute("ROLLBACK")
 
 
+def take_over(path: str) -> None:
+    """Take over the file *path* if openai-agents wrote it; leave every other file as it is.
+
+    Raises:
+        SessionError: The file cannot be opened, read or written.
+    """
+    with _connect(path, create=False) as (connection, keep_waiting):
+        if connection.run(partial(is_of_openai_agents, keep_waiting=keep_waiting)):
+            connection.run(partial(prepare, keep_waiting=keep_waiting, takes_over=True))
+
+
 @contextmanager
 def _open(path: str, *, create: bool) -> Generator[Connection]:
     """Open and prepare the file *path*; raise its errors as `SessionError`."""
+    with _connect(path, create=create) as (connection, keep_waiting):
+        connection.run(partial(prepare, keep_waiting=keep_waiting))
+        yield connection
+
+
+@contextmanager
+def _connect(path: str, *, create: bool) -> Generator[tuple[Connection, Callable[[], bool]]]:
+    """Open the file *path*; yield its connection, and the end of the patience with locks."""
     path = os.path.realpath(path)
     deadline = Deadline(PATIENCE)
     try:
@@ -76,8 +102,7 @@ def _open(path: str, *, create: bool) -> Generator[Connection]:
 
     try:
         with closing(connection):
-            connection.run(partial(prepare, keep_waiting=lambda: not deadline.has_passed()))
-            yield connection
+            yield connection, lambda: not deadline.has_passed()
     except (Refused, sqlite3.Error) as error:
         raise _session_error(path, error) from error
 
