@@ -90,7 +90,8 @@ def _is_cut(iterator: Any) -> bool | None:
     A cancellation that leaves an async generator finishes it. Most client libraries read their
     streams with a generator that is an attribute of the stream.
     """
-    if has_method(iterator, "is_cut"):  # a bridged stream, which has a source of its own
+    # A bridged stream has a source of its own; a stream proxy has the class of its stream.
+    if hasattr(iterator.__class__, "is_cut"):
         is_cut: bool | None = iterator.is_cut
         return is_cut
     attributes = getattr(iterator, "__dict__", {}).values()

@@ -24,7 +24,6 @@ from tower_memory._large_turns import encode_turn, is_large
 from tower_memory._memory import journal, lease_keeper, window_loading
 from tower_memory._memory.journal import process_owner
 from tower_memory._memory.lease_keeper import KeptLease
-from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._message_text import message_text, turn_text
 from tower_memory._metadata import decode_metadata, encode_metadata
 from tower_memory._portal import open_portal, remote_task
@@ -37,6 +36,7 @@ from tower_memory._stores.in_memory import cataloguing
 from tower_memory._stores.jobs import RetryLater
 from tower_memory._stores.sqlite import catalog
 from tower_memory._stores.worker_thread import WorkerThread
+from tower_memory._stream_proxy import StreamProxy
 from tower_memory.dialects._known_links import known_links, links_of
 from tower_memory.testing._case import mutate
 

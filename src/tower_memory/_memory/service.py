@@ -39,7 +39,6 @@ from tower_memory._memory.reentrancy import Inside
 from tower_memory._memory.replacing import held_items, load_before
 from tower_memory._memory.save import TurnSaver
 from tower_memory._memory.session_lock import acquire, acquire_at_once
-from tower_memory._memory.stream_proxy import StreamProxy
 from tower_memory._memory.stream_recorder import StreamRecorder
 from tower_memory._memory.window_loading import (
     apply_window,
@@ -49,6 +48,7 @@ from tower_memory._memory.window_loading import (
 )
 from tower_memory._reconcile import new_in_request, without_repeated
 from tower_memory._service import Req, Res, Service, stack
+from tower_memory._stream_proxy import StreamProxy
 from tower_memory._stream_source import is_stream
 from tower_memory._tool_links import GetLinks
 from tower_memory._turn import check_revision

@@ -1,30 +1,64 @@
 """The stream proxy: the object that a reader gets in place of the provider's stream.
 
 1. The proxy has every attribute of the stream, and its class. It can be read like the stream.
-2. Methods of the stream run with the proxy as ``self``, so the recorder sees every chunk that
+2. Each step of the reading goes through an `ObservedStream`, such as the stream recorder of the
+   memory layer. Methods of the stream run with the proxy as ``self``, so it sees every chunk that
    they read.
 3. The proxy is an async context manager even if the stream is none: leaving it closes the stream.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from inspect import isasyncgen, ismethod
 from types import MethodType
-from typing import Any, Self, final
+from typing import Any, Protocol, Self, final
 
-from tower_memory._memory.stream_recorder import StreamRecorder
 from tower_memory._stream_source import close_stream
+
+
+class ObservedStream(Protocol):
+    """A stream, each step of which has an effect beside the reading."""
+
+    @property
+    def stream(self) -> Any:
+        """The stream; after `enter`, the object that its context manager returned."""
+        ...
+
+    async def next(self) -> Any:
+        """Return the next chunk; raise `StopAsyncIteration` at the end."""
+        ...
+
+    async def enter(self) -> None:
+        """Enter the stream's own context manager, if it has one."""
+        ...
+
+    async def leave(self, *exc_info: Any) -> Any:
+        """Leave the stream's own context manager, or close the stream."""
+        ...
+
+    async def close(self, closing: Awaitable[Any]) -> Any:
+        """Await *closing*, which closes the stream."""
+        ...
+
+    def wrap_close(self, close: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a function that calls the stream's own *close*."""
+        ...
+
+    def detach(self) -> None:
+        """Give the stream up without awaiting; finalizers may call this in any thread."""
+        ...
 
 
 @final
 class StreamProxy:
-    """Stands for the stream that *recorder* records."""
+    """Stands for the stream that *recorder* reads."""
 
     __slots__ = ("__recorder", "__weakref__")
-    __recorder: StreamRecorder
+    __recorder: ObservedStream
 
-    def __init__(self, recorder: StreamRecorder) -> None:
+    def __init__(self, recorder: ObservedStream) -> None:
         object.__setattr__(self, "_StreamProxy__recorder", recorder)
 
     def __aiter__(self) -> Self:
