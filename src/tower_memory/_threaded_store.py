@@ -241,6 +241,12 @@ class ThreadedStore(StoreWrapper[Item]):
         if ended is not None:
             ended.result()
 
+    def __eq__(self, other: object) -> bool:
+        """Return True if *other* is a threaded store of an equal store."""
+        return super().__eq__(other) if isinstance(other, ThreadedStore) else NotImplemented
+
+    __hash__ = StoreWrapper.__hash__
+
     async def _call(
         self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:

@@ -274,7 +274,9 @@ class ScopedStore(StoreWrapper[Item]):
 
     def __eq__(self, other: object) -> bool:
         """Return True if *other* is a scoped store with an equal store and equal scopes."""
-        return super().__eq__(other) and self.scopes == getattr(other, "scopes", None)
+        if not isinstance(other, ScopedStore):
+            return NotImplemented
+        return super().__eq__(other) and self.scopes == other.scopes
 
     def __hash__(self) -> int:
         return hash((super().__hash__(), self.scopes))

@@ -147,7 +147,9 @@ class ServerStore(SqlStore[Item]):
 
     def __eq__(self, other: object) -> bool:
         """Return True if *other* is a store on the same tables, of any item type."""
-        return isinstance(other, ServerStore) and self._identity() == other._identity()
+        if not isinstance(other, ServerStore):
+            return NotImplemented
+        return self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash(self._identity())

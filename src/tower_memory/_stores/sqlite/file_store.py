@@ -123,7 +123,9 @@ class FileStore(SqlStore[Item]):
 
     def __eq__(self, other: object) -> bool:
         """Return True if *other* is a store on the same file, of any item type."""
-        return isinstance(other, FileStore) and self._file == other._file
+        if not isinstance(other, FileStore):
+            return NotImplemented
+        return self._file == other._file
 
     def __hash__(self) -> int:
         return hash(self._file)
