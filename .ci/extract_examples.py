@@ -28,6 +28,7 @@ GUIDES = (
     "tower_memory.store_toolkit",
     "tower_memory.streams",
     "tower_memory.testing",
+    "tower_memory.tracing",
     "tower_memory.windows",
 )
 # A doctest shows the value of an expression, so an expression may be a whole statement.

@@ -19,6 +19,7 @@ from tower_memory import (
     store_toolkit,
     streams,
     testing,
+    tracing,
     windows,
 )
 from tower_memory.dialects import toolkit
@@ -133,6 +134,7 @@ def test_the_public_names_are_exactly_these():
         ),
         "estimated_tokens",
     }
+    assert set(tracing.__all__) == {"TracedStore", "TracingLayer"}
     assert set(testing.__all__) == {
         *("ScriptedService", "StoreBroken", "StoreReport", "check_session_store"),
     }
@@ -152,6 +154,7 @@ PUBLIC = [
     *(getattr(resumable, name) for name in resumable.__all__),
     *(getattr(postgres, name) for name in postgres.__all__),
     *(getattr(pydantic_ai, name) for name in pydantic_ai.__all__),
+    *(getattr(tracing, name) for name in tracing.__all__),
     *(
         each
         for name in toolkit.__all__
@@ -189,7 +192,7 @@ def test_no_client_library_and_no_extra_is_imported():
         "import sys, tower_memory;"
         "import tower_memory.dialects, tower_memory.bridges, tower_memory.windows,"
         " tower_memory.streams, tower_memory.store_toolkit;"
-        "extras = {'openai', 'anthropic', 'pydantic_ai', 'google.genai', 'litellm', 'agents', 'stamina', 'psycopg'};"
+        "extras = {'openai', 'anthropic', 'pydantic_ai', 'google.genai', 'litellm', 'agents', 'stamina', 'psycopg', 'opentelemetry'};"
         "print(*extras & set(sys.modules), *{'pydantic', 'trio', 'httpx'} & set(sys.modules))"
     )
     done = run_python(program, check=True)

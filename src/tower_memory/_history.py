@@ -55,6 +55,10 @@ class UnreadItems(Protocol):
         """Return the items as the reader's own copies."""
         ...
 
+    def peek(self) -> Sequence[Any]:
+        """Return the shared items themselves. See `peek`."""
+        ...
+
     def checked_length(self, check: Check) -> int:
         """Return the length of a prefix that is known to pass *check*. See `checked_length`."""
         ...
@@ -223,3 +227,12 @@ def checked_length(history: History[Any], check: Check) -> int:
     """
     content = history._content  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - same module
     return 0 if isinstance(content, tuple) else content.checked_length(check)
+
+
+def peek(history: History[Any]) -> Sequence[Any]:
+    """Return the items of *history* without a copy, and leave them unread.
+
+    For functions of this library only: the store may share the items, so they must not be changed.
+    """
+    content = history._content  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - same module
+    return content if isinstance(content, tuple) else content.peek()

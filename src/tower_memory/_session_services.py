@@ -62,6 +62,13 @@ async def _load_in_context(
             _selection.reset(token)
 
 
+def selected_limit(limit: int | None) -> int | None:
+    """Return the limit that a `LoadSession` with *limit* passes to its store now."""
+    selection = _selection.get()
+    selected = None if selection is None else selection.limit
+    return min([each for each in (limit, selected) if each is not None], default=None)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class LoadSession(Generic[Item]):
@@ -98,8 +105,7 @@ class LoadSession(Generic[Item]):
             return await self.store.load(session_id, limit=self.limit)
 
         selection.is_seen = True
-        limits = [limit for limit in (self.limit, selection.limit) if limit is not None]
-        limit = min(limits, default=None)
+        limit = selected_limit(self.limit)
         if selection.before is None:  # the store's load may be older than the parameter
             return await self.store.load(session_id, limit=limit)
         return await self.store.load(session_id, limit=limit, before=selection.before)

@@ -54,6 +54,7 @@ from tower_memory.postgres import PostgresSessionStore
 from tower_memory.resumable import ReplyStream, ResumableLayer
 from tower_memory.streams import Stream
 from tower_memory.testing import ScriptedService
+from tower_memory.tracing import TracingLayer
 from tower_memory.windows import (
     LastItems,
     LastTurns,
@@ -119,6 +120,10 @@ async def stacks() -> None:
     assert_type(await RetryLayer(on=OSError)(ask)(["Hi"]), bytes)
     assert_type(await TimeoutLayer(1)(ask)(["Hi"]), bytes)
     assert_type(await AsyncioLayer()(ask)(["Hi"]), bytes)
+    assert_type(await TracingLayer()(ask)(["Hi"]), bytes)
+    assert_type(await TracingLayer()(memory(stream))(["Hi"]), Stream[str])
+    assert_type(await TracingLayer()(stream)(["Hi"]), Stream[str])
+    assert_type(await TracingLayer()(client_stream)(["Hi"]), openai.AsyncStream[str])
     assert_type(await memory(stream)(["Hi"]), Stream[str])
     assert_type(await memory(generator)(["Hi"]), Stream[str])
     assert_type(await memory(client_stream)(["Hi"]), openai.AsyncStream[str])

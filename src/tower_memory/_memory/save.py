@@ -36,6 +36,7 @@ from tower_memory._reasons import reason_of
 from tower_memory._service import Service
 from tower_memory._store import SessionStore
 from tower_memory._turn import Turn
+from tower_memory._turn_report import report_saved
 
 
 @final
@@ -79,6 +80,7 @@ class TurnSaver:
                     revision=revision,
                     since=since,
                 )
+                report_saved(turn, revision)
                 if not self.is_repeatable or not turn.items:
                     return
 

@@ -52,6 +52,7 @@ from tower_memory._stream_proxy import StreamProxy
 from tower_memory._stream_source import is_stream
 from tower_memory._tool_links import GetLinks
 from tower_memory._turn import check_revision
+from tower_memory._turn_report import report_session
 from tower_memory.dialects import Streamed, WholeRequests
 from tower_memory.windows import BoundedWindow
 
@@ -89,6 +90,7 @@ class Memory(Generic[Req, Res]):
     async def __call__(self, request: Req, /) -> Res:
         layer = self.layer
         call = read_call(layer, request)
+        report_session(call.session_id)
         items = tuple(layer.dialect.new_items(request))
         encode = partial(snapshot, items, call.session_id, self.parts.codec)
         new = await encode_turn(encode, items)

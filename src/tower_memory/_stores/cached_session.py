@@ -74,6 +74,10 @@ class SharedItems:
     def __len__(self) -> int:
         return len(self._items)
 
+    def peek(self) -> Sequence[Any]:
+        """See `tower_memory._history.peek`."""
+        return self._items
+
     def copies(self) -> tuple[Any, ...]:
         """Return the items, with a shallow copy of each mapping."""
         copies, self._copies = self._copies, None  # each reader gets copies of its own

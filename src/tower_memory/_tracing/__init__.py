@@ -1,0 +1,1 @@
+"""Spans and metrics; the guide is the docstring of `tower_memory.tracing`."""

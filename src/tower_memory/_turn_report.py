@@ -1,0 +1,55 @@
+"""A report of what a memory layer does in a call, for a tracing layer around it.
+
+1. A tracing layer makes the report, and the memory layer fills it. Neither calls a function of the
+   user a second time, such as ``session_id``.
+2. The report is a context variable, so it passes through all layers in between, and through
+   bridges, which give a call the context variables of its caller.
+3. The outermost memory layer of a call fills the report. A memory layer inside the call, of another
+   session, leaves it alone.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from tower_memory._turn import Turn
+
+
+@final
+@dataclass(slots=True)
+class TurnReport:
+    """The turn of a call.
+
+    Attributes:
+        session_id: The session; None before the memory layer is called.
+        turn_id: Id of the saved turn; None if no turn is saved.
+        items: Number of items of the saved turn.
+        revision: Revision of the session after the save.
+    """
+
+    session_id: str | None = None
+    turn_id: str | None = None
+    items: int = 0
+    revision: int = 0
+
+
+current_report: Final[ContextVar[TurnReport | None]] = ContextVar(
+    "tower_memory_turn_report", default=None
+)
+"""The report of the call that the running code is part of, or None."""
+
+
+def report_session(session_id: str) -> None:
+    """Report the session of a call of a memory layer."""
+    report = current_report.get()
+    if report is not None and report.session_id is None:
+        report.session_id = session_id
+
+
+def report_saved(turn: Turn[Any], revision: int) -> None:
+    """Report that *turn* was saved, after which the session has *revision*."""
+    report = current_report.get()
+    if report is not None and report.session_id == turn.session_id:
+        report.turn_id, report.items, report.revision = turn.turn_id, len(turn.items), revision

@@ -1,0 +1,206 @@
+"""Spans and metrics of OpenTelemetry.
+
+A `TracingLayer` gives each call of a service a span, and a `TracedStore` each call of a store. Both
+need OpenTelemetry's API: ``pip install 'tower-memory[otel]'``. The program chooses where the spans
+and metrics go, with OpenTelemetry's SDK (``pip install opentelemetry-sdk``):
+
+>>> import anyio
+>>> from typing import Any
+>>> from opentelemetry.sdk.trace import TracerProvider
+>>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+>>> from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+>>> from tower_memory import InMemorySessionStore, LoadSession, MemoryLayer, SaveSession
+>>> from tower_memory.tracing import TracingLayer
+>>> spans = InMemorySpanExporter()  # in production: OTLPSpanExporter() in a BatchSpanProcessor
+>>> provider = TracerProvider()
+>>> provider.add_span_processor(SimpleSpanProcessor(spans))
+>>> tracing = TracingLayer(tracer_provider=provider)  # None: that of trace.set_tracer_provider
+>>> store = InMemorySessionStore()
+>>> memory = MemoryLayer(
+...     tracing(LoadSession(store)), tracing(SaveSession(store)), session_id="user_123"
+... )
+>>> async def ask(messages: list[Any]) -> str:  # stands for the call of a model
+...     return f"Messages received: {len(messages)}"
+>>> chat = tracing(memory(tracing(ask)))
+>>> anyio.run(chat, [{"role": "user", "content": "Hi"}])
+'Messages received: 1'
+>>> for span in spans.get_finished_spans():
+...     given = span.attributes or {}
+...     print(span.name, given.get("gen_ai.conversation.id"), given.get("tower_memory.items"))
+tower_memory.load user_123 0
+tower_memory.call None None
+tower_memory.save user_123 2
+tower_memory.turn user_123 2
+
+The span of the turn is the parent of the other three. It covers everything: the wait for other
+turns of the session, the load, the model and the save, and of a streamed reply all chunks.
+
+A library that takes a store, such as those of `tower_memory.integrations`, gets a traced one. A
+`MemoryLayer` may have one, too:
+
+>>> from tower_memory import Turn
+>>> from tower_memory.tracing import TracedStore
+>>> traced = TracedStore(store, tracer_provider=provider)
+>>> spans.clear()
+>>> revision = anyio.run(traced.append, Turn("user_456", ["Hi"], turn_id="t1"))
+>>> for name, value in sorted((spans.get_finished_spans()[0].attributes or {}).items()):
+...     print(name, value)
+gen_ai.conversation.id user_456
+tower_memory.bytes 4
+tower_memory.items 1
+tower_memory.operation store.append
+tower_memory.outcome ok
+tower_memory.revision 2
+tower_memory.turn.id t1
+
+Spans
+=====
+
+All are of the kind INTERNAL. Attributes without a prefix in this table begin with
+``tower_memory.``, as do the names of the spans.
+
+| span | operation | attributes |
+|---|---|---|
+| ``load`` | a `LoadSession` in a layer | limit, items, bytes, revision |
+| ``save`` | a `SaveSession` in a layer | turn.id, items, bytes, revision |
+| ``turn`` | a service with memory in a layer | turn.id, items, revision: if it is saved |
+| ``call`` | any other service in a layer | none |
+| ``store.load`` | a method of a traced store | limit, items, bytes, revision |
+| ``store.append`` | the same | turn.id, items, bytes, revision |
+| ``store.begin`` | the same | turn.id, items, bytes |
+| ``store.fail``, ``store.forget``, ``store.save_summary`` | the same | turn.id |
+| ``store.sessions``, ``store.search`` | the same | limit, entries of the page |
+| ``store.pending`` | the same | entries of the list |
+| ``store.describe``, ``store.annotate`` | the same | items, revision |
+| ``store.fork`` | the same | new_conversation.id, items, revision |
+| ``store.erase`` | the same | sessions, turns, items: those that were removed |
+| ``store.pop``, ``.clear``, ``.load_summary``, ``.scrub`` | the same | none |
+
+Every span also has these:
+
+- ``gen_ai.conversation.id``: the session id, if the operation has one. A turn gets it from its
+  memory layer, which calls the function ``session_id`` once, as always.
+- ``tower_memory.operation``: the name of the span without ``tower_memory.``.
+- ``tower_memory.outcome``: ``ok``, ``error`` or ``cancelled``. The span of a stream may also end
+  with ``interrupted``, if the stream was closed or left before its end, and with ``dropped``, if it
+  was garbage-collected.
+- ``error.type``: the name of the class of an error, such as ``SessionConflict``. The status of the
+  span is then ERROR.
+
+``bytes`` is the size of the items as JSON. It is computed only for a span that is recorded.
+
+A `LoadSession` or a memory inside other layers is found through their attribute ``inner``, as its
+store is (see `MemoryLayer`).
+
+**Never content.** No item, no metadata, no search text, no summary, and no text of an error gets
+into a span or a metric: an error shows only its class, and its span has no description and no
+event. Session ids and turn ids do, so they must not be secrets. Metrics have no ids. Through a
+`ScopedStore` inside a traced store, spans have the tenant's own ids; around it, the stored ids.
+
+Metrics
+=======
+
+| instrument | kind | measures |
+|---|---|---|
+| ``tower_memory.operation.duration`` | histogram, s | loads, saves and calls of stores |
+| ``tower_memory.call.duration`` | histogram, s | turns and other calls, with their streams |
+| ``tower_memory.items.loaded`` | counter, {item} | the items of histories |
+| ``tower_memory.items.saved`` | counter, {item} | the items of saved turns |
+
+The histograms have the attributes ``tower_memory.operation``, ``tower_memory.outcome`` and
+``error.type``, the counters only the first.
+
+An append of a turn that the session already holds counts as saved. If both a service and its store
+are traced, each counts by its own operation: ``save`` and ``store.append``.
+
+Other instrumentation
+=====================
+
+Spans nest under the current span of the caller, and are the parent of all spans inside, also
+through a `tower_memory.bridges.ThreadedStore`, an `AsyncioLayer` on trio, and into the task of a
+`ResumableLayer` (put the tracing layer inside it, so that the span lasts as long as the call). The
+spans that pydantic-ai (``Agent(..., instrument=True)``), openai-agents (through its OpenTelemetry
+processors) or an instrumented client makes for a model call inside the service are therefore
+children of the turn; and the spans of a traced store that one of these frameworks calls are
+children of the span of its agent. Filter both by ``gen_ai.conversation.id``.
+
+**Sampling.** A sampler gets the attributes that are known at the start: the operation, and the
+conversation id of loads, saves and stores. Children follow the decision of their parent. Metrics
+count every call. Without an SDK, a layer adds some microseconds to a call.
+
+**Logging.** The logger ``tower_memory`` (see `tower_memory.products`) needs no layer and no
+dependency. It reports loads and saves of memory layers at DEBUG, and at WARNING the events that an
+operator must know, such as a slow save, which are no spans. Use spans to see where the time of one
+turn goes, metrics for alarms, and the log for the reasons of failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, TypeVar, final, overload
+
+try:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+except ImportError as error:
+    msg = "tower_memory.tracing needs OpenTelemetry: pip install 'tower-memory[otel]'"
+    raise ImportError(msg) from error
+
+from tower_memory._calls import check_inner
+from tower_memory._service import Req, Res, Service
+from tower_memory._tracing.service import Traced, known_service
+from tower_memory._tracing.store import TracedStore
+from tower_memory._tracing.telemetry import Telemetry, telemetry_of
+from tower_memory.streams import Stream
+
+__all__ = ("TracedStore", "TracingLayer")
+
+Chunk = TypeVar("Chunk")
+ManagedStream = TypeVar("ManagedStream", bound=AbstractAsyncContextManager[Any])
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TracingLayer:
+    """Gives each call of the inner service a span, and measures it.
+
+    The docstring of `tower_memory.tracing` lists the spans and the metrics. A layer may wrap any
+    number of services, also a `LoadSession`, a `SaveSession` and a service with memory. The
+    operation of a streamed reply ends with the stream; the stream keeps its type, its attributes
+    and its methods (see `tower_memory.streams`).
+
+    Args:
+        tracer_provider: Provider of the tracer; None takes the global one, even if it is set later.
+        meter_provider: Provider of the meter; None takes the global one, even if it is set later.
+
+    Raises:
+        TypeError: A provider is of the wrong type. When called: the service is not async; the error
+            has its reply in the attribute ``response``.
+    """
+
+    _: KW_ONLY
+    tracer_provider: TracerProvider | None = None
+    meter_provider: MeterProvider | None = None
+    _telemetry: Telemetry = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        telemetry = telemetry_of(self.tracer_provider, self.meter_provider)
+        object.__setattr__(self, "_telemetry", telemetry)
+
+    @overload
+    def __call__(self, inner: Service[Req, ManagedStream], /) -> Service[Req, ManagedStream]: ...
+    @overload
+    def __call__(
+        self, inner: Service[Req, AsyncIterator[Chunk]], /
+    ) -> Service[Req, Stream[Chunk]]: ...
+    @overload
+    def __call__(self, inner: Service[Req, Res], /) -> Service[Req, Res]: ...
+    def __call__(self, inner: Service[Req, Any], /) -> Service[Req, Any]:
+        """Return *inner* with a span for each call."""
+        check_inner(inner)
+        return Traced(inner, self, self._telemetry, known_service(inner))
+
+    def __repr__(self) -> str:
+        return "TracingLayer()"
