@@ -30,11 +30,12 @@ PARTS = (
     "cache",
     "runtimes",
     "resources",
+    "tracing",
     "prompt_cache",
     "postgres",
 )
 
-_REQUIRED_MODULES = ("trio", "stamina")
+_REQUIRED_MODULES = ("trio", "stamina", "opentelemetry.sdk")
 _INSTALL = "To install the libraries: pip install 'tower-memory[bench]'"
 
 

