@@ -29,6 +29,7 @@ _TEXT_FIELDS: Final = {
     "text": "text",
     "input_text": "text",
     "output_text": "text",
+    "text-plain": "text",  # LangChain's document of text
     "refusal": "refusal",
     "search_result": "content",
     "document": "source",
@@ -55,6 +56,9 @@ _RESULT_PARTS: Final = {
 _PROMPTS: Final = ("system-prompt", "user-prompt", "text")
 _RETURNS: Final = ("tool-return", "builtin-tool-return")
 """Kinds of pydantic-ai's parts: messages, and tool results."""
+
+_LANGCHAIN: Final = ("ai", "chat", "function", "human", "system", "tool")
+"""Types of LangChain's messages, whose fields are in ``data``."""
 
 _NO_TEXT: Final = re.compile(
     r"(?:.*_)?(?:id|kind|type|ur[il])s?|.*(?:Id|Kind|Type|Ur[il])s?|encrypted_.*|file_data|tool_name"
@@ -114,6 +118,8 @@ def _item(item: dict[str, Any]) -> _Found:
     kind = item.get("type")
     if item.get("kind") in ("request", "response"):  # pydantic-ai
         return [(_pydantic_part, item.get("parts"))]
+    if kind in _LANGCHAIN and (message := item.get("data")) is not None:
+        return [(_result if kind == "tool" else _part, _field(message, "content"))]
     if kind == "ToolOutput":  # a run item
         return [(_result, item.get("output")), (_result, item.get("error"))]
     if isinstance(kind, str) and kind in _RESULT_FIELDS:
@@ -143,8 +149,9 @@ def _part(part: dict[str, Any]) -> _Found:
         return [(_part, part.get("content"))]
     if kind in _RESULT_PARTS:
         return [(_result, part.get(_RESULT_PARTS[kind]))]
-    is_result = kind is not None and kind.endswith("_tool_result")  # of Anthropic's own tools
-    return [(_result, part.get("content"))] if is_result else []
+    if kind is not None and kind.endswith("_tool_result"):  # of a provider's own tools
+        return [(_result, part.get("content")), (_result, part.get("output"))]  # LangChain's last
+    return []
 
 
 def _pydantic_part(part: dict[str, Any]) -> _Found:

@@ -36,19 +36,24 @@ _DEFAULT_GRACE = 5.0
 """Grace in seconds if the store has no ``busy_timeout``."""
 
 
-class MemoryOptions(TypedDict, total=False):
-    """The optional parameters of `MemoryLayer.over`."""
+class TurnOptions(TypedDict, total=False):
+    """The optional parameters of `MemoryLayer.over` that do not depend on the dialect."""
 
-    dialect: Dialect
     overlap: Overlap
     turn_id: Callable[[Any], str] | None
     window: Window | None
-    whole_requests: bool
     keep_interrupted: bool
     grace: float | None
     metadata: Callable[[Any, Any], Mapping[str, Any] | None] | None
     replaces: Callable[[Any], Replaced] | None
     journal: bool
+
+
+class MemoryOptions(TurnOptions, total=False):
+    """The optional parameters of `MemoryLayer.over`."""
+
+    dialect: Dialect
+    whole_requests: bool
 
 
 @final

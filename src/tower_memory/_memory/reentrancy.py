@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, NamedTuple, final
 from weakref import ref
 
@@ -45,6 +45,11 @@ def inherited_turns() -> tuple[LockHolder, ...]:
     These are the enclosing turns and the turns beside which the code runs (rule 2).
     """
     return tuple(part.turn for part in _inherited())
+
+
+def join_turns(context: Context) -> None:
+    """Make the code in the current context part of the turns of the code in *context*."""
+    _turns.set(context.get(_turns, ()))
 
 
 @final
