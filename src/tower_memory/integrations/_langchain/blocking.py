@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import Context, copy_context
 from typing import Any, Final, Self, TypeAlias, final
 
@@ -124,8 +124,8 @@ class BlockingCall:
         else:
             self._task.cancel()
         await asyncio.wait((self._task,))
-        if not self._task.cancelled() and self._task.exception() is not error:
-            self._task.result()
+        if not self._task.cancelled():
+            self._task.exception()  # it is *error*, which the caller raises
 
 
 async def _call(service: Service[Invocation, Any], request: Invocation) -> Any:
@@ -143,19 +143,17 @@ def stream_blocking(
     The memory layer treats the stream as any other: its reader has closed it, or it has failed, or
     it has ended.
     """
-    recorded = _RecordedStream()
+    recorded = _Recording()
     with BlockingCall(store, add_memory, request) as call:
         chunks = call.run(inner, call.request)
-        stream = call.end(recorded)
+        stream = call.end(recorded.stream())
 
     try:
         while (chunk := call.run(next, chunks, _END)) is not _END:
             recorded.chunks.append(chunk)
             yield chunk
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the layer gets it, and raises it below
         recorded.error = error
-        store.run(_read, stream)  # raises the error, after the layer has seen it
-        raise
     except BaseException:  # the reader has closed the stream, or interrupts the program
         close = getattr(chunks, "close", None)
         if close is not None:
@@ -166,8 +164,8 @@ def stream_blocking(
 
 
 @final
-class _RecordedStream:
-    """The chunks that the caller's thread has read, as a stream for the memory layer.
+class _Recording:
+    """A stream that the caller's thread has read.
 
     Attributes:
         chunks: The chunks that the layer has not read yet.
@@ -178,15 +176,12 @@ class _RecordedStream:
         self.chunks: deque[Any] = deque()
         self.error: Exception | None = None
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        if self.chunks:
-            return self.chunks.popleft()
+    async def stream(self) -> AsyncIterator[Any]:
+        """Yield the chunks, and raise the error."""
+        while self.chunks:
+            yield self.chunks.popleft()
         if self.error is not None:
             raise self.error
-        raise StopAsyncIteration
 
 
 async def _read(stream: Any) -> None:

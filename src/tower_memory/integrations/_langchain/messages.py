@@ -160,11 +160,8 @@ def _read(item: Any) -> BaseMessage | None:
 def _read_chat(item: Any) -> BaseMessage | None:
     """Return the message of a message of chat completions; None if it is none."""
     fields = {"content": "", **item}
-    calls = fields.pop("tool_calls", None)
-    if calls:
-        fields["additional_kwargs"] = {
-            "tool_calls": calls
-        }  # AIMessage reads them, also broken ones
+    if list_field(fields, "tool_calls"):  # the message reads them from there, also broken ones
+        fields["additional_kwargs"] = {"tool_calls": fields.pop("tool_calls")}
     try:
         return as_message(fields, "history")
     except TypeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Unpack, final
+from typing import TYPE_CHECKING, Any, Final, Unpack, final
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import (
@@ -35,6 +35,10 @@ from tower_memory.integrations._langchain.dialect import (
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+
+_ANY_NUMBER: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+"""Kinds of parameters that are no keys: ``*args`` and ``**kwargs``."""
 
 
 def _session_id(session_id: str) -> str:
@@ -226,7 +230,8 @@ class RunnableWithMemory(Runnable[Any, Any]):
 
 def _parameters(function: Callable[..., Any]) -> dict[str, Parameter]:
     """Return the parameters of *function* by their names, which are keys of a config."""
-    return dict(signature(function).parameters)
+    found = signature(function).parameters.values()
+    return {each.name: each for each in found if each.kind not in _ANY_NUMBER}
 
 
 def _call(function: Callable[..., Any], values: Mapping[str, Any]) -> Any:

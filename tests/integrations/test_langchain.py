@@ -1,0 +1,686 @@
+"""A runnable of LangChain with memory: inputs, outputs, configs, streams, and the promises."""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+
+import anyio
+import pytest
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
+from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+from langchain_core.runnables.utils import AddableDict
+
+from helpers.langchain import HERE, Model, Streaming, said, with_memory, words
+from tower_memory import (
+    InMemorySessionStore,
+    SaveError,
+    ScopedStore,
+    SessionConflict,
+    TurnExists,
+)
+from tower_memory.bridges import AsyncioLayer, ThreadedStore
+from tower_memory.integrations.langchain import Invocation, SessionMessageHistory
+
+INTERRUPTED = "(interrupted: this reply is not complete)"
+
+
+@pytest.fixture
+def store():
+    return InMemorySessionStore()
+
+
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+"""For tests of LangChain's own runnables, which start tasks of asyncio."""
+
+
+async def stored(store, session_id="here"):
+    return said(await store.load(session_id))
+
+
+# Inputs and outputs
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Hi",
+        HumanMessage("Hi"),
+        [HumanMessage("Hi")],
+        (HumanMessage("Hi"),),
+        [("user", "Hi")],
+        [{"role": "user", "content": "Hi"}],
+        ChatPromptTemplate.from_messages([("user", "Hi")]).invoke({}),
+    ],
+    ids=["text", "message", "list", "tuple", "pairs", "mappings", "prompt"],
+)
+async def test_the_model_gets_all_messages_as_one_list(given, store):
+    model = Model()
+    runnable = with_memory(model, store)
+    await runnable.ainvoke(given, HERE)
+    await runnable.ainvoke("And?", HERE)
+    assert [said(each) for each in model.inputs] == [["Hi"], ["Hi", "re: Hi", "And?"]]
+    assert await stored(store) == ["Hi", "re: Hi", "And?", "re: And?"]
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "key"),
+    [
+        ({"input_messages_key": "question"}, {"question": "Hi", "x": 1}, "question"),
+        ({}, {"question": "Hi"}, "question"),
+        ({}, {"messages": "Hi", "x": 1}, "messages"),
+        ({}, {"input": "Hi", "x": 1}, "input"),
+    ],
+)
+async def test_messages_in_a_mapping_stay_under_their_key(options, given, key, store):
+    model = Model(*["Yes"] * 2)
+    runnable = with_memory(model, store, **options)
+    await runnable.ainvoke(given, HERE)
+    await runnable.ainvoke(given, HERE)
+    assert said(model.inputs[1].pop(key)) == ["Hi", "Yes", "Hi"]
+    assert model.inputs[1] == {name: given[name] for name in given if name != key}
+
+
+async def test_the_history_has_a_key_of_its_own(store):
+    model = Model(*["Yes"] * 2)
+    runnable = with_memory(
+        model, store, input_messages_key="question", history_messages_key="history"
+    )
+    await runnable.ainvoke({"question": "Hi", "history": []}, HERE)
+    await runnable.ainvoke({"question": "And?"}, HERE)
+    assert model.inputs[0] == {"question": "Hi", "history": []}
+    assert model.inputs[1]["question"] == "And?"
+    assert said(model.inputs[1]["history"]) == ["Hi", "Yes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "error", "reason"),
+    [
+        (
+            {},
+            {"a": "secret", "b": 1},
+            ValueError,
+            "pass input_messages_key=, because input is a dict",
+        ),
+        (
+            {"input_messages_key": "q"},
+            {"a": "secret"},
+            ValueError,
+            "input_messages_key='q', got dict",
+        ),
+        ({}, 5, TypeError, "input must be a text, a message"),
+        ({}, [], ValueError, "input must have at least one message"),
+        ({}, [{"a": "secret"}], TypeError, r"input\[0\] must be a message of LangChain"),
+        ({}, [("user", "x", "secret")], TypeError, r"input\[0\] must be a message of LangChain"),
+        ({"history_messages_key": "h"}, "secret", TypeError, "input must be a mapping"),
+        (
+            {"history_messages_key": "h", "input_messages_key": "q"},
+            {"q": "x", "h": ["secret"]},
+            ValueError,
+            "input must not have a history under 'h'",
+        ),
+    ],
+)
+async def test_an_input_that_cannot_be_read_is_refused_before_the_call(
+    options, given, error, reason, store
+):
+    model = Model()
+    with pytest.raises(error, match=reason) as refused:
+        await with_memory(model, store, **options).ainvoke(given, HERE)
+    assert "secret" not in str(refused.value)
+    assert not model.inputs
+
+
+@pytest.mark.parametrize(
+    ("options", "output"),
+    [
+        ({}, "Yes"),
+        ({}, AIMessage("Yes")),
+        ({}, [AIMessage("Yes")]),
+        ({}, {"output": "Yes", "x": 1}),
+        ({}, {"answer": [AIMessage("Yes")]}),
+        ({"output_messages_key": "answer"}, {"answer": AIMessage("Yes"), "output": 1}),
+    ],
+)
+async def test_the_output_comes_back_and_its_messages_are_saved(options, output, store):
+    assert await with_memory(Model(output), store, **options).ainvoke("Hi", HERE) is output
+    assert await stored(store) == ["Hi", "Yes"]
+
+
+@pytest.mark.parametrize("output", [{"a": 1, "b": 2}, {"c": 1}, 5, [5]])
+async def test_an_output_without_messages_is_on_the_error(output, store):
+    with pytest.raises(SaveError) as failed:
+        await with_memory(Model(output), store).ainvoke("Hi", HERE)
+    assert failed.value.response is output
+    assert await stored(store) == []
+
+
+async def test_instructions_go_in_front_and_are_not_stored(store):
+    model = Model()
+    runnable = with_memory(model, store)
+    for text in ("Hi", "And?"):
+        await runnable.ainvoke([SystemMessage("Be brief."), HumanMessage(text)], HERE)
+    assert said(model.inputs[1]) == ["Be brief.", "Hi", "re: Hi", "And?"]
+    assert await stored(store) == ["Hi", "re: Hi", "And?", "re: And?"]
+
+
+async def test_a_call_may_have_instructions_only(store):
+    runnable = with_memory(Model("Hello", "Hello"), store)
+    for _ in range(2):
+        await runnable.ainvoke([SystemMessage("Greet the user.")], HERE)
+    assert await stored(store) == ["Hello", "Hello"]
+
+
+# Agents
+
+CALL = {"name": "weather", "args": {}, "id": "call_1", "type": "tool_call"}
+
+
+def agent(*reply, rename=False):
+    """Return an agent that adds the messages *reply*, and gives an id to each message."""
+
+    def run(state):
+        messages = [*state["messages"], *reply]
+        if rename:
+            messages = [
+                each.model_copy(update={"content": f"[{each.content}]"}) for each in messages
+            ]
+        numbered = enumerate(messages)
+        return {"messages": [each.model_copy(update={"id": str(n)}) for n, each in numbered]}
+
+    return RunnableLambda(run)
+
+
+@on_asyncio
+@pytest.mark.parametrize("options", [{}, {"output_messages_key": "messages"}])
+async def test_only_the_new_messages_of_an_agent_are_saved(store, options):
+    reply = [
+        AIMessage("", tool_calls=[CALL]),
+        ToolMessage("5 degrees", tool_call_id="call_1"),
+        AIMessage("A coat."),
+    ]
+    runnable = with_memory(agent(*reply), store, **options)
+    for _ in range(3):
+        await runnable.ainvoke({"messages": [("user", "Weather?")]}, HERE)
+    assert await stored(store) == ["Weather?", "", "5 degrees", "A coat."] * 3
+
+
+@on_asyncio
+async def test_an_agent_may_stream_its_states(store):
+    runnable = with_memory(agent(AIMessage("Yes")), store)
+    for _ in range(3):
+        states = [state async for state in runnable.astream({"messages": "Hi"}, HERE)]
+        assert said(states[-1]["messages"])[-2:] == ["Hi", "Yes"]
+    assert await stored(store) == ["Hi", "Yes"] * 3
+
+
+@on_asyncio
+async def test_an_agent_that_changes_the_input_saves_its_reply_only(store):
+    runnable = with_memory(agent(AIMessage("Yes"), rename=True), store)
+    for _ in range(2):
+        await runnable.ainvoke({"messages": "Hi"}, HERE)
+    assert await stored(store) == ["Hi", "[Yes]"] * 2
+
+
+async def test_a_tool_loop_of_the_program_continues_the_turn(store):
+    model = Model(AIMessage("", tool_calls=[CALL]), AIMessage("A coat."))
+    runnable = with_memory(model, store)
+    await runnable.ainvoke("Weather?", HERE)
+    await runnable.ainvoke([ToolMessage("5 degrees", tool_call_id="call_1")], HERE)
+    assert said(model.inputs[1]) == ["Weather?", "", "5 degrees"]
+    assert await stored(store) == ["Weather?", "", "5 degrees", "A coat."]
+
+
+async def test_a_call_without_a_result_gets_one_and_an_empty_reply_is_not_sent(store):
+    model = Model(AIMessage("", tool_calls=[CALL]), AIMessage(""), AIMessage("Yes"))
+    runnable = with_memory(model, store)
+    for text in ("Weather?", "Hello?", "And?"):
+        await runnable.ainvoke(text, HERE)
+    question, call, result, *others = model.inputs[2]
+    assert said([question, call]) == ["Weather?", ""]
+    assert (result.tool_call_id, result.status) == ("call_1", "error")
+    assert said(others) == ["Hello?", "And?"]
+    assert await stored(store) == ["Weather?", "", "Hello?", "", "And?", "Yes"]
+
+
+async def test_a_repeated_call_is_stored_once(store):
+    """A program may send the call along with its result."""
+    call = AIMessage("", tool_calls=[CALL], id="run-1")
+    runnable = with_memory(Model(call, AIMessage("A coat.")), store)
+    await runnable.ainvoke("Weather?", HERE)
+    await runnable.ainvoke([call, ToolMessage("5", tool_call_id="call_1")], HERE)
+    assert await stored(store) == ["Weather?", "", "5", "A coat."]
+
+
+# Configs and composition
+
+
+async def test_a_config_without_a_session_id_names_the_remedy(store):
+    with pytest.raises(ValueError, match=r"must have session_id; pass config=\{'configurable'"):
+        await with_memory(Model(), store).ainvoke("Hi")
+
+
+async def test_the_session_id_may_come_from_several_values(store):
+    def name(user_id, chat="main", **others):
+        return f"{user_id}/{chat}"
+
+    runnable = with_memory(Model(), store, session_id=name)
+    await runnable.ainvoke("Hi", {"configurable": {"user_id": "anna"}})
+    await runnable.ainvoke("Ho", {"configurable": {"user_id": "anna", "chat": "b", "x": 1}})
+    assert {each.session_id for each in await store.sessions()} == {"anna/main", "anna/b"}
+    specs = {spec.id: spec.default for spec in runnable.config_specs}
+    assert specs == {"user_id": "", "chat": "main"}
+
+
+async def test_each_tenant_may_have_a_store_of_its_own(store):
+    def tenant(user_id):
+        return ScopedStore(store, user_id)
+
+    runnable = with_memory(Model(), tenant)
+    for user in ("anna", "bert"):
+        await runnable.ainvoke(user, {"configurable": {"user_id": user, "session_id": "here"}})
+    assert await stored(tenant("anna")) == ["anna", "re: anna"]
+    assert await stored(tenant("bert")) == ["bert", "re: bert"]
+    with pytest.raises(ValueError, match="must have user_id"):
+        await runnable.ainvoke("Hi", HERE)
+
+
+async def test_turns_of_a_tenant_wait_for_each_other(store):
+    runnable = with_memory(Model(), lambda user: ScopedStore(store, user))
+    config = {"configurable": {"session_id": "here", "user": "anna"}}
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(runnable.ainvoke, str(number), config)
+    history = await stored(ScopedStore(store, "anna"))
+    assert all(reply == f"re: {text}" for text, reply in list(pairwise(history))[::2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "reason"),
+    [
+        ((Model(), 5), {}, TypeError, "store must"),
+        ((5, InMemorySessionStore()), {}, TypeError, "Runnable"),
+        ((Model(), InMemorySessionStore()), {"session_id": "x"}, TypeError, "session_id must be a"),
+        ((Model(), InMemorySessionStore()), {"overlap": "x"}, ValueError, "overlap must be one of"),
+        (
+            (Model(), InMemorySessionStore()),
+            {"input_messages_key": 5},
+            TypeError,
+            "input_messages_key",
+        ),
+    ],
+)
+def test_a_wrong_parameter_is_refused_at_once(arguments, options, error, reason):
+    with pytest.raises(error, match=reason):
+        with_memory(*arguments, **options)
+
+
+async def test_the_config_and_further_arguments_reach_the_inner_runnable(store):
+    class Handler(AsyncCallbackHandler):
+        pass
+
+    model = Model()
+    handler = Handler()
+    config = {**HERE, "tags": ["a"], "metadata": {"b": 1}, "callbacks": [handler], "run_name": "c"}
+    await with_memory(model, store).ainvoke("Hi", config)
+    (given,) = model.configs
+    assert (given["tags"], given["metadata"], given["run_name"]) == (["a"], {"b": 1}, "c")
+    assert given["callbacks"] == [handler]
+    assert given["configurable"] == {"session_id": "here"}
+
+
+@on_asyncio
+async def test_a_chain_around_it_and_in_it_works_with_callbacks_and_streams(store):
+    class Handler(AsyncCallbackHandler):
+        def __init__(self):
+            self.runs = []
+
+        async def on_chat_model_start(self, serialized, messages, **kwargs):
+            self.runs.append(said(messages[0]))
+
+    prompt = ChatPromptTemplate.from_messages(
+        [("system", "Be {how}."), MessagesPlaceholder("history"), ("human", "{question}")]
+    )
+    inside = prompt | FakeListChatModel(responses=["one", "two"]) | StrOutputParser()
+    memory = with_memory(
+        inside, store, input_messages_key="question", history_messages_key="history"
+    )
+    chain = RunnablePassthrough.assign(how=lambda _: "brief") | memory | (lambda text: f"<{text}>")
+    handler = Handler()
+    config = {**HERE, "callbacks": [handler]}
+    assert await chain.ainvoke({"question": "Hi"}, config) == "<one>"
+    around = memory | StrOutputParser()
+    chunks = [each async for each in around.astream({"question": "Ho", "how": "kind"}, config)]
+    assert chunks == ["t", "w", "o"]
+    assert handler.runs == [
+        ["Be brief.", "Hi"],
+        ["Be kind.", "Hi", "one", "Ho"],
+    ]
+    assert await stored(store) == ["Hi", "one", "Ho", "two"]
+
+
+@on_asyncio
+async def test_events_are_those_of_the_inner_runnable(store):
+    memory = with_memory(FakeListChatModel(responses=["ab"]), store)
+    events = [event async for event in memory.astream_events("Hi", HERE, version="v2")]
+    kinds = [event["event"] for event in events]
+    assert (kinds[0], kinds[-1]) == ("on_chat_model_start", "on_chat_model_end")
+    assert kinds.count("on_chat_model_stream") >= 2
+    assert await stored(store) == ["Hi", "ab"]
+
+
+@on_asyncio
+async def test_a_batch_on_one_session_runs_one_after_another(store):
+    model = Model()
+    texts = [str(number) for number in range(6)]
+    replies = await with_memory(model, store).abatch(texts, HERE)
+    assert said(replies) == [f"re: {text}" for text in texts]
+    assert sorted(len(given) for given in model.inputs) == [1, 3, 5, 7, 9, 11]
+    assert len(await stored(store)) == 12
+
+
+@on_asyncio
+async def test_the_schemas_name_the_messages_and_the_inner_output(store):
+    inner = RunnableLambda(lambda messages: "Yes")
+    keyed = with_memory(inner, store, input_messages_key="question").get_input_schema()
+    assert set(keyed.model_fields) == {"question"}
+    plain = with_memory(inner, store)
+    assert plain.get_input_schema().model_validate("Hi").root == "Hi"
+    assert plain.OutputType == inner.OutputType
+    assert (
+        plain.get_output_schema().model_json_schema()
+        == inner.get_output_schema().model_json_schema()
+    )
+    assert repr(plain).startswith("RunnableWithMemory(RunnableLambda")
+    by_tenant = with_memory(Model(), lambda user: ScopedStore(store, user))
+    assert "lambda" in repr(by_tenant)
+
+
+# The promises of the memory layer
+
+
+async def test_options_get_the_input_and_the_config(store):
+    seen = []
+
+    def turn_id(call: Invocation):
+        seen.append(call.input)
+        return call.config["configurable"]["turn_id"]
+
+    config = {"configurable": {"session_id": "here", "turn_id": "t1"}}
+    model = Model()
+    runnable = with_memory(
+        model, store, turn_id=turn_id, metadata=lambda call, reply: {"said": reply.content}
+    )
+    await runnable.ainvoke("Hi", config)
+    with pytest.raises(TurnExists):
+        await runnable.ainvoke("Hi", config)
+    assert seen == ["Hi", "Hi"]
+    assert len(model.inputs) == 1
+    (turn,) = (await store.load("here")).turns
+    assert (turn.turn_id, turn.metadata) == ("t1", {"said": "re: Hi"})
+
+
+async def test_a_turn_can_be_replaced(store):
+    model = Model()
+    runnable = with_memory(
+        model, store, replaces=lambda call: call.config["configurable"].get("replaces")
+    )
+    await runnable.ainvoke("Hi", HERE)
+    await runnable.ainvoke("Typo", HERE)
+    second = (await store.load("here")).turns[1].turn_id
+    await runnable.ainvoke("Type", {"configurable": {"session_id": "here", "replaces": second}})
+    assert await stored(store) == ["Hi", "re: Hi", "Type", "re: Type"]
+
+
+async def test_a_failed_model_changes_nothing(store):
+    with pytest.raises(ConnectionError):
+        await with_memory(Model(ConnectionError()), store).ainvoke("Hi", HERE)
+    assert await stored(store) == []
+
+
+async def test_a_journal_keeps_the_question_of_a_failed_call(store):
+    with pytest.raises(ConnectionError):
+        await with_memory(Model(ConnectionError()), store, journal=True).ainvoke("Hi", HERE)
+    (pending,) = await store.pending("here")
+    assert (said(pending.items), pending.state) == (["Hi"], "failed")
+
+
+class FullStore(InMemorySessionStore):
+    """A store that cannot save."""
+
+    async def append(self, turn):
+        raise OSError
+
+
+async def test_a_failed_save_reaches_the_caller_with_the_reply():
+    with pytest.raises(SaveError) as failed:
+        await with_memory(Model(), FullStore()).ainvoke("Hi", HERE)
+    assert failed.value.response.content == "re: Hi"
+    assert said(failed.value.turn.items) == ["Hi", "re: Hi"]
+
+
+async def test_a_failed_save_of_a_stream_raises_after_the_last_chunk():
+    stream = with_memory(Streaming(words("a", "b")), FullStore()).astream("Hi", HERE)
+    assert said([await anext(stream), await anext(stream)]) == ["a", "b"]
+    with pytest.raises(SaveError):
+        await anext(stream)
+
+
+async def test_overlapping_turns_both_stay_in_the_session(store):
+    arrived = anyio.Event()
+
+    class Slow(Model):
+        async def ainvoke(self, given, config=None, **kwargs):
+            if given[-1].content == "slow":
+                await arrived.wait()
+            return await super().ainvoke(given, config)
+
+    runnable = with_memory(Slow(), store, overlap="append")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(runnable.ainvoke, "slow", HERE)
+        await anyio.wait_all_tasks_blocked()
+        await runnable.ainvoke("fast", HERE)
+        arrived.set()
+    assert await stored(store) == ["fast", "re: fast", "slow", "re: slow"]
+
+
+async def test_an_overlapping_turn_can_be_rejected(store):
+    entered, go_on = anyio.Event(), anyio.Event()
+
+    class Slow(Model):
+        async def ainvoke(self, given, config=None, **kwargs):
+            entered.set()
+            await go_on.wait()
+            return self.invoke(given)
+
+    runnable = with_memory(Slow(), store, overlap="reject")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(runnable.ainvoke, "first", HERE)
+        await entered.wait()
+        with pytest.raises(SessionConflict):
+            await runnable.ainvoke("second", HERE)
+        go_on.set()
+    assert await stored(store) == ["first", "re: first"]
+
+
+async def test_a_caller_that_is_cancelled_during_the_save_gets_the_reply(store):
+    class Cancelling(InMemorySessionStore):
+        async def append(self, turn):
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+            return await super().append(turn)
+
+    store = Cancelling()
+    with anyio.CancelScope() as scope:
+        reply = await with_memory(Model(), store).ainvoke("Hi", HERE)
+    assert reply.content == "re: Hi"
+    assert await stored(store) == ["Hi", "re: Hi"]
+
+
+async def test_a_call_that_is_cancelled_in_the_model_saves_nothing(store):
+    class Waiting(Model):
+        async def ainvoke(self, given, config=None, **kwargs):
+            scope.cancel()
+            await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        await with_memory(Waiting(), store).ainvoke("Hi", HERE)
+    assert scope.cancelled_caught
+    assert await stored(store) == []
+    assert said([await with_memory(Model(), store).ainvoke("Ho", HERE)]) == ["re: Ho"]
+
+
+async def test_a_turn_loads_the_session_once():
+    loads = []
+
+    class Counting(InMemorySessionStore):
+        async def load(self, session_id, *, limit=None, before=None):
+            loads.append(session_id)
+            return await super().load(session_id, limit=limit, before=before)
+
+    runnable = with_memory(Model(), Counting())
+    await runnable.ainvoke("Hi", HERE)
+    await runnable.ainvoke("Ho", HERE)
+    assert loads == ["here", "here"]
+
+
+# Streams
+
+
+@pytest.mark.parametrize(
+    ("chunks", "reply"),
+    [
+        (words("a", "b", ""), "ab"),
+        (["a", "b"], "ab"),
+        ([AIMessage("ab")], "ab"),
+        ([AIMessage("x"), AIMessage("ab")], "ab"),
+        ([AddableDict(output="a"), AddableDict(output="b")], "ab"),
+        ([AddableDict(output=words("a")[0]), AddableDict(output=words("b")[0])], "ab"),
+        ([{"messages": [HumanMessage("Hi")]}, {"messages": [HumanMessage("Hi"), "ab"]}], "ab"),
+    ],
+    ids=["message", "text", "whole", "whole messages", "dicts", "dicts of chunks", "states"],
+)
+async def test_a_stream_is_passed_on_and_saved_as_its_messages(chunks, reply, store):
+    chunks = [
+        {"messages": [AIMessage(m) if m == "ab" else m for m in each["messages"]]}
+        if isinstance(each, dict) and "messages" in each
+        else each
+        for each in chunks
+    ]
+    runnable = with_memory(Streaming(chunks), store)
+    received = [chunk async for chunk in runnable.astream("Hi", HERE)]
+    assert all(one is other for one, other in zip(received, chunks, strict=True))
+    history = await SessionMessageHistory(store, "here").aget_messages()
+    assert type(history[-1]) is AIMessage
+    assert (history[0].content, history[-1].content) == ("Hi", reply)
+
+
+async def test_a_stream_without_chunks_saves_the_question(store):
+    assert [chunk async for chunk in with_memory(Streaming([]), store).astream("Hi", HERE)] == []
+    assert await stored(store) == ["Hi"]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("ending", ["closed", "failed"])
+async def test_an_interrupted_stream_is_kept_on_request(ending, keep, store):
+    call = {"name": "a", "args": '{"city": "Ro', "id": "1", "index": 0}
+    chunks = [*words("Once"), *words(" upon", tool_call_chunks=[call]), ConnectionError(), "x"]
+    if ending == "closed":
+        del chunks[2]
+    stream = with_memory(Streaming(chunks), store, keep_interrupted=keep).astream("Hi", HERE)
+    assert said([await anext(stream), await anext(stream)]) == ["Once", " upon"]
+    if ending == "closed":
+        await stream.aclose()
+    else:
+        with pytest.raises(ConnectionError):
+            await anext(stream)
+    history = await SessionMessageHistory(store, "here").aget_messages()
+    assert said(history) == (["Hi", f"Once upon\n\n{INTERRUPTED}"] if keep else [])
+    assert not any(message.tool_calls for message in history[1:])
+
+
+@pytest.mark.parametrize(
+    ("chunk", "kept"),
+    [
+        (AIMessageChunk(content=""), []),
+        ("Once", ["Hi", f"Once\n\n{INTERRUPTED}"]),
+        (AIMessage("Once"), ["Hi", "Once"]),
+    ],
+    ids=["no text", "text", "a whole message"],
+)
+async def test_the_received_part_of_an_interrupted_stream_is_kept(chunk, kept, store):
+    model = Streaming([chunk, "x"])
+    stream = with_memory(model, store, keep_interrupted=True).astream("Hi", HERE)
+    await anext(stream)
+    await stream.aclose()
+    assert await stored(store) == kept
+
+
+async def test_the_next_turn_waits_for_an_open_stream(store):
+    model = Streaming(words("a", "b"), words("c"))
+    runnable = with_memory(model, store)
+
+    async def ask_again():
+        async for _ in runnable.astream("Ho", HERE):
+            pass
+
+    async with anyio.create_task_group() as tasks:
+        stream = runnable.astream("Hi", HERE)
+        await anext(stream)
+        tasks.start_soon(ask_again)
+        await anyio.wait_all_tasks_blocked()
+        assert len(model.inputs) == 1
+        assert [chunk.content async for chunk in stream] == ["b"]
+    assert await stored(store) == ["Hi", "ab", "Ho", "c"]
+
+
+@on_asyncio
+async def test_the_fields_of_a_streamed_reply_are_saved(store):
+    call = {"name": "a", "args": {"b": 1}, "id": "1", "type": "tool_call"}
+    message = AIMessage("", tool_calls=[call])
+    model = GenericFakeChatModel(messages=iter([message]))
+    memory = with_memory(model, store)
+    reply = await memory.ainvoke("Hi", HERE)
+    history = await SessionMessageHistory(store, "here").aget_messages()
+    assert history[-1] == reply
+    assert history[-1].tool_calls == [call]
+
+
+# Other event loops, and LangChain's deprecated parts
+
+
+async def test_on_trio_a_bridge_runs_the_runnables_of_langchain():
+    async with ThreadedStore(InMemorySessionStore()) as store, AsyncioLayer() as bridge:
+        memory = with_memory(FakeListChatModel(responses=["one"]), store)
+
+        async def ask(text):
+            return await memory.ainvoke(text, HERE)
+
+        assert (await bridge(ask)("Hi")).content == "one"
+        assert await stored(store) == ["Hi", "one"]
+
+
+@on_asyncio
+async def test_the_deprecated_class_works_with_our_history(store):
+    from langchain_core.runnables.history import RunnableWithMessageHistory
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RunnableWithMessageHistory is deprecated")
+        old = RunnableWithMessageHistory(
+            FakeListChatModel(responses=["one"]),
+            lambda session_id: SessionMessageHistory(store, session_id),
+        )
+    await old.ainvoke([HumanMessage("Hi")], HERE)
+    model = Model()
+    await with_memory(model, store).ainvoke("Ho", HERE)
+    assert said(model.inputs[0]) == ["Hi", "one", "Ho"]
