@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from itertools import pairwise
 from threading import Event, get_ident, main_thread
@@ -340,11 +341,21 @@ def test_a_wrong_argument_of_a_history_is_refused(arguments, error):
         SessionMessageHistory(*arguments)
 
 
+def is_in(function, thread):
+    """Return True if *thread* runs *function*."""
+    frame = sys._current_frames()[thread.ident]
+    while frame is not None and frame.f_code is not function.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
 def test_an_interrupt_before_the_model_is_called_ends_the_call(store):
     ended = Event()
 
     class Interrupting(InMemorySessionStore):
         async def load(self, session_id, *, limit=None, before=None):
+            while not is_in(Future.result, main_thread()):
+                await anyio.lowlevel.checkpoint()
             signal.pthread_kill(main_thread().ident, signal.SIGINT)
             try:
                 await anyio.sleep_forever()
