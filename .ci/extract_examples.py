@@ -20,6 +20,7 @@ GUIDES = (
     "tower_memory.dialects",
     "tower_memory.dialects.toolkit",
     "tower_memory.integrations.agent_framework",
+    "tower_memory.integrations.langchain",
     "tower_memory.integrations.openai_agents",
     "tower_memory.integrations.pydantic_ai",
     "tower_memory.postgres",

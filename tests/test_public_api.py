@@ -23,7 +23,7 @@ from tower_memory import (
     windows,
 )
 from tower_memory.dialects import toolkit
-from tower_memory.integrations import agent_framework, openai_agents, pydantic_ai
+from tower_memory.integrations import agent_framework, langchain, openai_agents, pydantic_ai
 
 NAMES = [
     "Service",
@@ -135,6 +135,9 @@ def test_the_public_names_are_exactly_these():
         "estimated_tokens",
     }
     assert set(tracing.__all__) == {"TracedStore", "TracingLayer"}
+    assert set(langchain.__all__) == {
+        *("Invocation", "RunnableWithMemory", "SessionMessageHistory")
+    }
     assert set(testing.__all__) == {
         *("ScriptedService", "StoreBroken", "StoreReport", "check_session_store"),
     }
@@ -162,6 +165,7 @@ PUBLIC = [
     ),
     *(getattr(bridges, name) for name in bridges.__all__),
     *(getattr(agent_framework, name) for name in agent_framework.__all__),
+    *(getattr(langchain, name) for name in langchain.__all__),
 ]
 
 
@@ -193,6 +197,7 @@ def test_no_client_library_and_no_extra_is_imported():
         "import tower_memory.dialects, tower_memory.bridges, tower_memory.windows,"
         " tower_memory.streams, tower_memory.store_toolkit;"
         "extras = {'openai', 'anthropic', 'pydantic_ai', 'google.genai', 'litellm', 'agents', 'stamina', 'psycopg', 'opentelemetry'};"
+        "extras = {'openai', 'anthropic', 'pydantic_ai', 'google.genai', 'litellm', 'agents', 'stamina', 'psycopg', 'langchain_core'};"
         "print(*extras & set(sys.modules), *{'pydantic', 'trio', 'httpx'} & set(sys.modules))"
     )
     done = run_python(program, check=True)

@@ -414,7 +414,7 @@ async def test_options_get_the_input_and_the_config(store):
 
     def turn_id(call: Invocation):
         seen.append(call.input)
-        return call.config["configurable"]["turn_id"]
+        return call.values["turn_id"]
 
     config = {"configurable": {"session_id": "here", "turn_id": "t1"}}
     model = Model()
@@ -432,9 +432,7 @@ async def test_options_get_the_input_and_the_config(store):
 
 async def test_a_turn_can_be_replaced(store):
     model = Model()
-    runnable = with_memory(
-        model, store, replaces=lambda call: call.config["configurable"].get("replaces")
-    )
+    runnable = with_memory(model, store, replaces=lambda call: call.values.get("replaces"))
     await runnable.ainvoke("Hi", HERE)
     await runnable.ainvoke("Typo", HERE)
     second = (await store.load("here")).turns[1].turn_id

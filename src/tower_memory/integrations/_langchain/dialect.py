@@ -57,7 +57,7 @@ class Invocation(NamedTuple):
 
     >>> from tower_memory.integrations.langchain import Invocation
     >>> call = Invocation("Hi", {"configurable": {"session_id": "user_123", "turn_id": "t1"}})
-    >>> call.config["configurable"]["turn_id"]
+    >>> call.values["turn_id"]
     't1'
 
     Attributes:
@@ -67,6 +67,11 @@ class Invocation(NamedTuple):
 
     input: Any
     config: RunnableConfig
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values in ``config["configurable"]``, such as the session id."""
+        return self.config.get("configurable", {})
 
 
 class MessageKeys(NamedTuple):

@@ -199,11 +199,10 @@ class RunnableWithMemory(Runnable[Any, Any]):
     def _open(self, given: Any, config: RunnableConfig | None) -> tuple[Invocation, MemoryLayer]:
         """Return the request of a call, and the layer of its store."""
         request = Invocation(given, ensure_config(config))
-        values = request.config.get("configurable", {})
         missing = [
             name
             for name, parameter in self._fields.items()
-            if parameter.default is Parameter.empty and name not in values
+            if parameter.default is Parameter.empty and name not in request.values
         ]
         if missing:
             example = {"configurable": dict.fromkeys(missing, "...")}
@@ -213,12 +212,12 @@ class RunnableWithMemory(Runnable[Any, Any]):
         if self._layer is not None:
             return request, self._layer
         store: Any = self._store
-        return request, self._layer_over(_call(store, values))
+        return request, self._layer_over(_call(store, request.values))
 
     def _layer_over(self, store: SessionStore[Any]) -> MemoryLayer:
         return MemoryLayer.over(
             store,
-            session_id=lambda call: _call(self._session_id, call.config["configurable"]),
+            session_id=lambda call: _call(self._session_id, call.values),
             dialect=LangChainMessages(self._keys),
             **self._options,
         )
