@@ -37,6 +37,32 @@ def pydantic_ai(*parts, kind="request"):
 ITEMS = {
     "a string": ("Hi", "Hi"),
     "chat": ({"role": "user", "name": NO, "content": "Hi"}, "Hi"),
+    "LangChain": (
+        {"type": "human", "data": {"content": "Hi", "id": NO, "response_metadata": {"x": NO}}},
+        "Hi",
+    ),
+    "LangChain, blocks": (
+        {
+            "type": "ai",
+            "data": {
+                "content": [
+                    {"type": "reasoning", "reasoning": NO},
+                    "One",
+                    {"type": "text", "text": "two"},
+                    {"type": "text-plain", "text": "three", "mime_type": "text/plain"},
+                    {"type": "server_tool_result", "tool_call_id": NO, "output": {"a": "four"}},
+                    {"type": "image", "base64": NO},
+                    {"type": "tool_call", "name": NO, "args": {"a": NO}, "id": NO},
+                ]
+            },
+        },
+        "One\ntwo\nthree\nfour",
+    ),
+    "LangChain, a tool": (
+        {"type": "tool", "data": {"content": "5 degrees", "tool_call_id": NO, "artifact": NO}},
+        "5 degrees",
+    ),
+    "LangChain, without fields": ({"type": "human", "data": NO}, ""),
     "chat, parts": (
         {
             "role": "user",

@@ -22,6 +22,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.runnables.utils import AddableDict
 
 from helpers.langchain import HERE, Model, Streaming, said, with_memory, words
+from helpers.processes import run_python
 from tower_memory import (
     InMemorySessionStore,
     SaveError,
@@ -263,6 +264,17 @@ async def test_a_repeated_call_is_stored_once(store):
 
 
 # Configs and composition
+
+
+def test_the_class_needs_no_deprecated_part_of_langchain():
+    program = (
+        "import sys; sys.modules |= {'langchain_core.chat_history': None,"
+        " 'langchain_core.runnables.history': None};"
+        "from tower_memory.integrations import langchain; print(langchain.RunnableWithMemory);"
+        "print(hasattr(langchain, 'SessionHistory'))"
+    )
+    done = run_python(program, check=True)
+    assert done.stdout.endswith("RunnableWithMemory'>\nFalse\n")
 
 
 async def test_a_config_without_a_session_id_names_the_remedy(store):
@@ -581,6 +593,35 @@ async def test_a_stream_is_passed_on_and_saved_as_its_messages(chunks, reply, st
     history = await SessionMessageHistory(store, "here").aget_messages()
     assert type(history[-1]) is AIMessage
     assert (history[0].content, history[-1].content) == ("Hi", reply)
+
+
+REPLY = [AIMessage("", tool_calls=[CALL]), ToolMessage("5", tool_call_id="call_1"), AIMessage("ab")]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [
+            {"model": {"messages": REPLY[:1]}},
+            {"tools": {"messages": REPLY[1:2]}, "x": None},
+            {"model": {"messages": REPLY[2]}},
+        ],
+        [
+            *((each, {"node": "x"}) for each in REPLY[:2]),
+            *((each, {"node": "x"}) for each in words("a", "b")),
+        ],
+        [*REPLY[:2], *words("a", "b")],
+    ],
+    ids=["updates", "messages", "messages alone"],
+)
+async def test_the_other_streams_of_an_agent_are_saved(chunks, store):
+    runnable = with_memory(Streaming(chunks), store)
+    async for _ in runnable.astream({"messages": "Hi"}, HERE):
+        pass
+    history = await SessionMessageHistory(store, "here").aget_messages()
+    assert said(history) == ["Hi", "", "5", "ab"]
+    assert [type(message) for message in history[1:]] == [AIMessage, ToolMessage, AIMessage]
+    assert history[1].tool_calls == [CALL]
 
 
 async def test_a_stream_without_chunks_saves_the_question(store):

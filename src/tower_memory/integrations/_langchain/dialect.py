@@ -8,8 +8,9 @@
    may be the whole conversation, as agents return it. The new ones follow the messages of the
    input, or, if an agent has changed these, the last message of the user. Ids are not compared,
    because agents give ids to messages.
-4. The chunks of a stream are added. If they cannot be added, such as the states that an agent
-   streams, the last chunk counts.
+4. The chunks of a stream are added. If they cannot be added, such as the states of an agent, the
+   last chunk counts. LangGraph also streams pairs of a chunk and its metadata, or the updates that
+   each node makes; the messages in these are the output.
 5. An interrupted reply is stored as its text. Its tool calls are left out, because LangChain reads
    the arguments of half a call as those of a whole one.
 """
@@ -271,21 +272,48 @@ def _last_user_end(said: Sequence[BaseMessage]) -> int:
 
 def _add_chunks(chunks: Sequence[Any]) -> Any:
     """Return the output that the *chunks* of a stream make together (rule 4)."""
-    first, *others = chunks
-    if not others:
-        return first
     if all(isinstance(chunk, str) for chunk in chunks):
         return join_text(chunks)
     if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
-        return first + others  # much faster than one by one
-    if all(isinstance(chunk, BaseMessage) for chunk in chunks) and not any(
-        isinstance(chunk, BaseMessageChunk) for chunk in chunks
-    ):
-        return list(chunks)  # their sum would be a prompt
+        return _sum(chunks)
+    if all(isinstance(chunk, BaseMessage) for chunk in chunks):
+        return _join_pieces(chunks)
+    if all(isinstance(chunk, tuple) and isinstance(chunk[0], BaseMessage) for chunk in chunks):
+        return _join_pieces([chunk[0] for chunk in chunks])
+    if updates := _updates(chunks):
+        return updates
     try:
         return reduce(add, chunks)
     except TypeError:
         return chunks[-1]
+
+
+def _join_pieces(pieces: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages that *pieces* make together; the chunks of one message have one id."""
+    found: dict[object, list[BaseMessage]] = {}
+    for place, piece in enumerate(pieces):
+        key = piece.id if isinstance(piece, BaseMessageChunk) else place
+        found.setdefault(key, []).append(piece)
+    return [_sum(same) for same in found.values()]
+
+
+def _sum(chunks: Sequence[Any]) -> Any:
+    """Return the sum of the chunks of one message, which is much faster than one by one."""
+    first, *others = chunks
+    return first + others if others else first
+
+
+def _updates(chunks: Sequence[Any]) -> list[Any]:
+    """Return the messages in *chunks* that map the names of nodes to updates of a state."""
+    states = [chunk for chunk in chunks if isinstance(chunk, Mapping) and "messages" not in chunk]
+    updates = [update for state in states for update in state.values()]
+    found = [messages for each in updates if (messages := _messages_of(each)) is not None]
+    return [message for each in found for message in _messages(each, "output")]
+
+
+def _messages_of(update: object) -> Any:
+    """Return the messages in the *update* of a node, or None."""
+    return update.get("messages") if isinstance(update, Mapping) else None
 
 
 def _interrupted(message: BaseMessage) -> BaseMessage | None:
