@@ -33,7 +33,4 @@ def test_turns_of_two_tenants_are_kept_on_postgres(tables_url):
             "Hi",
             "Hello",
         ]
-        assert [
-            hit.turn_id
-            for hit in ScopedStore(blocking._threaded, "x").store.blocking.search("coat")
-        ]
+        assert len(blocking.search("coat")) == 1
