@@ -233,6 +233,15 @@ async def test_an_agent_that_changes_the_input_saves_its_reply_only(store):
     assert await stored(store) == ["Hi", "[Yes]"] * 2
 
 
+@on_asyncio
+async def test_messages_of_the_user_that_an_agent_adds_are_saved(store):
+    reply = [AIMessage("Draft"), HumanMessage("A critic: shorter!"), AIMessage("Yes")]
+    runnable = with_memory(agent(*reply), store)
+    for _ in range(2):
+        await runnable.ainvoke({"messages": "Hi"}, HERE)
+    assert await stored(store) == ["Hi", "Draft", "A critic: shorter!", "Yes"] * 2
+
+
 async def test_a_tool_loop_of_the_program_continues_the_turn(store):
     model = Model(AIMessage("", tool_calls=[CALL]), AIMessage("A coat."))
     runnable = with_memory(model, store)

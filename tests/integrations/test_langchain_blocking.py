@@ -16,7 +16,6 @@ import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.runnables import RunnableLambda
 
 from helpers.langchain import HERE, Model, Streaming, said, with_memory, words
 from tower_memory import (
@@ -268,16 +267,24 @@ def test_an_interrupted_stream_is_kept_on_request(ending, keep, store):
     assert stored(store) == [*kept, "Ho", "Yes"]
 
 
-def test_a_closed_stream_closes_the_inner_one(store):
+def test_a_closed_stream_closes_the_inner_one_in_the_thread_of_the_caller(store):
     closed = []
 
-    def chunks(messages):
-        try:
-            yield from "abc"
-        finally:
+    class Words:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return "a"
+
+        def close(self):
             closed.append(get_ident())
 
-    stream = with_memory(RunnableLambda(chunks), store).stream("Hi", HERE)
+    class Endless(Model):
+        def stream(self, given, config=None, **kwargs):
+            return Words()
+
+    stream = with_memory(Endless(), store).stream("Hi", HERE)
     next(stream)
     stream.close()
     assert closed == [get_ident()]
