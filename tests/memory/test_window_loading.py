@@ -6,6 +6,7 @@ import pytest
 
 from helpers.layers import memory_over
 from helpers.messages import assistant, calling, result, user
+from helpers.parameter_ids import without_addresses
 from helpers.windows import ten
 from tower_memory import (
     InMemorySessionStore,
@@ -59,7 +60,7 @@ async def long_session(turns=500):
         (Shortest(LastItems(600), TokenBudget(2000, count=ten)), 200, [64, 256]),
         (None, 1000, [None]),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 async def test_no_more_items_are_loaded_than_the_window_needs(window, given, asked):
     store, limits = counting(await long_session())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from helpers.internals import check_window
 from helpers.layers import memory_over
 from helpers.messages import assert_valid_chat, assistant, calling, result, user
+from helpers.parameter_ids import without_addresses
 from helpers.windows import bounded_windows, conversation, exchanges
 from tower_memory import (
     History,
@@ -55,7 +56,7 @@ TALK = [user("a"), assistant("A"), user("b"), calling("1"), result("1"), assista
         (Shortest(LastTurns(2), LastItems(3)), 6),
         (Shortest(LastTurns(2), LastItems(9)), 2),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 async def test_a_window_keeps_the_newest_items_from_the_start_of_an_exchange(window, start):
     assert list(await window(History(TALK))) == TALK[start:]

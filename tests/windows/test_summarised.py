@@ -10,6 +10,7 @@ import pytest
 from helpers.cancelling import cancel_at_every_suspension, every_cancellation
 from helpers.layers import memory_over
 from helpers.messages import assistant, calling, result, user
+from helpers.parameter_ids import without_addresses
 from helpers.recording_store import recording_class
 from helpers.services import Boom, must_not_be_called, repeat_last
 from helpers.summarising import SECRET, fill, over, show, stored_text, talk, told, warnings
@@ -105,7 +106,7 @@ async def test_the_stored_conversation_does_not_change(store):
         (Shortest(LastTurns(3), LastItems(2)), 1),
         (Stepped(LastTurns(3), by=4), 2),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 async def test_the_newest_items_are_those_of_the_inner_window(keep, kept):
     """A summary ends before a turn, so it covers all but the last one at most."""
@@ -425,7 +426,7 @@ class NoSummaries:
         ({"max_characters": "9"}, TypeError, "max_characters must be a whole number, got str"),
         ({"max_input_tokens": 0}, ValueError, "max_input_tokens must be 1 or more, got 0"),
     ],
-    ids=str,
+    ids=without_addresses,
 )
 def test_bad_parameters_are_refused_by_name(parameters, error, message):
     with pytest.raises(error, match=message):
