@@ -75,6 +75,12 @@ def lasting(request):
     return request.param
 
 
+@pytest.fixture
+def busy_timeout(lasting):
+    """Return a time that passes soon if the file stays locked, or else never."""
+    return 0.05 if lasting else 60
+
+
 async def fail_every_statement(faults, code, lasting, operate, check):
     """Let the nth statement of *operate(nth)* fail, for every n, and call *check* each time.
 
@@ -104,10 +110,10 @@ async def fail_every_statement(faults, code, lasting, operate, check):
 
 @every_kind
 async def test_a_failed_append_is_whole_or_absent_and_can_be_repeated(
-    tmp_path, faults, kind, lasting
+    tmp_path, faults, kind, lasting, busy_timeout
 ):
     path = tmp_path / "sessions.db"
-    async with SqliteSessionStore(path, busy_timeout=0.05) as store:
+    async with SqliteSessionStore(path, busy_timeout=busy_timeout) as store:
 
         def turn(nth):
             return Turn(f"s{nth}", ITEMS, turn_id="t")
@@ -132,8 +138,10 @@ async def test_a_failed_append_is_whole_or_absent_and_can_be_repeated(
 
 
 @every_kind
-async def test_a_failed_pop_clear_or_load_does_all_or_nothing(tmp_path, faults, kind, lasting):
-    async with SqliteSessionStore(tmp_path / "sessions.db", busy_timeout=0.05) as store:
+async def test_a_failed_pop_clear_or_load_does_all_or_nothing(
+    tmp_path, faults, kind, lasting, busy_timeout
+):
+    async with SqliteSessionStore(tmp_path / "sessions.db", busy_timeout=busy_timeout) as store:
         for operation in (store.load, store.pop, store.clear):
             for nth in range(1, 20):
                 await store.clear(f"s{nth}")
@@ -165,8 +173,10 @@ async def test_a_failed_pop_clear_or_load_does_all_or_nothing(tmp_path, faults, 
 
 
 @every_kind
-async def test_a_failed_opening_can_be_repeated(tmp_path, faults, kind, lasting):
-    stores = [SqliteSessionStore(tmp_path / f"{n}.db", busy_timeout=0.05) for n in range(60)]
+async def test_a_failed_opening_can_be_repeated(tmp_path, faults, kind, lasting, busy_timeout):
+    stores = [
+        SqliteSessionStore(tmp_path / f"{n}.db", busy_timeout=busy_timeout) for n in range(60)
+    ]
 
     async def check(nth, _outcome):
         await assert_store_works(stores[nth])
@@ -179,14 +189,16 @@ async def test_a_failed_opening_can_be_repeated(tmp_path, faults, kind, lasting)
 
 
 @every_kind
-async def test_a_turn_whose_save_fails_is_raised_with_its_reply(tmp_path, faults, kind, lasting):
+async def test_a_turn_whose_save_fails_is_raised_with_its_reply(
+    tmp_path, faults, kind, lasting, busy_timeout
+):
     answered = set()
 
     async def model(request):
         answered.add(request["nth"])
         return "b"
 
-    async with SqliteSessionStore(tmp_path / "sessions.db", busy_timeout=0.05) as store:
+    async with SqliteSessionStore(tmp_path / "sessions.db", busy_timeout=busy_timeout) as store:
         memory = memory_over(
             store, session_id=lambda request: f"s{request['nth']}", turn_id=lambda _request: "t"
         )
