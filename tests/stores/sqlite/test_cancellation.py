@@ -115,8 +115,8 @@ async def test_a_cancelled_closing_closes(tmp_path, cancelled):
         assert await store.load("s") == ITEMS
         await store.aclose()
 
-    nth = await cancel_at_every_suspension(lambda nth: stores[nth - 1].aclose(), cancelled, check)
-    for store in stores[nth:]:
+    await cancel_at_every_suspension(lambda nth: stores[nth - 1].aclose(), cancelled, check)
+    for store in stores:
         await store.aclose()
 
 
