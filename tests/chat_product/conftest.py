@@ -22,6 +22,7 @@ import pytest
 
 from helpers.model_server import model_server
 from helpers.nginx import NGINX, nginx
+from helpers.process_signals import LONGEST_WAIT
 from helpers.processes import ended, python_path
 
 collect_ignore = ["app.py", "quick_app.py"]  # they are programs, which need a model
@@ -142,7 +143,7 @@ def browser():
     if CHROMIUM is None:
         pytest.skip("the browser chromium is not installed")
     playwright = pytest.importorskip("playwright.sync_api")
-    playwright.expect.set_options(timeout=20_000)
+    playwright.expect.set_options(timeout=1000 * LONGEST_WAIT)
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -161,7 +162,7 @@ def open_chat(browser, workers, proxy, model, request):
         if user not in contexts:
             name = f"{user} in {request.node.name}"  # each test has users of its own
             contexts[user] = browser.new_context(locale="en-GB", timezone_id="UTC")
-            contexts[user].set_default_timeout(20_000)
+            contexts[user].set_default_timeout(1000 * LONGEST_WAIT)
             cookie = {"name": "user", "value": quote(name, safe=""), "url": proxy}
             contexts[user].add_cookies([cookie])
             contexts[user].on("weberror", lambda error: errors.append(str(error.error)))

@@ -25,6 +25,7 @@ from helpers.chat_page import (
     turns,
 )
 from helpers.nginx import nginx
+from helpers.process_signals import LONGEST_WAIT
 
 
 def stop(page):
@@ -274,7 +275,7 @@ def test_a_shutdown_waits_for_readers_and_keeps_the_parts_of_the_other_answers(
     worker.process.send_signal(signal.SIGTERM)
     read.release()
     expect(turns(page)).to_contain_text("The whole answer")
-    assert worker.process.wait(20) == -signal.SIGTERM
+    assert worker.process.wait(LONGEST_WAIT) == -signal.SIGTERM
     page.goto(workers[0] + same_chat(page))
     saved(page, "The whole answer")
     page.goto(workers[0] + path)
