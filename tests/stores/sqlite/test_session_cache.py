@@ -302,6 +302,7 @@ def shown(history):
     return list(history), turns, history.offset, history.is_cut
 
 
+@on_one_runtime
 async def test_turns_without_items_are_shown_at_every_edge_of_what_is_cached(path):
     # Turns without items: at the start, between two items of one place, and at the end.
     async def fill(store):
