@@ -6,7 +6,6 @@ one line of the program is another one.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -23,7 +22,7 @@ import pytest
 from helpers.model_server import model_server
 from helpers.nginx import NGINX, nginx
 from helpers.process_signals import LONGEST_WAIT
-from helpers.processes import ended, python_path
+from helpers.processes import ended, python_path, unmeasured
 
 collect_ignore = ["app.py", "quick_app.py"]  # they are programs, which need a model
 
@@ -132,7 +131,7 @@ def worker(variables, app="app"):
         process = subprocess.Popen(
             [*uvicorn, "--fd", str(listening.fileno())],
             pass_fds=[listening.fileno()],
-            env={**os.environ, **variables},
+            env=unmeasured(**variables),
         )
     with ended(process, signal.SIGKILL):  # otherwise it waits for its readers
         yield Worker(url, process)

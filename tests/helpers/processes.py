@@ -10,6 +10,9 @@ from pathlib import Path
 
 _TESTS = Path(__file__).parent.parent
 
+COVERAGE = {"COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"}
+"""Variables by which coverage measures the programs that a process starts."""
+
 
 def python(source, *arguments):
     """Return the command that runs the program *source* with *arguments*."""
@@ -24,6 +27,15 @@ def python_path(*folders):
 def environment(**variables):
     """Return this process's environment with *variables*, in which programs find these helpers."""
     return {**os.environ, "PYTHONPATH": python_path(_TESTS), **variables}
+
+
+def unmeasured(**variables):
+    """Return the same environment, in which coverage does not measure programs.
+
+    Measuring doubles the time of a program. It is of no use if the program is killed, or if it runs
+    no line of the library that no other test runs.
+    """
+    return {name: text for name, text in environment(**variables).items() if name not in COVERAGE}
 
 
 def run_python(source, *arguments, **parameters):

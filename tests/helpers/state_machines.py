@@ -10,7 +10,7 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine
 
-from helpers.processes import start_python
+from helpers.processes import start_python, unmeasured
 from helpers.store_calls import SERVE, make_call
 from helpers.stores import open_store
 from tower_memory import InMemorySessionStore
@@ -69,7 +69,9 @@ class StoresMachine(RuleBasedStateMachine):
 
     def start_process(self):
         """Start another process that has the store open, and makes calls (`call`)."""
-        other = self.opened.enter_context(start_python(SERVE, self.address, self.backend))
+        other = self.opened.enter_context(
+            start_python(SERVE, self.address, self.backend, env=unmeasured())
+        )
         self.opened.callback(other.stdin.close)
         assert other.stdout.readline() == "open\n"
         return other

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.layers import memory_over
 from helpers.messages import assistant, user
-from helpers.processes import start_python
+from helpers.processes import start_python, unmeasured
 from helpers.services import must_not_be_called
 from tower_memory import SessionConflict, SqliteSessionStore
 
@@ -87,7 +87,7 @@ async def assert_is_refused(path):
 async def test_a_question_whose_process_was_killed_is_answered_once_after_its_lease(
     path, anyio_backend, monkeypatch
 ):
-    killed = start_python(KILLED, path, anyio_backend)
+    killed = start_python(KILLED, path, anyio_backend, env=unmeasured())
     assert killed.stdout.readline() == "called\n"
     state, begun_until = await pending(path)
     assert state == "running"

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from helpers.messages import user
-from helpers.processes import KILL_CHILDREN, run_python, start_python
+from helpers.processes import KILL_CHILDREN, run_python, start_python, unmeasured
 from helpers.stores import every_shared_store, open_store
 from tower_memory import Turn
 
@@ -64,7 +64,7 @@ kill_children(run, int(kills), int(seed), most=12)
     indirect=True,
 )
 async def test_a_turn_of_a_killed_process_is_pending_or_whole(address, anyio_backend, kills, seed):
-    done = run_python(KILLER, address, anyio_backend, kills, seed)
+    done = run_python(KILLER, address, anyio_backend, kills, seed, env=unmeasured())
     assert done.returncode == 0, done.stderr
     reported = {kind: set() for kind in ("begun", "failed", "saved")}
     for line in json.loads(done.stdout):

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.cancelling import cancel_at_every_suspension, every_cancellation
 from helpers.messages import user
-from helpers.processes import start_python
+from helpers.processes import start_python, unmeasured
 from helpers.schema1 import old_file
 from helpers.search import built, check_index, extra_text, has_index, index_of
 from helpers.sqlite import query
@@ -359,7 +359,7 @@ anyio.run(main)
 @pytest.mark.parametrize("after", [0, 1, 4])
 async def test_a_building_that_is_killed_goes_on_when_the_store_opens_again(path, after):
     await fill(path, 5)
-    with start_python(KILLED, path, after) as other:
+    with start_python(KILLED, path, after, env=unmeasured()) as other:
         for _ in range(after + 1):
             assert other.stdout.readline() == "reads\n"
         other.kill()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from helpers.messages import calling, result, user
-from helpers.processes import start_python
+from helpers.processes import start_python, unmeasured
 from helpers.store_calls import SERVE, ModelSession, ModelTurn, make_call
 from helpers.stores import open_contents, open_store
 from tower_memory import InMemorySessionStore, SqliteSessionStore, Turn
@@ -57,7 +57,7 @@ class TwoStoresMachine(RuleBasedStateMachine):
         self.stores = [open_store(address, hot_bytes=hot_bytes)]
         if has_other_process:
             self.portal.call(self.stores[0].load, "a")
-            self.other = start_python(SERVE, address, backend)
+            self.other = start_python(SERVE, address, backend, env=unmeasured())
             self.opened.enter_context(self.other)
             self.opened.callback(self.other.stdin.close)
             assert self.other.stdout.readline() == "open\n"

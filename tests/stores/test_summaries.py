@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.cancelling import cancel_at_every_suspension, every_cancellation
-from helpers.processes import start_python
+from helpers.processes import start_python, unmeasured
 from helpers.sqlite import query
 from helpers.sqlite_internals import steps_of_find_summary, traced_reads
 from helpers.store_calls import SERVE
@@ -129,7 +129,8 @@ def two_processes(address, backend):
     with ExitStack() as opened:
         processes = []
         for _ in range(2):
-            processes.append(opened.enter_context(start_python(SERVE, address, backend)))
+            process = start_python(SERVE, address, backend, env=unmeasured())
+            processes.append(opened.enter_context(process))
             opened.callback(processes[-1].stdin.close)
             assert processes[-1].stdout.readline() == "open\n"
         yield processes

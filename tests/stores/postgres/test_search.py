@@ -18,7 +18,7 @@ from helpers.postgres_search import (
     search_in_steps,
     stop_long_statements_at_once,
 )
-from helpers.processes import start_python
+from helpers.processes import start_python, unmeasured
 from helpers.search import extra_text
 from helpers.sqlite_internals import log_each_report
 from tower_memory import SessionError, Turn
@@ -178,7 +178,7 @@ async def test_a_building_that_is_killed_goes_on_when_a_store_opens_again(
 ):
     async with open_store() as store:
         await say(store, *(f"needle {number}" for number in range(5)))
-    with start_python(KILLED, postgres_url, after) as other:
+    with start_python(KILLED, postgres_url, after, env=unmeasured()) as other:
         for _ in range(after + 1):
             assert other.stdout.readline() == "reads\n"
         other.kill()

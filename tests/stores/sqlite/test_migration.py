@@ -14,7 +14,7 @@ from anyio.lowlevel import current_token
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.processes import run_python
+from helpers.processes import run_python, unmeasured
 from helpers.schema1 import NAMES, OldFile, copy_file, expected_of, old_file
 from helpers.sqlite import (
     check_integrity,
@@ -354,7 +354,7 @@ assert (status, versions) == (0, {1, 2}), (status, versions)
 def test_a_kill_at_any_statement_leaves_a_whole_file_of_one_of_the_versions(tmp_path, name):
     source = tmp_path / "source.db"
     expected = copy_file(name, source)
-    done = run_python(KILLED, source, tmp_path)
+    done = run_python(KILLED, source, tmp_path, env=unmeasured())
     assert done.returncode == 0, done.stderr
 
     turns = [turn for turns in expected["sessions"].values() for turn in turns]

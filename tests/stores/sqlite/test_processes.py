@@ -10,7 +10,7 @@ import sqlite3
 
 import pytest
 
-from helpers.processes import KILL_CHILDREN, run_python, start_python
+from helpers.processes import KILL_CHILDREN, run_python, start_python, unmeasured
 
 CHILD = """
 import itertools, sys
@@ -123,7 +123,7 @@ def test_a_process_killed_at_any_moment_loses_no_returned_turn_and_tears_none(
     tmp_path, anyio_backend, kills, seed
 ):
     path = tmp_path / "sessions.db"
-    done = run_python(KILLER, path, anyio_backend, kills, seed)
+    done = run_python(KILLER, path, anyio_backend, kills, seed, env=unmeasured())
     assert done.returncode == 0, done.stderr
     returned = json.loads(done.stdout)
     contents = stored(path)
