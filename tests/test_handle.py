@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from helpers.messages import user
-from helpers.processes import run_python
+from helpers.processes import run_python, unmeasured
 from tower_memory import (
     InMemorySessionStore,
     Message,
@@ -199,7 +199,7 @@ anyio.run(main, backend=sys.argv[1])
 
 def test_the_example_of_tower_llm_finds_its_message_in_a_new_process(tmp_path, anyio_backend):
     for step in ("write", "read", "write", "read"):
-        run_python(EXAMPLE, anyio_backend, step, cwd=tmp_path, check=True)
+        run_python(EXAMPLE, anyio_backend, step, cwd=tmp_path, check=True, env=unmeasured())
     assert [file.name for file in tmp_path.iterdir()] == ["test_chat.db"]
 
 

@@ -103,7 +103,9 @@ async def test_a_question_whose_process_was_killed_is_answered_once_after_its_le
     assert begun_until < until < datetime.now(UTC) + timedelta(seconds=60)
     await assert_is_refused(path)
 
-    retrying = [start_python(RETRYING, path, anyio_backend, name) for name in "xyz"]
+    retrying = [
+        start_python(RETRYING, path, anyio_backend, name, env=unmeasured()) for name in "xyz"
+    ]
     for each in retrying:
         assert each.stdout.readline() == "ready\n"
     with monkeypatch.context() as patched:

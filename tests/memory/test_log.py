@@ -11,7 +11,7 @@ from helpers.internals import report_every_save_as_slow, report_every_wait_as_lo
 from helpers.layers import memory_over
 from helpers.locks import count_waiters
 from helpers.messages import user
-from helpers.processes import run_python
+from helpers.processes import run_python, unmeasured
 from helpers.services import BlockingModel, repeat_last
 from helpers.streams import fail_to_save, read_all, stream_last
 from helpers.waiting import until
@@ -156,7 +156,7 @@ anyio.run(main, backend=backend)
 
 @pytest.mark.parametrize("until_exit", [False, True])
 def test_a_lost_stream_is_reported_on_stderr_without_any_setting(anyio_backend, until_exit):
-    done = run_python(LOSE_A_STREAM, anyio_backend, until_exit, check=True)
+    done = run_python(LOSE_A_STREAM, anyio_backend, until_exit, check=True, env=unmeasured())
     assert done.stderr == (
         "session 's': TextStream was dropped or closed without 'await', so its received chunks (1) "
         "are lost; read it in an 'async with'\n"

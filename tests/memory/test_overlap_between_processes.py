@@ -6,7 +6,7 @@ import pytest
 
 from helpers.layers import memory_over
 from helpers.messages import assistant, user
-from helpers.processes import start_python
+from helpers.processes import start_python, unmeasured
 from helpers.services import must_not_be_called
 from tower_memory import SqliteSessionStore, TurnExists
 
@@ -40,7 +40,9 @@ anyio.run(main, backend=backend)
 async def test_two_workers_call_the_model_at_once_and_overwrite_nothing(
     path, anyio_backend, overlap
 ):
-    workers = [start_python(WORKER, path, anyio_backend, overlap, text) for text in "ab"]
+    workers = [
+        start_python(WORKER, path, anyio_backend, overlap, text, env=unmeasured()) for text in "ab"
+    ]
     for worker in workers:
         assert worker.stdout.readline() == "called\n"
     outputs = [worker.communicate("go on\n")[0] for worker in workers]

@@ -126,7 +126,8 @@ async def test_of_two_processes_one_takes_over_a_turn_whose_lease_has_expired(ad
         assert {each.state for each in await store.pending("s")} == {"left"}
 
         takers = {
-            name: start_python(TAKER, address, name, name, count) for name in ("asyncio", "trio")
+            name: start_python(TAKER, address, name, name, count, env=unmeasured())
+            for name in ("asyncio", "trio")
         }
         for taker in takers.values():
             assert taker.stdout.readline() == "ready\n"

@@ -15,7 +15,7 @@ import anyio.to_thread
 import pytest
 
 from helpers.postgres import ISOLATION_LEVELS, check_heads, isolated
-from helpers.processes import start_python
+from helpers.processes import start_python, unmeasured
 from helpers.runtimes import on_one_runtime
 from tower_memory.postgres import PostgresSessionStore
 
@@ -98,6 +98,7 @@ def run_at_once(source, url, *arguments_of_each, after_line):
                     *arguments,
                     stdin=None,
                     stdout=writing,
+                    env=unmeasured(),
                 )
             )
             for place, arguments in enumerate(arguments_of_each)

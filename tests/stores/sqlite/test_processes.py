@@ -88,7 +88,15 @@ def test_four_processes_on_one_file_save_every_turn(tmp_path, sessions, turns):
     count = turns // len(sessions)
     writers = [
         start_python(
-            WRITER, path, backend, f"{backend}{n}", count, *sessions, stdin=None, stdout=None
+            WRITER,
+            path,
+            backend,
+            f"{backend}{n}",
+            count,
+            *sessions,
+            stdin=None,
+            stdout=None,
+            env=unmeasured(),
         )
         for backend in ("asyncio", "trio")
         for n in range(2)
@@ -197,7 +205,9 @@ anyio.run(main, backend=sys.argv[2])
 
 def run_at_once(source, *arguments_of_each):
     """Run *source* in a process for each of the arguments, all at the same time."""
-    children = [start_python(source, *arguments) for arguments in arguments_of_each]
+    children = [
+        start_python(source, *arguments, env=unmeasured()) for arguments in arguments_of_each
+    ]
     for child in children:
         assert child.stdout.readline() == "ready\n"
     for child in children:

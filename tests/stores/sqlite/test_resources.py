@@ -181,7 +181,7 @@ def test_a_process_with_an_open_store_ends_as_it_would_without_it(
     path, anyio_backend, how, sent, status
 ):
     with start_python(
-        ENDING, path, anyio_backend, how, stdin=None, stderr=subprocess.PIPE
+        ENDING, path, anyio_backend, how, stdin=None, stderr=subprocess.PIPE, env=unmeasured()
     ) as child:
         try:
             assert child.stdout.readline() == "returned\n"
