@@ -8,29 +8,17 @@
    may be the whole conversation, as agents return it. The new ones follow the messages of the
    input, or, if an agent has changed these, the last message of the user. Ids are not compared,
    because agents give ids to messages.
-4. The chunks of a stream are added. If they cannot be added, such as the states of an agent, the
-   last chunk counts. LangGraph also streams pairs of a chunk and its metadata, or the updates that
-   each node makes; the messages in these are the output.
-5. An interrupted reply is stored as its text. Its tool calls are left out, because LangChain reads
-   the arguments of half a call as those of a whole one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
 from typing import Any, Final, NamedTuple, final
 
 from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
     BaseMessage,
-    BaseMessageChunk,
-    HumanMessage,
     ToolMessage,
 )
-from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import RunnableConfig
 
 from tower_memory.dialects import ItemLinks, Streamed
@@ -39,17 +27,15 @@ from tower_memory.dialects.toolkit import (
     Call,
     ProviderRules,
     describe_shape,
-    join_text,
-    mark_interrupted,
     partition,
     repair,
 )
 from tower_memory.integrations._langchain.messages import (
-    as_message,
     message_links,
     to_item,
     to_message,
 )
+from tower_memory.integrations._langchain.outputs import add_chunks, interrupted, messages_of
 
 
 @final
@@ -142,16 +128,16 @@ class LangChainMessages:
         if isinstance(response, Streamed):
             if not response.chunks:
                 return []
-            output, is_cut = _add_chunks(response.chunks), response.interrupted
+            output, is_cut = add_chunks(response.chunks), response.interrupted
 
         messages = self._output_messages(output)
         if is_cut:
-            messages = [text for each in messages if (text := _interrupted(each)) is not None]
+            messages = [text for each in messages if (text := interrupted(each)) is not None]
         _, said = partition(messages, _is_system)
         given = request.input
         if isinstance(given, Mapping):
             given = given[_key_of(given, self._keys.input, "input")]
-        _, given = partition(_messages(given, "input"), _is_system)
+        _, given = partition(messages_of(given, "input"), _is_system)
         return [to_item(message) for message in _new_in(said, given)]
 
     def links(self, item: Any, /) -> ItemLinks:
@@ -178,7 +164,7 @@ class LangChainMessages:
 
         if isinstance(given, Mapping):
             given = given[_key_of(given, self._keys.input, "input")]
-        messages = _messages(given, "input")
+        messages = messages_of(given, "input")
         if not messages:
             msg = "input must have at least one message, got none"
             raise ValueError(msg)
@@ -193,30 +179,7 @@ class LangChainMessages:
         """
         if isinstance(output, Mapping):
             output = output[_key_of(output, self._keys.output, "output")]
-        return _messages(output, "output")
-
-
-def _messages(value: Any, where: str) -> list[BaseMessage]:
-    """Return the messages that *value* stands for; *where* is ``"input"`` or ``"output"``.
-
-    Raises:
-        TypeError: *value* stands for none.
-    """
-    if isinstance(value, str):
-        message: BaseMessage
-        message = HumanMessage(value) if where == "input" else AIMessageChunk(content=value)
-        return [message]
-    if isinstance(value, BaseMessage):
-        return [value]
-    if isinstance(value, PromptValue):
-        return value.to_messages()
-    if isinstance(value, (list, tuple)):
-        return [as_message(each, f"{where}[{index}]") for index, each in enumerate(value)]
-    msg = (
-        f"{where} must be a text, a message, a list of messages or a mapping with one of these, "
-        f"got {describe_shape(value)}"
-    )
-    raise TypeError(msg)
+        return messages_of(output, "output")
 
 
 def _key_of(mapping: Mapping[str, Any], key: str | None, where: str) -> str:
@@ -268,64 +231,3 @@ def _last_user_end(said: Sequence[BaseMessage]) -> int:
     """Return the position after the last message of the user; 0 if there is none."""
     places = range(len(said), 0, -1)
     return next((end for end in places if message_links(said[end - 1]).starts_exchange), 0)
-
-
-def _add_chunks(chunks: Sequence[Any]) -> Any:
-    """Return the output that the *chunks* of a stream make together (rule 4)."""
-    if all(isinstance(chunk, str) for chunk in chunks):
-        return join_text(chunks)
-    if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
-        return _sum(chunks)
-    if all(isinstance(chunk, BaseMessage) for chunk in chunks):
-        return _join_pieces(chunks)
-    if all(isinstance(chunk, tuple) and isinstance(chunk[0], BaseMessage) for chunk in chunks):
-        return _join_pieces([chunk[0] for chunk in chunks])
-    if updates := _updates(chunks):
-        return updates
-    try:
-        return reduce(add, chunks)
-    except TypeError:
-        return chunks[-1]
-
-
-def _join_pieces(pieces: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """Return the messages that *pieces* make together; the chunks of one message have one id."""
-    found: dict[object, list[BaseMessage]] = {}
-    for place, piece in enumerate(pieces):
-        key = piece.id if isinstance(piece, BaseMessageChunk) else place
-        found.setdefault(key, []).append(piece)
-    return [_sum(same) for same in found.values()]
-
-
-def _sum(chunks: Sequence[Any]) -> Any:
-    """Return the sum of the chunks of one message, which is much faster than one by one."""
-    first, *others = chunks
-    return first + others if others else first
-
-
-def _updates(chunks: Sequence[Any]) -> list[Any]:
-    """Return the messages in *chunks* that map the names of nodes to updates of a state."""
-    states = [chunk for chunk in chunks if isinstance(chunk, Mapping) and "messages" not in chunk]
-    updates = [update for state in states for update in state.values()]
-    found = [messages for each in updates if (messages := _messages_of(each)) is not None]
-    return [message for each in found for message in _messages(each, "output")]
-
-
-def _messages_of(update: object) -> Any:
-    """Return the messages in the *update* of a node, or None."""
-    return update.get("messages") if isinstance(update, Mapping) else None
-
-
-def _interrupted(message: BaseMessage) -> BaseMessage | None:
-    """Return the message of an interrupted stream (rule 5); None if it has no text."""
-    if not isinstance(message, AIMessageChunk):
-        return message  # it came as a whole
-    text = str(message.text)
-    if not text:
-        return None
-    return AIMessage(
-        mark_interrupted(text),
-        id=message.id,
-        response_metadata=message.response_metadata,
-        usage_metadata=message.usage_metadata,
-    )
