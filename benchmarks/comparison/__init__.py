@@ -1,0 +1,1 @@
+"""A comparison with six other libraries: see README.md."""
