@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -15,7 +13,7 @@ from typing import Final
 import trio
 
 from benchmarks.comparison.faults import answer, opened
-from benchmarks.comparison.outcomes import Result, shown, tally, turn_state
+from benchmarks.comparison.outcomes import Result, tally, turn_state
 from benchmarks.comparison.probe import Probe
 
 _SIZES: Final = (100, 1_000)
@@ -55,16 +53,23 @@ def many_sessions(probe: type[Probe]) -> Result:
 
     async def run() -> dict[str, int]:
         with TemporaryDirectory(ignore_cleanup_errors=True) as name:
-            async with AsyncExitStack() as stack:
-                one = await stack.enter_async_context(opened(probe, Path(name)))
+            async with opened(probe, Path(name)) as one:
                 await one.turn("session-0", "first", answer)
-                async with asyncio.TaskGroup() as tasks:
-                    for number in range(_SESSIONS):
-                        tasks.create_task(one.turn(f"session-{number}", "again", answer))
-                return {"threads": active_count() - 1, "files": _files_in(Path(name))}
+                turns = [
+                    one.turn(f"session-{number}", "again", answer) for number in range(_SESSIONS)
+                ]
+                ends = await asyncio.gather(*turns, return_exceptions=True)
+                return {
+                    "threads": active_count() - 1,
+                    "files": _files_in(Path(name)),
+                    "raised": sum(isinstance(end, BaseException) for end in ends),
+                }
 
     counts = asyncio.run(run())
-    return Result("figure", f"{counts['threads']} threads, {counts['files']} files", dict(counts))
+    cell = f"{counts['threads']} threads, {counts['files']} files"
+    if counts["raised"]:
+        cell += f"; {counts['raised']} turns raise"
+    return Result("figure", cell, dict(counts))
 
 
 def turn_and_file(probe: type[Probe]) -> Result:
@@ -96,12 +101,15 @@ def turn_and_file(probe: type[Probe]) -> Result:
                     found[f"ms at {size}"] = round(1000 * median(times), 2)
 
             if one.stores != "memory":
-                size = sum(file.stat().st_size for file in Path(name).iterdir())
-                found["bytes per byte"] = round(size / said, 2)
+                found["bytes per byte"] = round(_size_of(Path(name)) / said, 2)
         return found
 
     found = asyncio.run(run())
-    return Result("figure", shown({name: value for name, value in found.items()}), dict(found))  # type: ignore[arg-type,misc]
+    return Result("figure", ", ".join(f"{name}: {value}" for name, value in found.items()), found)
+
+
+def _size_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
 
 
 def _files_in(folder: Path) -> int:
@@ -109,7 +117,7 @@ def _files_in(folder: Path) -> int:
     count = 0
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            count += os.readlink(entry).startswith(str(folder))
+            count += entry.readlink().is_relative_to(folder)
         except OSError:
             continue
     return count

@@ -78,7 +78,7 @@ class Probe(ABC):
         raise NotImplementedError
 
     def fail_saves(self) -> None:
-        """Make saves fail, in a library that has no file."""
+        """Make the next save fail, in a library that has no file."""
         raise NotImplementedError
 
     def halve(self, table: str, column: str, rowid: str) -> None:

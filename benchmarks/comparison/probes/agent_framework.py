@@ -12,6 +12,8 @@ from agent_framework import (
     BaseChatClient,
     ChatResponse,
     FileHistoryProvider,
+)
+from agent_framework import (
     Message as AgentMessage,
 )
 

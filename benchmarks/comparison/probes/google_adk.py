@@ -85,9 +85,7 @@ class GoogleADK(Probe):
 
     async def erase(self, session_id: str) -> None:
         """See `Probe.erase`."""
-        await self._service.delete_session(
-            app_name="probe", user_id="user", session_id=session_id
-        )
+        await self._service.delete_session(app_name="probe", user_id="user", session_id=session_id)
 
     def damage(self, session_id: str) -> None:
         """See `Probe.damage`."""

@@ -49,9 +49,7 @@ class LangChain(Probe):
         async def answer(messages: list[BaseMessage]) -> AIMessage:
             return AIMessage(await model([str(message.content) for message in messages]))
 
-        runnable = RunnableWithMessageHistory(
-            RunnableLambda(_without_async, answer), self._history
-        )
+        runnable = RunnableWithMessageHistory(RunnableLambda(_without_async, answer), self._history)
         result = await runnable.ainvoke(
             [HumanMessage(text, id=key)], {"configurable": {"session_id": session_id}}
         )

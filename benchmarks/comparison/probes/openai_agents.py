@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from agents import Agent, Model as AgentModel, ModelResponse, Runner, Usage, set_tracing_disabled
+from agents import Agent, ModelResponse, Runner, Usage, set_tracing_disabled
+from agents import Model as AgentModel
 from agents.memory import SQLiteSession
 from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 

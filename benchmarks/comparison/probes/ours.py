@@ -13,7 +13,7 @@ class TowerMemory(Probe):
     """A `MemoryLayer` with its defaults; the key of a request is its turn id."""
 
     name = "tower-memory"
-    distributions = ("anyio", "aiosqlite", "msgspec")
+    distributions = ("tower-memory", "anyio", "aiosqlite", "msgspec")
     setup = "`MemoryLayer` over `SqliteSessionStore`"
     stores = "sqlite"
 

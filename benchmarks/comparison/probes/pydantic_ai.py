@@ -15,7 +15,10 @@ from benchmarks.comparison.running import main
 
 
 class _FailingStore(InMemoryConversationStore):
+    """Fails once."""
+
     async def write_record(self, *_: Any, **__: Any) -> None:
+        self.__class__ = InMemoryConversationStore
         raise OSError(28, "No space left on device")
 
 
