@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.comparison import tables
+from benchmarks.comparison import short_table, tables
 from benchmarks.comparison.environments import ROOT, install, run_probe
 from benchmarks.comparison.libraries import LIBRARIES, Library
 from benchmarks.comparison.scenarios import SCENARIOS
@@ -27,11 +27,15 @@ def main() -> int:
     options = _parse_options()
     found: dict[str, Any] = json.loads(_RESULTS.read_text()) if _RESULTS.exists() else {}
 
+    if options.readme:
+        print(short_table.table(found))
+        return 0
+
     if not options.tables:
         chosen = [library for library in LIBRARIES if library.module in options.libraries]
         for library in chosen:
             _run(library, options, found)
-            _RESULTS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+            _RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
     tables.write(found)
     print("The tables of README.md are written.")
@@ -70,6 +74,7 @@ def _parse_options() -> argparse.Namespace:
         epilog="scenarios:\n" + "\n".join(f"  {name}: {text}" for name, text in SCENARIOS.items()),
     )
     parser.add_argument("--tables", action="store_true", help="run nothing, write the tables")
+    parser.add_argument("--readme", action="store_true", help="print the small table")
     parser.add_argument("--libraries", nargs="+", choices=modules, default=modules)
     parser.add_argument(
         "--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS), metavar="NAME"

@@ -12,9 +12,9 @@ from typing import Final
 
 import trio
 
-from benchmarks.comparison.faults import answer, opened
 from benchmarks.comparison.outcomes import Result, tally, turn_state
 from benchmarks.comparison.probe import Probe
+from benchmarks.comparison.trials import answer, opened
 
 _SIZES: Final = (100, 1_000)
 _MEASURED: Final = 20

@@ -34,11 +34,18 @@ def users(messages: Iterable[Message], text: str) -> int:
     return sum(role == "user" and found == text for role, found in messages)
 
 
-def turn_state(messages: Iterable[Message], text: str) -> Literal["whole", "absent", "part"]:
-    """Say how much of the turn with the question *text*, and the reply to it, is stored."""
+def turn_state(
+    messages: Iterable[Message], text: str
+) -> Literal["whole", "absent", "question", "part"]:
+    """Say how much is stored of the turn with the question *text*: all, nothing, the question.
+
+    ``"part"`` is anything else, such as a reply without its question.
+    """
     found = [(role, said) for role, said in messages if said in {text, reply_to(text)}]
     if not found:
         return "absent"
+    if found == [("user", text)]:
+        return "question"
     return "whole" if found == [("user", text), ("assistant", reply_to(text))] else "part"
 
 

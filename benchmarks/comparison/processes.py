@@ -13,12 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from benchmarks.comparison.faults import answer, opened
 from benchmarks.comparison.outcomes import Result, reply_to
 from benchmarks.comparison.probe import Message, Probe
 from benchmarks.comparison.scenarios import NO_FILE
+from benchmarks.comparison.trials import SESSION, answer, opened
 
-_SESSION: Final = "session-1"
 _KILLS: Final = 50
 _MODEL_SECONDS: Final = 0.005
 _TURNS: Final = 25
@@ -67,7 +66,7 @@ async def _run_turns(probe: type[Probe], folder: Path) -> None:
         number = 0
         with (folder / "began").open("w") as log:
             while True:
-                await one.turn(_SESSION, f"question {number}", model)
+                await one.turn(SESSION, f"question {number}", model)
                 log.write("\n")
                 log.flush()
                 number += 1
@@ -117,7 +116,7 @@ def two_processes(probe: type[Probe]) -> Result:
 
 async def _begin(probe: type[Probe], folder: Path) -> None:
     async with opened(probe, folder) as one:
-        await one.turn(_SESSION, "first", answer)
+        await one.turn(SESSION, "first", answer)
 
 
 async def _write(probe: type[Probe], folder: Path, writer: str) -> None:
@@ -134,7 +133,7 @@ async def _write(probe: type[Probe], folder: Path, writer: str) -> None:
         for number in range(_TURNS):
             text = f"{writer}{number}"
             try:
-                await one.turn(_SESSION, text, model)
+                await one.turn(SESSION, text, model)
                 ends["returned"].append(text)
             except Exception as error:  # noqa: BLE001 - as each library reports it
                 ends["raised"].append(type(error).__name__)
@@ -144,7 +143,7 @@ async def _write(probe: type[Probe], folder: Path, writer: str) -> None:
 async def _load(probe: type[Probe], folder: Path) -> list[Message] | None:
     try:
         async with opened(probe, folder) as one:
-            return await one.stored(_SESSION)
+            return await one.stored(SESSION)
     except Exception:  # noqa: BLE001 - as each library reports it
         return None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Final
 
-from benchmarks.comparison import faults, figures, processes
+from benchmarks.comparison import cancellation, content, faults, figures, processes
 from benchmarks.comparison.outcomes import Result
 from benchmarks.comparison.probe import Probe
 from benchmarks.comparison.scenarios import SCENARIOS
@@ -22,13 +22,13 @@ _FUNCTIONS: Final[dict[str, Callable[[type[Probe]], Result]]] = {
     "processes": processes.two_processes,
     "retry": faults.retry,
     "overlap": faults.overlap,
-    "cancel_model": faults.cancel_model,
-    "cancel_save": faults.cancel_save,
+    "cancel_model": cancellation.cancel_model,
+    "cancel_save": cancellation.cancel_save,
     "full_disk": faults.full_disk,
     "twice": faults.twice,
-    "corrupt": faults.corrupt,
-    "identical": faults.identical,
-    "erased_bytes": faults.erased_bytes,
+    "corrupt": content.corrupt,
+    "identical": content.identical,
+    "erased_bytes": content.erased_bytes,
     "trio": figures.on_trio,
     "many": figures.many_sessions,
     "figures": figures.turn_and_file,
