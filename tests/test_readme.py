@@ -53,7 +53,7 @@ def test_the_readme_has_at_most_200_lines():
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)")
 MARKDOWN = [
     *("README.md", "CHANGELOG.md", ".github/CONTRIBUTING.md"),
-    *("src/tower_memory/README.md", "benchmarks/README.md"),
+    *("src/tower_memory/README.md", "benchmarks/README.md", "benchmarks/comparison/README.md"),
 ]
 
 
