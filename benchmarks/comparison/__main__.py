@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import sqlite3
 import sys
@@ -20,6 +21,10 @@ from benchmarks.comparison.libraries import LIBRARIES, Library
 from benchmarks.comparison.scenarios import SCENARIOS
 
 _RESULTS: Final = Path(__file__).with_name("results.json")
+_ROUNDS: Final = 3
+"""Rounds of the figures: in each round, all libraries are measured once."""
+
+_KEY: Final = "ms at 1000"
 
 
 def main() -> int:
@@ -35,7 +40,12 @@ def main() -> int:
         chosen = [library for library in LIBRARIES if library.module in options.libraries]
         for library in chosen:
             _run(library, options, found)
-            _RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+            _save(found)
+        if "figures" in options.scenarios:
+            for _ in range(_ROUNDS):
+                for library in chosen:
+                    _measure(library, options, found)
+                    _save(found)
 
     tables.write(found)
     print("The tables of README.md are written.")
@@ -57,12 +67,28 @@ def _run(library: Library, options: argparse.Namespace, found: dict[str, Any]) -
 
     outcome = found.setdefault(library.module, {"results": {}})
     for scenario in options.scenarios:
+        if scenario == "figures":
+            continue  # in rounds, see main
         answer = run_probe(python, library, scenario)
         outcome["results"].update(answer.pop("results"))
         outcome.update(answer)
         print(f"{library.name}: {scenario}: {outcome['results'][scenario]['cell']}", flush=True)
     outcome["python"] = platform.python_version()
     outcome["sqlite"] = sqlite3.sqlite_version
+
+
+def _measure(library: Library, options: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Measure *library* once more; keep the faster result, which other programs slowed less."""
+    python = install(library, options.environments, upgrade=False)
+    results = found[library.module]["results"]
+    new = run_probe(python, library, "figures")["results"]["figures"]
+    old = results.get("figures", new)
+    results["figures"] = min(old, new, key=lambda result: result["observed"].get(_KEY, math.inf))
+    print(f"{library.name}: figures: {new['cell']}", flush=True)
+
+
+def _save(found: dict[str, Any]) -> None:
+    _RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _parse_options() -> argparse.Namespace:

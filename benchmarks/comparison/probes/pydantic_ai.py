@@ -9,9 +9,14 @@ from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import InMemoryConversationStore
 from pydantic_ai.messages import ModelResponse, TextPart
 from pydantic_ai.models.function import FunctionModel
+from pydantic_ai.usage import UsageLimits
 
 from benchmarks.comparison.probe import Message, Model, Probe
 from benchmarks.comparison.running import main
+
+
+# A conversation keeps its usage, and by default the 51st request of a conversation is refused.
+_NO_LIMIT = UsageLimits(request_limit=None)
 
 
 class _FailingStore(InMemoryConversationStore):
@@ -46,7 +51,7 @@ class PydanticAI(Probe):
         conversation = await self._store.load(session_id)
         conversation = conversation or Conversation(conversation_id=session_id)
         agent = Agent(FunctionModel(answer))
-        result = await agent.run(text, conversation=conversation)
+        result = await agent.run(text, conversation=conversation, usage_limits=_NO_LIMIT)
         await self._store.save(result)
         return result.output
 
