@@ -81,10 +81,11 @@ def table(found: dict[str, Any]) -> str:
         (title, [_short(found[module]["results"][scenario]["cell"], words) for module in modules])
         for scenario, (title, words) in _RUN.items()
     ]
-    milliseconds = [
-        found[module]["results"]["figures"]["observed"]["ms at 1000"] for module in modules
+    sizes = [
+        found[module]["results"]["figures"]["observed"].get("bytes per byte") for module in modules
     ]
-    rows.append(("a turn at 1,000 items, ms", [f"{value:.3g}" for value in milliseconds]))
+    cells = ["-" if size is None else f"{round(size, 1):,}" for size in sizes]
+    rows.append(("bytes on disk per byte said", cells))
     rows.append(("stores", [_STORES[module] for module in modules]))
     rows += [
         (title, [re.split("[:,]", quoted[name][module][0])[0] for module in modules])

@@ -14,7 +14,6 @@ from pydantic_ai.usage import UsageLimits
 from benchmarks.comparison.probe import Message, Model, Probe
 from benchmarks.comparison.running import main
 
-
 # A conversation keeps its usage, and by default the 51st request of a conversation is refused.
 _NO_LIMIT = UsageLimits(request_limit=None)
 
