@@ -65,7 +65,7 @@ _STORES: Final = {
     "openai_agents": "SQL, Redis, MongoDB",
     "pydantic_ai": "memory",
     "langgraph": "SQLite, Postgres",
-    "langchain": "SQL, Redis, 15 more",
+    "langchain": "SQL, Redis, many more",
     "google_adk": "SQL, Redis, MongoDB",
     "agent_framework": "files; Redis, Cosmos",
 }
@@ -84,7 +84,7 @@ def table(found: dict[str, Any]) -> str:
     sizes = [
         found[module]["results"]["figures"]["observed"].get("bytes per byte") for module in modules
     ]
-    cells = ["-" if size is None else f"{round(size, 1):,}" for size in sizes]
+    cells = ["-" if size is None else f"{float(f'{size:.2g}'):,g}" for size in sizes]
     rows.append(("bytes on disk per byte said", cells))
     rows.append(("stores", [_STORES[module] for module in modules]))
     rows += [
