@@ -148,6 +148,9 @@ Guides
 - The order of layers: `ServiceBuilder`.
 - A store for every event loop and for none; asyncio clients on trio: `tower_memory.bridges`.
 - Products: users, several workers, questions that survive, the log: `tower_memory.products`.
+- The stores inside pydantic-ai, openai-agents, LangChain and agent-framework:
+  `tower_memory.integrations`.
+- Spans and metrics of OpenTelemetry: `tower_memory.tracing`.
 - Errors: `SessionError` and its subclasses.
 - Tests of stores and layers: `tower_memory.testing`.
 """
