@@ -199,7 +199,7 @@ def open_prepared(path, **settings):
 
 def create_schema(connection):
     """Create the schema, or leave it if another process has created it, in a transaction."""
-    schema._make_ours(connection, lambda: True, lambda done, total: None)
+    schema._make_ours(connection, lambda: True, lambda done, total: None, takes_over=False)
 
 
 def retry_while_locked(connection, step):

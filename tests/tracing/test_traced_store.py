@@ -28,6 +28,7 @@ from tower_memory import (
     TurnJournal,
 )
 from tower_memory.bridges import ThreadedStore
+from tower_memory.postgres import PostgresSessionStore
 from tower_memory.testing import check_session_store
 from tower_memory.tracing import TracedStore
 from tower_memory.windows import LastItems, Summarised
@@ -143,6 +144,7 @@ def stores(path):
         sqlite,
         ScopedStore(sqlite, "a"),
         ThreadedStore(sqlite),
+        PostgresSessionStore("postgresql://localhost/chats"),  # it connects at the first use
         Plain(),
         FullRecordingStore(),
     ]
