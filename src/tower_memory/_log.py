@@ -151,3 +151,15 @@ def no_summary(session_id: str, *, reason: str) -> None:
         *(session_id, reason),
         extra={"event": "no_summary", "session_id": session_id},
     )
+
+
+def operation_untraced(name: str, *, reason: str) -> None:
+    """Report that OpenTelemetry has raised an error, so the operation *name* lacks its span.
+
+    A finalizer may call this in any thread.
+    """
+    _logger.warning(
+        "the operation %r is not traced: OpenTelemetry has raised %s",
+        *(name, reason),
+        extra={"event": "untraced", "operation": name},
+    )

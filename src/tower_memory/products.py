@@ -155,6 +155,8 @@ attributes:
                  a turn has one such record at most
 ``unread``       WARNING: a resumable call has failed,  ``key`` of the call
                  and no caller got its error
+``untraced``     WARNING: OpenTelemetry has raised an   ``operation``
+                 error, and a span may be lost
 ===============  =====================================  ========================================
 
 ``items`` are those that were loaded, saved or summarised. A save that fails raises an error and is

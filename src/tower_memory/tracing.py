@@ -126,7 +126,9 @@ children of the span of its agent. Filter both by ``gen_ai.conversation.id``.
 
 **Sampling.** A sampler gets the attributes that are known at the start: the operation, and the
 conversation id of loads, saves and stores. Children follow the decision of their parent. Metrics
-count every call. Without an SDK, a layer adds some microseconds to a call.
+count every call. Without an SDK, a layer adds some microseconds to a call. If a processor or a
+sampler of the program raises an error, a call goes on without its span, and the logger
+``tower_memory`` reports a warning.
 
 **Logging.** The logger ``tower_memory`` (see `tower_memory.products`) needs no layer and no
 dependency. It reports loads and saves of memory layers at DEBUG, and at WARNING the events that an

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from contextvars import copy_context
 
 import anyio
 import pytest
 from msgspec import json
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import StatusCode, get_current_span
 
@@ -21,13 +24,14 @@ from tower_memory import (
     LoadSession,
     RetryLayer,
     SaveSession,
+    ScopedStore,
     SessionConflict,
     SessionError,
     TimeoutLayer,
     Turn,
 )
 from tower_memory.testing import ScriptedService
-from tower_memory.tracing import TracingLayer
+from tower_memory.tracing import TracedStore, TracingLayer
 from tower_memory.windows import LastItems
 
 SECRET = "my secret, 4711"
@@ -369,6 +373,70 @@ print(*recorded.names, [count for _, count in recorded.points("operation.duratio
 """
     done = run_python(program, check=True)
     assert done.stdout == "store.load store.load call [2]\n"
+
+
+class FailingProcessor(SpanProcessor):
+    """A processor of the program that fails when a span starts or ends."""
+
+    def __init__(self, failing):
+        self.failing = failing
+
+    def on_start(self, span, parent_context=None):
+        if self.failing == "start":
+            raise Boom(SECRET)
+
+    def on_end(self, span):
+        if self.failing == "end":
+            raise Boom(SECRET)
+
+
+@pytest.mark.parametrize("failing", ["start", "end"])
+async def test_a_turn_does_not_fail_with_a_processor_of_the_program(
+    store, recorded, caplog, failing
+):
+    recorded.providers["tracer_provider"].add_span_processor(FailingProcessor(failing))
+    other, seen = RecordedTelemetry(), []
+
+    async def ask(_messages):
+        seen.append(get_current_span())
+        return "Hello"
+
+    with other.tracer.start_as_current_span("other framework") as span:
+        chat = recorded.layer(recorded.memory(recorded.store(store))(recorded.layer(ask)))
+        assert await chat([user("a")]) == "Hello"
+    other.close()
+    assert len(await store.load("s")) == 2
+    assert [each is span for each in seen] == [failing == "start"]
+    assert {record.event for record in caplog.records} == {"untraced"}
+    assert [record.operation for record in caplog.records].count("turn") == 1
+    assert SECRET not in caplog.text
+    assert sum(count for _, count in recorded.points("call.duration")) == 2
+
+
+async def test_a_call_keeps_its_error_if_a_processor_fails(recorded, caplog):
+    recorded.providers["tracer_provider"].add_span_processor(FailingProcessor("end"))
+    error = ConnectionError()
+    with pytest.raises(ConnectionError) as failure:
+        await recorded.layer(ScriptedService(error))("request")
+    assert failure.value is error
+    assert failure.value.__context__ is None
+    assert "the operation 'call' is not traced: OpenTelemetry has raised Boom" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["tracer_provider", "meter_provider"])
+def test_a_traced_store_for_each_request_leaves_nothing_behind(store, recorded, given):
+    """The global meter provider keeps each meter that waits for an SDK."""
+
+    def meters():
+        gc.collect()
+        return sum(isinstance(each, Meter) for each in gc.get_objects())
+
+    provider = {given: recorded.providers[given]}
+    TracedStore(store, **provider)
+    before = meters()
+    for user_id in "abc":
+        TracedStore(ScopedStore(store, user_id), **provider)
+    assert meters() == before
 
 
 @pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])

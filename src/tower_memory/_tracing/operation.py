@@ -5,7 +5,9 @@
 2. The span is the current one while the operation runs, so the spans of the code inside become its
    children. A span that records nothing and has no id of its own is never made the current one.
 3. Sizes in bytes are computed only for a span that is recorded, outside of the measured duration.
-4. A coroutine that is closed, rather than run to its end, ends no span: the garbage collector may
+4. OpenTelemetry's SDK calls processors and samplers of the program. If one raises, a warning is
+   logged, and the operation goes on: a reply and a save do not depend on their span.
+5. A coroutine that is closed, rather than run to its end, ends no span: the garbage collector may
    close it while the exporter of this thread has a lock that the end of a span needs.
 """
 
@@ -17,14 +19,23 @@ from typing import Any, Final, Literal, TypeAlias, TypeGuard, TypeVar, final
 
 from anyio import get_cancelled_exc_class
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import Status, StatusCode, get_current_span, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    Status,
+    StatusCode,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.util.types import AttributeValue
 
+from tower_memory import _log
 from tower_memory._capabilities.catalog import SessionInfo
 from tower_memory._capabilities.erasure import Erasure
 from tower_memory._capabilities.pages import Page
 from tower_memory._errors import SessionError
 from tower_memory._history import NO_METADATA, History, peek
+from tower_memory._reasons import reason_of
 from tower_memory._stream_source import is_stream
 from tower_memory._tracing import names
 from tower_memory._tracing.sizes import json_size
@@ -63,7 +74,7 @@ class Operation:
         ids: Mapping[str, object] = NO_METADATA,
         limit: object = None,
     ) -> None:
-        self._telemetry = telemetry
+        self._instruments = telemetry.instruments
         self._name = name
         self._items: Sequence[Any] = ()
         given: dict[str, AttributeValue] = {names.OPERATION: name}
@@ -75,7 +86,7 @@ class Operation:
         if _is_number(limit):
             given[names.LIMIT] = limit
 
-        self._span = telemetry.tracer.start_span(f"{names.SCOPE}.{name}", attributes=given)
+        self._span = _start_span(telemetry, name, given)
         self._is_recording = self._span.is_recording()
         self._report = TurnReport() if name == "turn" else None
 
@@ -106,14 +117,13 @@ class Operation:
             self._stop_clock()
             if self._is_recording and isinstance(result, History):
                 self._set(names.BYTES, await json_size(peek(result)))
-        except GeneratorExit:  # rule 4
+        except GeneratorExit:  # rule 5
             raise
         except BaseException as error:
             self.fail(error)
             raise
 
-        self._describe(result)
-        self.end("ok")
+        self.end("ok", result=result)
         return result
 
     def fail(self, error: BaseException) -> None:
@@ -125,22 +135,31 @@ class Operation:
             self._set(names.CONVERSATION_ID, error.session_id)
         self.end("error", type(error).__qualname__)
 
-    def end(self, outcome: Outcome, error_type: str | None = None) -> None:
-        """End the operation; a second call does nothing."""
+    def end(
+        self, outcome: Outcome, error_type: str | None = None, *, result: object = None
+    ) -> None:
+        """End the operation, which has returned *result*; a second call does nothing."""
         if self.is_ended:
             return
         self.is_ended = True
         self._stop_clock()
+        try:
+            self._describe(result)
+            self._record(outcome, error_type)
+        except Exception as error:  # noqa: BLE001 - rule 4
+            _log.operation_untraced(self._name, reason=reason_of(error))
 
+    def _record(self, outcome: Outcome, error_type: str | None) -> None:
+        """Measure the operation, and end its span."""
         measured: dict[str, AttributeValue] = {
             names.OPERATION: self._name,
             names.OUTCOME: outcome,
         }
         if error_type is not None:
             measured[names.ERROR_TYPE] = error_type
-        self._telemetry.duration(self._name).record(self._seconds or 0, measured, self._context)
+        self._instruments.duration(self._name).record(self._seconds or 0, measured, self._context)
         if outcome == "ok" and self._name in _SAVES:
-            self._telemetry.items_saved.add(len(self._items), {names.OPERATION: self._name})
+            self._instruments.items_saved.add(len(self._items), {names.OPERATION: self._name})
 
         if self._is_recording:
             self._describe_turn()
@@ -159,7 +178,7 @@ class Operation:
     def _describe(self, result: object) -> None:
         """Count the loaded items, and set the attributes that *result* gives."""
         if isinstance(result, History):
-            self._telemetry.items_loaded.add(len(result), {names.OPERATION: self._name})
+            self._instruments.items_loaded.add(len(result), {names.OPERATION: self._name})
         if not self._is_recording:
             return
 
@@ -223,6 +242,15 @@ class Inside:
             attach(self._previous)
         if self._report is not None and (kind is None or current_report.get() is self._report):
             current_report.set(self._previous_report)
+
+
+def _start_span(telemetry: Telemetry, name: str, given: dict[str, AttributeValue]) -> Span:
+    """Return a new span, or one that records nothing if the new span cannot be made (rule 4)."""
+    try:
+        return telemetry.tracer.start_span(f"{names.SCOPE}.{name}", attributes=given)
+    except Exception as error:  # noqa: BLE001 - rule 4
+        _log.operation_untraced(name, reason=reason_of(error))
+        return NonRecordingSpan(get_current_span().get_span_context())
 
 
 def _is_id(value: object) -> TypeGuard[str]:

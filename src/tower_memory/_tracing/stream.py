@@ -8,7 +8,7 @@
 | is closed or left before its end, or ends right after a cancelled read | interrupted |
 | is garbage-collected | dropped; none if its event loop has ended |
 
-A finalizer ends no operation itself (rule 4 of `operation`): the event loop does it soon.
+A finalizer ends no operation itself (rule 5 of `operation`): the event loop does it soon.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 1. A global provider that is set later is used from then on: until then, the API gives out a tracer
    and instruments that wait for it.
 2. The instruments of the global provider are made once, because the API keeps all those that wait.
+   So a program may make a traced store for each request.
 3. The API's own providers record nothing. While there are no others, an operation does nothing
    beside its call. A global provider is set at most once, so it is looked for only until then.
 """
@@ -27,31 +28,13 @@ _CALL_BUCKETS: Final = tuple(0.01 * 2**step for step in range(14))
 
 
 @final
-class Telemetry:
-    """The tracer and the instruments of one pair of providers; None stands for the global ones."""
+class Instruments:
+    """The instruments of a provider; None stands for the global one."""
 
-    __slots__ = (
-        "_is_active",
-        "_meter_provider",
-        "_tracer_provider",
-        "call_duration",
-        "items_loaded",
-        "items_saved",
-        "operation_duration",
-        "tracer",
-    )
+    __slots__ = ("call_duration", "items_loaded", "items_saved", "operation_duration")
 
-    def __init__(
-        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
-    ) -> None:
-        self._is_active = False
-        self._tracer_provider = tracer_provider
-        self._meter_provider = meter_provider
-
-        version = tower_memory.__version__
-        self.tracer = get_tracer(names.SCOPE, version, tracer_provider)
-        meter = get_meter(names.SCOPE, version, meter_provider)
-
+    def __init__(self, meter_provider: MeterProvider | None) -> None:
+        meter = get_meter(names.SCOPE, tower_memory.__version__, meter_provider)
         self.operation_duration = meter.create_histogram(
             names.OPERATION_DURATION,
             unit="s",
@@ -71,6 +54,28 @@ class Telemetry:
             names.ITEMS_SAVED, unit="{item}", description="Number of saved items."
         )
 
+    def duration(self, operation: str) -> Histogram:
+        """Return the histogram of the durations of *operation*."""
+        return self.call_duration if operation in ("turn", "call") else self.operation_duration
+
+
+@final
+class Telemetry:
+    """The tracer and the instruments of one pair of providers; None stands for the global ones."""
+
+    __slots__ = ("_is_active", "_meter_provider", "_tracer_provider", "instruments", "tracer")
+
+    def __init__(
+        self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
+    ) -> None:
+        self._is_active = False
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+        self.tracer = get_tracer(names.SCOPE, tower_memory.__version__, tracer_provider)
+        self.instruments = (
+            _global_instruments() if meter_provider is None else Instruments(meter_provider)
+        )
+
     def is_active(self) -> bool:
         """Return False if neither spans nor metrics are recorded (rule 3)."""
         if not self._is_active:
@@ -78,10 +83,6 @@ class Telemetry:
             meter_provider = self._meter_provider or get_meter_provider()
             self._is_active = not (_is_of_api(tracer_provider) and _is_of_api(meter_provider))
         return self._is_active
-
-    def duration(self, operation: str) -> Histogram:
-        """Return the histogram of the durations of *operation*."""
-        return self.call_duration if operation in ("turn", "call") else self.operation_duration
 
 
 def telemetry_of(
@@ -94,14 +95,12 @@ def telemetry_of(
     """
     _check_provider("tracer_provider", tracer_provider, TracerProvider)
     _check_provider("meter_provider", meter_provider, MeterProvider)
-    if tracer_provider is None and meter_provider is None:
-        return _global_telemetry()
     return Telemetry(tracer_provider, meter_provider)
 
 
 @cache
-def _global_telemetry() -> Telemetry:
-    return Telemetry(None, None)
+def _global_instruments() -> Instruments:
+    return Instruments(None)
 
 
 def _is_of_api(provider: object) -> bool:
