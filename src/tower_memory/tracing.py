@@ -119,10 +119,22 @@ Other instrumentation
 Spans nest under the current span of the caller, and are the parent of all spans inside, also
 through a `tower_memory.bridges.ThreadedStore`, an `AsyncioLayer` on trio, and into the task of a
 `ResumableLayer` (put the tracing layer inside it, so that the span lasts as long as the call). The
-spans that pydantic-ai (``Agent(..., instrument=True)``), openai-agents (through its OpenTelemetry
-processors) or an instrumented client makes for a model call inside the service are therefore
-children of the turn; and the spans of a traced store that one of these frameworks calls are
-children of the span of its agent. Filter both by ``gen_ai.conversation.id``.
+spans of an instrumented client or framework that is called inside the service are therefore
+children of the turn (run: pydantic-ai 2.68, agent-framework 1.23, openai-agents 0.24):
+
+- pydantic-ai: ``Agent(..., capabilities=[Instrumentation()])`` makes its spans. The program calls
+  the conversation store before and after a run, so the spans of a traced store are children of the
+  caller's span, beside that of the agent.
+- agent-framework: ``enable_instrumentation()`` makes its spans. Those of a traced store are
+  children of the agent's span.
+- openai-agents has spans of its own. An instrumentation makes spans of OpenTelemetry of them, such
+  as ``openinference-instrumentation-openai-agents``. The appends to a traced store are children of
+  the agent's or the workflow's span; the load of a run that is not streamed is a child of the
+  caller's span.
+
+``gen_ai.conversation.id`` of pydantic-ai's spans is the id of its own conversation. It is the
+session id in a `SessionConversationStore`; elsewhere, pass a conversation with that id. The spans
+of the other two have no such attribute, so find them through their trace.
 
 **Sampling.** A sampler gets the attributes that are known at the start: the operation, and the
 conversation id of loads, saves and stores. Children follow the decision of their parent. Metrics
