@@ -221,6 +221,17 @@ async def test_a_stream_with_a_synchronous_close_ends_its_span_at_once(recorded)
     assert await read_all(stream) == []
 
 
+async def test_a_synchronous_close_that_fails_ends_the_span_with_its_error(recorded):
+    class Failing(TextStream):
+        def close(self):
+            raise Boom
+
+    stream = await recorded.layer(ScriptedService(Failing("ab")))("request")
+    with pytest.raises(Boom):
+        await anyio.to_thread.run_sync(stream.close)  # where no event loop runs
+    assert recorded.attributes("call").items() >= {"outcome": "error", "error.type": "Boom"}.items()
+
+
 async def test_a_context_manager_must_be_entered_before_it_is_read(recorded):
     stream = await recorded.layer(ScriptedService(StreamManager(TextStream("a"))))("request")
     with pytest.raises(TypeError, match="enter the StreamManager first"):

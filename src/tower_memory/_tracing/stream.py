@@ -81,8 +81,12 @@ class TracedStream:
 
         def close_and_end() -> Any:
             self._is_closing = True
-            with self._operation.inside():
-                result = close()
+            try:
+                with self._operation.inside():
+                    result = close()
+            except BaseException as error:  # no event loop needs to be here, as `fail` expects
+                self._operation.end("error", type(error).__qualname__)
+                raise
             if isawaitable(result):
                 return self.close(result)
             self._operation.end("interrupted")
