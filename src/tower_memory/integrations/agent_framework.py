@@ -80,9 +80,11 @@ stored messages:
 3 messages
 3 messages (stored)
 
-With persistence for each call, the run id names the turn of the first call. Runs at once on one
-`AgentSession` share its state, and the first that starts takes the run id. So give each of them an
-`AgentSession` of its own, with the same session id.
+With persistence for each call, the run id names the turn of the first call. It is then held even if
+a later call of the run fails, so a retry gets `TurnExists` with the messages of the first call,
+which may end with a tool call. Runs at once on one `AgentSession` share its state, and the first
+that starts takes the run id. So give each of them an `AgentSession` of its own, with the same
+session id.
 
 **Errors.** If a save fails, `SaveError` has the framework's response and the turn, which can be
 appended to the store. If the session was cleared or erased while the model was answering,
@@ -92,8 +94,8 @@ appended to the store. If the session was cleared or erased while the model was 
 **Cancellation.** A cancelled run is stored wholly or not at all. Of a stream that is closed early,
 the framework stores what has come; of a stream that is cancelled, that fails, or that is only left,
 it stores nothing. A stream that is closed at a tool call, and a run with persistence for each call
-that fails at a tool, leave a call without a result, as with the framework's own providers. Models
-refuse such a history, so remove the call with ``await store.pop(session_id)``.
+that fails after a tool call, leave a call without a result, as with the framework's own providers.
+Models refuse such a history, so remove the call with ``await store.pop(session_id)``.
 
 Long conversations
 ==================
