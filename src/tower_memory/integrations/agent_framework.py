@@ -94,8 +94,9 @@ appended to the store. If the session was cleared or erased while the model was 
 **Cancellation.** A cancelled run is stored wholly or not at all. Of a stream that is closed early,
 the framework stores what has come; of a stream that is cancelled, that fails, or that is only left,
 it stores nothing. A stream that is closed at a tool call, and a run with persistence for each call
-that fails after a tool call, leave a call without a result, as with the framework's own providers.
-Models refuse such a history, so remove the call with ``await store.pop(session_id)``.
+that fails or is cancelled after a tool call, leave a call without a result, as with the framework's
+own providers. Models refuse such a history, so remove the call with
+``await store.pop(session_id)``.
 
 Long conversations
 ==================
