@@ -9,6 +9,7 @@ from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
     HumanMessage,
+    RemoveMessage,
     ToolMessage,
 )
 from langchain_core.runnables.utils import AddableDict
@@ -245,6 +246,108 @@ async def test_the_other_streams_of_an_agent_are_saved(chunks, store):
     assert said(history) == ["Hi", "", "5", "ab"]
     assert [type(message) for message in history[1:]] == [AIMessage, ToolMessage, AIMessage]
     assert history[1].tool_calls == [CALL]
+
+
+MODES = [
+    ("messages", (AIMessage("no"), {})),
+    ("updates", {"model": {"messages": REPLY[:1]}}),
+    ("custom", "progress"),
+    ("updates", {"tools": {"messages": REPLY[1:2]}}),
+    ("updates", {"model": {"messages": REPLY[2]}}),
+]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        MODES,
+        [*MODES, ("values", {"messages": [HumanMessage("Hi"), *REPLY]})],
+        [*(((), *chunk) for chunk in MODES), (("sub",), "updates", {"x": {"messages": "no"}})],
+        [((), chunk) for mode, chunk in MODES if mode == "updates"],
+        [{"type": mode, "ns": (), "data": data} for mode, data in MODES],
+    ],
+    ids=["modes", "modes with values", "modes of subgraphs", "subgraphs", "parts"],
+)
+async def test_of_a_stream_of_several_modes_one_mode_is_saved(chunks, store):
+    runnable = with_memory(Streaming(chunks), store)
+    async for _ in runnable.astream({"messages": "Hi"}, HERE):
+        pass
+    assert await stored(store) == ["Hi", "", "5", "ab"]
+
+
+async def test_a_stream_of_other_modes_is_on_the_error(store):
+    runnable = with_memory(Streaming([("custom", "progress"), ("tasks", {})]), store)
+    with pytest.raises(SaveError, match="stream_mode must have one of values.*, got custom, tasks"):
+        [_ async for _ in runnable.astream("Hi", HERE)]
+    assert await stored(store) == []
+
+
+async def test_the_chunks_of_subgraphs_are_not_saved(store):
+    chunks = [(("sub",), {"x": {"messages": "no"}})]
+    async for _ in with_memory(Streaming(chunks), store).astream("Hi", HERE):
+        pass
+    assert await stored(store) == ["Hi"]
+
+
+async def test_a_pair_of_messages_has_no_mode(store):
+    async for _ in with_memory(Streaming([("a", AIMessage("b"))]), store).astream("Hi", HERE):
+        pass
+    assert await stored(store) == ["Hi", "b"]
+
+
+SUMMARY = HumanMessage("sum", additional_kwargs={"lc_source": "summarization"})
+REMOVE_ALL = RemoveMessage("__remove_all__")
+
+
+@pytest.mark.parametrize(
+    ("updates", "reply"),
+    [
+        ([[REMOVE_ALL, SUMMARY, AIMessage("old"), HumanMessage("Hi")], REPLY], ["", "5", "ab"]),
+        ([REPLY[:2], [REMOVE_ALL, SUMMARY, *REPLY[:2]], REPLY[2]], ["", "5", "ab"]),
+        ([[AIMessage("bad", id="1")], [RemoveMessage("1"), AIMessage("good")]], ["good"]),
+        ([[AIMessage("4711", id="1")], [AIMessage("***", id="1")]], ["***"]),
+        (
+            [
+                [HumanMessage("H*")],
+                [AIMessage("draft")],
+                [HumanMessage("better")],
+                [AIMessage("ab")],
+            ],
+            ["draft", "better", "ab"],
+        ),
+        ([[HumanMessage("H*")]], []),
+    ],
+    ids=["summary", "summary of the turn", "removed", "changed", "added", "no reply"],
+)
+async def test_an_agent_may_remove_and_change_messages(updates, reply, store):
+    chunks = [{"node": {"messages": messages}} for messages in updates]
+    async for _ in with_memory(Streaming(chunks), store).astream("Hi", HERE):
+        pass
+    assert await stored(store) == ["Hi", *reply]
+
+
+async def test_streamed_messages_that_remove_and_sum_up_others_are_not_saved(store):
+    chunks = [(each, {}) for each in (REMOVE_ALL, SUMMARY, *REPLY[:2], SUMMARY, REPLY[2])]
+    async for _ in with_memory(Streaming(chunks), store).astream("Hi", HERE):
+        pass
+    assert await stored(store) == ["Hi", "", "5", "ab"]
+
+
+async def test_a_call_with_a_result_is_kept_whole_in_an_interrupted_stream(store):
+    call = {"name": "add", "args": "{}", "id": "call_1", "index": 0}
+    chunks = [
+        (AIMessageChunk(content="let me", id="1", tool_call_chunks=[call]), {}),
+        (ToolMessage("5", tool_call_id="call_1"), {}),
+        (AIMessageChunk(content="a", id="2"), {}),
+        "x",
+    ]
+    stream = with_memory(Streaming(chunks), store, keep_interrupted=True).astream("Hi", HERE)
+    for _ in range(3):
+        await anext(stream)
+    await stream.aclose()
+    history = await SessionMessageHistory(store, "here").aget_messages()
+    assert said(history) == ["Hi", "let me", "5", f"a\n\n{INTERRUPTED}"]
+    assert [len(getattr(each, "tool_calls", ())) for each in history] == [0, 1, 0, 0]
 
 
 async def test_a_stream_without_chunks_saves_the_question(store):

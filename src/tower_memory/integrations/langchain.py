@@ -112,7 +112,8 @@ A LangGraph checkpoint is the state of a graph: its channels, its next steps, it
 module stores conversations and does not replace checkpoints. Keep the checkpointer for graphs that
 pause, resume or travel back in time. For an agent whose state is its messages,
 ``RunnableWithMemory(agent, store)`` without a checkpointer is enough. Stream such an agent with
-``stream_mode`` ``"values"``, ``"updates"`` or ``"messages"``.
+``stream_mode`` ``"values"``, ``"updates"`` or ``"messages"``, or with a list that has one of
+these.
 
 Differences to ``RunnableWithMessageHistory``
 ---------------------------------------------

@@ -124,20 +124,21 @@ class LangChainMessages:
 
     def reply_items(self, request: Invocation, response: Any, /) -> list[Any]:
         """See `Dialect.reply_items`."""
-        output, is_cut = response, False
-        if isinstance(response, Streamed):
-            if not response.chunks:
-                return []
-            output, is_cut = add_chunks(response.chunks), response.interrupted
-
-        messages = self._output_messages(output)
-        if is_cut:
-            messages = [text for each in messages if (text := interrupted(each)) is not None]
-        _, said = partition(messages, _is_system)
         given = request.input
         if isinstance(given, Mapping):
             given = given[_key_of(given, self._keys.input, "input")]
         _, given = partition(messages_of(given, "input"), _is_system)
+
+        output, is_cut = response, False
+        if isinstance(response, Streamed):
+            if not response.chunks:
+                return []
+            output, is_cut = add_chunks(response.chunks, given), response.interrupted
+
+        messages = self._output_messages(output)
+        if is_cut:
+            messages = interrupted(messages)
+        _, said = partition(messages, _is_system)
         return [to_item(message) for message in _new_in(said, given)]
 
     def links(self, item: Any, /) -> ItemLinks:

@@ -2,10 +2,14 @@
 
 1. A value stands for messages if it is a text, a message, a list of messages or a prompt value.
 2. The chunks of a stream are added. If they cannot be added, such as the states of an agent, the
-   last chunk counts. LangGraph also streams pairs of a chunk and its metadata, or the updates that
-   each node makes; the messages in these are the output.
-3. An interrupted reply is stored as its text. Its tool calls are left out, because LangChain reads
-   the arguments of half a call as those of a whole one.
+   last chunk counts.
+3. LangGraph also streams pairs of a chunk and its metadata, or the updates that each node makes.
+   Their messages follow those of the input. A node may first repeat the input in other words, and
+   may change or remove messages by their ids. If it removes all messages, its own are the whole
+   conversation, as in an output of the agent. A summary of older messages is none of the turn's.
+4. In a stream of several modes, one mode counts, and only the chunks of the graph itself.
+5. An interrupted reply is stored as its text. Its tool calls are left out, because LangChain reads
+   the arguments of half a call as those of a whole one. A reply whose calls have results is whole.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.messages import (
     AIMessage,
@@ -21,11 +25,21 @@ from langchain_core.messages import (
     BaseMessage,
     BaseMessageChunk,
     HumanMessage,
+    RemoveMessage,
 )
 from langchain_core.prompt_values import PromptValue
 
 from tower_memory.dialects.toolkit import describe_shape, join_text, mark_interrupted
-from tower_memory.integrations._langchain.messages import as_message
+from tower_memory.integrations._langchain.messages import as_message, message_links
+
+_MODES: Final = ("values", "updates", "messages")
+"""The modes of LangGraph's streams that have messages; the first of them counts (rule 4)."""
+
+_OTHER_MODES: Final = ("custom", "checkpoints", "tasks", "debug")
+"""The other modes of LangGraph's streams."""
+
+_ALL: Final = "__remove_all__"
+"""The id that LangGraph gives to the `RemoveMessage` which removes all messages."""
 
 
 def messages_of(value: Any, where: str) -> list[BaseMessage]:
@@ -51,22 +65,100 @@ def messages_of(value: Any, where: str) -> list[BaseMessage]:
     raise TypeError(msg)
 
 
-def add_chunks(chunks: Sequence[Any]) -> Any:
-    """Return the output that the *chunks* of a stream make together (rule 2)."""
+def add_chunks(chunks: Sequence[Any], given: Sequence[BaseMessage]) -> Any:
+    """Return the output that the *chunks* of a stream make together (rules 2 to 4).
+
+    Args:
+        chunks: The chunks; at least one.
+        given: The messages of the input.
+
+    Raises:
+        TypeError: No mode of the stream has messages.
+    """
+    chunks = _of_one_mode(chunks)
+    if not chunks:  # only subgraphs have streamed
+        return given
     if all(isinstance(chunk, str) for chunk in chunks):
         return join_text(chunks)
     if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
         return _sum(chunks)
     if all(isinstance(chunk, BaseMessage) for chunk in chunks):
-        return _join_pieces(chunks)
+        return _follow(given, _join_pieces(chunks))
     if all(isinstance(chunk, tuple) and isinstance(chunk[0], BaseMessage) for chunk in chunks):
-        return _join_pieces([chunk[0] for chunk in chunks])
+        return _follow(given, _join_pieces([chunk[0] for chunk in chunks]))
     if updates := _updates(chunks):
-        return updates
+        return _state_after(given, updates)
     try:
         return reduce(add, chunks)
     except TypeError:
         return chunks[-1]
+
+
+def _of_one_mode(chunks: Sequence[Any]) -> Sequence[Any]:
+    """Return the graph's own chunks of one mode (rule 4); *chunks* if they have no modes.
+
+    Raises:
+        TypeError: No mode of the stream has messages.
+    """
+    parts = [part for chunk in chunks if (part := _part_of(chunk)) is not None]
+    if len(parts) < len(chunks):
+        return chunks
+
+    modes = {mode for _, mode, _ in parts}
+    counts = next((mode for mode in ("", *_MODES) if mode in modes), None)
+    if counts is None:
+        msg = f"stream_mode must have one of {', '.join(_MODES)}, got {', '.join(sorted(modes))}"
+        raise TypeError(msg)
+    return [payload for path, mode, payload in parts if not path and mode == counts]
+
+
+def _part_of(chunk: Any) -> tuple[tuple[Any, ...], str, Any] | None:
+    """Return the path of the subgraph, the mode and the payload of *chunk*; None if it has none.
+
+    The mode is empty if the stream has a single mode.
+    """
+    match chunk:
+        case {"type": str(mode), "ns": tuple(path), "data": payload}:
+            pass
+        case (tuple(path), str(mode), payload):
+            pass
+        case (tuple(path), payload):
+            return path, "", payload
+        case (str(mode), payload):
+            path = ()
+        case _:
+            return None
+    return (path, mode, payload) if mode in (*_MODES, *_OTHER_MODES) else None
+
+
+def _follow(given: Sequence[BaseMessage], said: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the conversation of the messages *given* and the streamed messages *said* (rule 3)."""
+    new = [message for message in said if not _is_change(message)]
+    is_reply = [not message_links(message).starts_exchange for message in new]
+    start = is_reply.index(True) if True in is_reply else len(new)
+    return [*given, *new[start:]]
+
+
+def _is_change(message: BaseMessage) -> bool:
+    """Return True if *message* removes others, or sums up older ones."""
+    source = message.additional_kwargs.get("lc_source")
+    return isinstance(message, RemoveMessage) or source == "summarization"
+
+
+def _state_after(given: Sequence[BaseMessage], updates: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the conversation after *updates* of the messages that follow *given* (rule 3)."""
+    state: list[BaseMessage] = []
+    is_whole = False
+    for message in updates:
+        same = [place for place, each in enumerate(state) if each.id == message.id is not None]
+        if isinstance(message, RemoveMessage):
+            is_whole |= message.id == _ALL
+            state = [] if message.id == _ALL else [each for each in state if each.id != message.id]
+        elif same:
+            state[same[0]] = message
+        else:
+            state.append(message)
+    return state if is_whole else _follow(given, state)
 
 
 def _join_pieces(pieces: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -97,8 +189,18 @@ def _messages_of(update: object) -> Any:
     return update.get("messages") if isinstance(update, Mapping) else None
 
 
-def interrupted(message: BaseMessage) -> BaseMessage | None:
-    """Return the message of an interrupted stream (rule 3); None if it has no text."""
+def interrupted(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Return the *messages* of an interrupted stream as they are stored (rule 5)."""
+    answered = {call for message in messages for call in message_links(message).results}
+    found = [
+        message if answered.intersection(message_links(message).calls) else _cut(message)
+        for message in messages
+    ]
+    return [message for message in found if message is not None]
+
+
+def _cut(message: BaseMessage) -> BaseMessage | None:
+    """Return *message*, which perhaps did not come whole; None if it has no text."""
     if not isinstance(message, AIMessageChunk):
         return message  # it came as a whole
     text = str(message.text)
