@@ -203,6 +203,7 @@ async def test_a_parsed_reply_is_stored_as_json():
         {"type": "human", "data": "secret"},
         {"type": "ai", "data": {"content": "secret", "tool_calls": 5, "id": []}},
         {"role": "waiter", "content": "secret"},
+        {"role": "remove", "id": "__remove_all__"},
         {"role": "assistant", "content": "secret", "tool_calls": 5},
         "secret",
     ],

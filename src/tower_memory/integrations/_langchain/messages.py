@@ -163,6 +163,7 @@ def _read_chat(item: Any) -> BaseMessage | None:
     if list_field(fields, "tool_calls"):  # the message reads them from there, also broken ones
         fields["additional_kwargs"] = {"tool_calls": fields.pop("tool_calls")}
     try:
-        return as_message(fields, "history")
+        message = as_message(fields, "history")
     except TypeError:
         return None
+    return message if message.type in _CLASSES else None  # no RemoveMessage
