@@ -4,8 +4,8 @@
    user a second time, such as ``session_id``.
 2. The report is a context variable, so it passes through all layers in between, and through
    bridges, which give a call the context variables of its caller.
-3. The outermost memory layer of a call fills the report. A memory layer inside the call, of another
-   session, leaves it alone.
+3. The outermost memory layer of a call fills the report. A memory layer inside the call leaves it
+   alone, even if its session has the same id, in another store.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ class TurnReport:
     """The turn of a call.
 
     Attributes:
-        session_id: The session; None before the memory layer is called.
+        saver: The object that saves the turns of the memory layer; None before the layer is called.
+        session_id: The session; None before the layer is called.
         turn_id: Id of the saved turn; None if no turn is saved.
         items: Number of items of the saved turn.
         revision: Revision of the session after the save.
     """
 
+    saver: object = None
     session_id: str | None = None
     turn_id: str | None = None
     items: int = 0
@@ -41,15 +43,15 @@ current_report: Final[ContextVar[TurnReport | None]] = ContextVar(
 """The report of the call that the running code is part of, or None."""
 
 
-def report_session(session_id: str) -> None:
-    """Report the session of a call of a memory layer."""
+def report_session(saver: object, session_id: str) -> None:
+    """Report the session of a call of the memory layer whose turns *saver* saves."""
     report = current_report.get()
-    if report is not None and report.session_id is None:
-        report.session_id = session_id
+    if report is not None and report.saver is None:
+        report.saver, report.session_id = saver, session_id
 
 
-def report_saved(turn: Turn[Any], revision: int) -> None:
-    """Report that *turn* was saved, after which the session has *revision*."""
+def report_saved(saver: object, turn: Turn[Any], revision: int) -> None:
+    """Report that *saver* has saved *turn*, after which the session has *revision*."""
     report = current_report.get()
-    if report is not None and report.session_id == turn.session_id:
+    if report is not None and report.saver is saver and report.session_id == turn.session_id:
         report.turn_id, report.items, report.revision = turn.turn_id, len(turn.items), revision

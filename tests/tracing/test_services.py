@@ -130,8 +130,10 @@ async def test_a_turn_inside_a_turn_does_not_take_over_its_span(store, recorded)
     assert recorded.attributes("turn")["turn.id"] == "t1"
 
 
-async def test_a_turn_that_fails_has_no_turn_of_a_call_inside_it(store, recorded):
-    inner = memory_over(store, "inner")(repeat_last)
+@pytest.mark.parametrize("session_id", ["outer", "inner"])
+async def test_a_turn_that_fails_has_no_turn_of_a_call_inside_it(store, recorded, session_id):
+    """The session of the call inside may have the same id, in another store."""
+    inner = memory_over(InMemorySessionStore(), session_id)(repeat_last)
 
     async def fail(messages):
         await inner(messages)

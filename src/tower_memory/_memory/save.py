@@ -80,7 +80,7 @@ class TurnSaver:
                     revision=revision,
                     since=since,
                 )
-                report_saved(turn, revision)
+                report_saved(self, turn, revision)
                 if not self.is_repeatable or not turn.items:
                     return
 

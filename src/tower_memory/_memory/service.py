@@ -90,7 +90,7 @@ class Memory(Generic[Req, Res]):
     async def __call__(self, request: Req, /) -> Res:
         layer = self.layer
         call = read_call(layer, request)
-        report_session(call.session_id)
+        report_session(self.parts.save, call.session_id)
         items = tuple(layer.dialect.new_items(request))
         encode = partial(snapshot, items, call.session_id, self.parts.codec)
         new = await encode_turn(encode, items)
