@@ -230,6 +230,23 @@ async def test_an_agent_that_changes_the_input_saves_its_reply_only(store):
 
 
 @on_asyncio
+@pytest.mark.parametrize(
+    ("second", "reply"), [("Ho", ["Draft", "Shorter!", "Yes"]), ("Hi", ["Yes"])]
+)
+async def test_an_agent_that_sums_up_the_history_saves_what_follows_the_input(second, reply, store):
+    """If the input repeats an older one, the place of the input is not clear."""
+
+    def shorten(messages):
+        added = [AIMessage("Draft"), HumanMessage("Shorter!"), AIMessage("Yes")]
+        return {"messages": [HumanMessage("A summary"), messages[-1], *added]}
+
+    runnable = with_memory(shorten, store)
+    await runnable.ainvoke("Hi", HERE)
+    await runnable.ainvoke(second, HERE)
+    assert await stored(store) == ["Hi", "Draft", "Shorter!", "Yes", second, *reply]
+
+
+@on_asyncio
 async def test_messages_of_the_user_that_an_agent_adds_are_saved(store):
     reply = [AIMessage("Draft"), HumanMessage("A critic: shorter!"), AIMessage("Yes")]
     runnable = with_memory(agent(*reply), store)

@@ -289,6 +289,15 @@ async def test_the_chunks_of_subgraphs_are_not_saved(store):
     assert await stored(store) == ["Hi"]
 
 
+@pytest.mark.parametrize("mode", [(), ("messages",)])
+async def test_messages_of_subgraphs_alone_are_refused(mode, store):
+    """A graph may take them over or not."""
+    chunks = [(path, *mode, (AIMessage("a"), {})) for path in (("sub",), ())]
+    with pytest.raises(SaveError, match="'values' or 'updates' with subgraphs=True"):
+        [_ async for _ in with_memory(Streaming(chunks), store).astream("Hi", HERE)]
+    assert await stored(store) == []
+
+
 async def test_a_pair_of_messages_has_no_mode(store):
     async for _ in with_memory(Streaming([("a", AIMessage("b"))]), store).astream("Hi", HERE):
         pass

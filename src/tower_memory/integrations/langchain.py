@@ -113,7 +113,7 @@ module stores conversations and does not replace checkpoints. Keep the checkpoin
 pause, resume or travel back in time. For an agent whose state is its messages,
 ``RunnableWithMemory(agent, store)`` without a checkpointer is enough. Stream such an agent with
 ``stream_mode`` ``"values"``, ``"updates"`` or ``"messages"``, or with a list that has one of
-these.
+these; with ``subgraphs=True``, not with ``"messages"`` alone.
 
 Differences to ``RunnableWithMessageHistory``
 ---------------------------------------------

@@ -5,9 +5,10 @@
    history, it gets the history there, and the input stays as it is.
 2. System messages of an input are instructions: they go in front and are not stored.
 3. An output is a text, a message, messages, or a mapping with one of these under a key. Messages
-   may be the whole conversation, as agents return it. The new ones follow the messages of the
-   input, or, if an agent has changed these, the last message of the user. Ids are not compared,
-   because agents give ids to messages.
+   may be the whole conversation, as agents return it. The new ones follow the history and the
+   input. If an agent has changed these, they follow the newest message of the input; if it has
+   changed that, too, the last message of the user. Ids are not compared, because agents give ids to
+   messages.
 """
 
 from __future__ import annotations
@@ -215,9 +216,13 @@ def _new_in(said: list[BaseMessage], given: list[BaseMessage]) -> list[BaseMessa
     """Return the messages of the reply *said* that follow the messages *given* (rule 3)."""
     compared = [_compared(message) for message in said]
     sought = [_compared(message) for message in given]
-    if sought:
-        for end in range(len(said), len(sought) - 1, -1):
-            if compared[end - len(sought) : end] == sought:
+    newest = sought[-1:]
+    if newest and newest[0] in sought[:-1]:
+        newest = []  # it may be found in the history
+
+    for part in (sought, newest):
+        for end in range(len(said), len(part) - 1, -1):
+            if part and compared[end - len(part) : end] == part:
                 return said[end:]
     return said[_last_user_end(said) :]
 

@@ -7,7 +7,9 @@
    Their messages follow those of the input. A node may first repeat the input in other words, and
    may change or remove messages by their ids. If it removes all messages, its own are the whole
    conversation, as in an output of the agent. A summary of older messages is none of the turn's.
-4. In a stream of several modes, one mode counts, and only the chunks of the graph itself.
+4. In a stream of several modes, one mode counts, and only the chunks of the graph itself. A stream
+   of messages with those of subgraphs is refused: LangGraph does not say which of these the graph
+   takes over.
 5. An interrupted reply is stored as its text. Its tool calls are left out, because LangChain reads
    the arguments of half a call as those of a whole one. A reply whose calls have results is whole.
 """
@@ -73,7 +75,7 @@ def add_chunks(chunks: Sequence[Any], given: Sequence[BaseMessage]) -> Any:
         given: The messages of the input.
 
     Raises:
-        TypeError: No mode of the stream has messages.
+        TypeError: No mode of the stream tells the messages of the graph.
     """
     chunks = _of_one_mode(chunks)
     if not chunks:  # only subgraphs have streamed
@@ -84,7 +86,7 @@ def add_chunks(chunks: Sequence[Any], given: Sequence[BaseMessage]) -> Any:
         return _sum(chunks)
     if all(isinstance(chunk, BaseMessage) for chunk in chunks):
         return _follow(given, _join_pieces(chunks))
-    if all(isinstance(chunk, tuple) and isinstance(chunk[0], BaseMessage) for chunk in chunks):
+    if all(_is_pair(chunk) for chunk in chunks):
         return _follow(given, _join_pieces([chunk[0] for chunk in chunks]))
     if updates := _updates(chunks):
         return _state_after(given, updates)
@@ -98,7 +100,7 @@ def _of_one_mode(chunks: Sequence[Any]) -> Sequence[Any]:
     """Return the graph's own chunks of one mode (rule 4); *chunks* if they have no modes.
 
     Raises:
-        TypeError: No mode of the stream has messages.
+        TypeError: No mode of the stream tells the messages of the graph.
     """
     parts = [part for chunk in chunks if (part := _part_of(chunk)) is not None]
     if len(parts) < len(chunks):
@@ -109,7 +111,12 @@ def _of_one_mode(chunks: Sequence[Any]) -> Sequence[Any]:
     if counts is None:
         msg = f"stream_mode must have one of {', '.join(_MODES)}, got {', '.join(sorted(modes))}"
         raise TypeError(msg)
-    return [payload for path, mode, payload in parts if not path and mode == counts]
+
+    counted = [(path, payload) for path, mode, payload in parts if mode == counts]
+    if any(path and _is_pair(payload) for path, payload in counted):
+        msg = "stream_mode must have 'values' or 'updates' with subgraphs=True, got 'messages'"
+        raise TypeError(msg)
+    return [payload for path, payload in counted if not path]
 
 
 def _part_of(chunk: Any) -> tuple[tuple[Any, ...], str, Any] | None:
@@ -129,6 +136,11 @@ def _part_of(chunk: Any) -> tuple[tuple[Any, ...], str, Any] | None:
         case _:
             return None
     return (path, mode, payload) if mode in (*_MODES, *_OTHER_MODES) else None
+
+
+def _is_pair(chunk: Any) -> bool:
+    """Return True if *chunk* is a message and its metadata."""
+    return isinstance(chunk, tuple) and bool(chunk) and isinstance(chunk[0], BaseMessage)
 
 
 def _follow(given: Sequence[BaseMessage], said: Sequence[BaseMessage]) -> list[BaseMessage]:
