@@ -202,8 +202,9 @@ async def test_a_parsed_reply_is_stored_as_json():
         {"type": "human", "data": {"lc": 1}},
         {"type": "human", "data": "secret"},
         {"type": "ai", "data": {"content": "secret", "tool_calls": 5, "id": []}},
-        {"role": "waiter", "content": "secret"},
-        {"role": "remove", "id": "__remove_all__"},
+        {"role": "waiter", "content": {"lc": 1, "type": "secret", "id": ["HOME"]}},
+        {"role": 5, "content": "secret"},
+        {"role": "tool", "content": "secret"},
         {"role": "assistant", "content": "secret", "tool_calls": 5},
         "secret",
     ],
@@ -247,6 +248,14 @@ async def test_messages_of_chat_completions_are_read(session_with):
     assert ai.tool_calls == [{"name": "a", "args": {"b": 1}, "id": "1", "type": "tool_call"}]
     assert ai.invalid_tool_calls[0]["id"] == second.tool_call_id == "2"
     assert "interrupted" in second.content
+
+
+@pytest.mark.parametrize("role", ["critic", "remove"])
+async def test_messages_of_other_roles_are_read_as_such(role, session_with):
+    """LangChain reads the role 'remove' as a message that removes another one."""
+    store = await session_with({"role": role, "content": "Shorter!", "name": "Ann"})
+    (loaded,) = await SessionMessageHistory(store, "here").aget_messages()
+    assert loaded == ChatMessage("Shorter!", role=role, name="Ann")
 
 
 async def test_a_search_finds_what_was_said_and_no_ids(store):

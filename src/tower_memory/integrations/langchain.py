@@ -63,7 +63,8 @@ After::
    ``history_factory_config``. For tenants, pass a function that returns the tenant's store:
    ``RunnableWithMemory(chain, lambda user_id: ScopedStore(store, user_id))``.
 2. **Old conversations**: ``tower-memory import`` reads LangChain's SQLite files, and both classes
-   here read the result. For other histories, save their messages with
+   here read the result: texts, images, tool calls and their results, without other fields such
+   as ids, usage and artifacts. To keep all fields, or for other histories, save the messages with
    ``SessionMessageHistory(store, session_id).add_messages(old.messages)``.
 3. **A library that takes a chat history** gets a `SessionMessageHistory`. It has the same sessions.
 4. **A chain goes inside**: ``RunnableWithMemory(prompt | model | parser, store)``. LangChain reads

@@ -13,7 +13,8 @@
    LangChain's ``dumps`` does. A message of an input may be a mapping or a pair, as chat models
    accept them.
 4. An item that is a message of chat completions is read, too. Summaries have this form, and
-   conversations that ``tower-memory import`` has read.
+   conversations that ``tower-memory import`` has read. A message with a role of its own is a
+   `ChatMessage`.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ _CLASSES: Final[Mapping[object, type[BaseMessage]]] = {
 
 _CALLS: Final = ("tool_calls", "invalid_tool_calls")
 """Fields that the constructor of a message may change."""
+
+_ROLES: Final = ("user", "assistant", "system", "developer", "tool", "function", *_CLASSES)
+"""The roles of messages that are no `ChatMessage`."""
 
 _USERS: Final = ("human", "user")
 
@@ -160,10 +164,11 @@ def _read(item: Any) -> BaseMessage | None:
 def _read_chat(item: Any) -> BaseMessage | None:
     """Return the message of a message of chat completions; None if it is none."""
     fields = {"content": "", **item}
+    if fields["role"] not in _ROLES:
+        return _read({"type": "chat", "data": fields})
     if list_field(fields, "tool_calls"):  # the message reads them from there, also broken ones
         fields["additional_kwargs"] = {"tool_calls": fields.pop("tool_calls")}
     try:
-        message = as_message(fields, "history")
+        return as_message(fields, "history")
     except TypeError:
         return None
-    return message if message.type in _CLASSES else None  # no RemoveMessage
