@@ -350,6 +350,41 @@ class TestLists:
         assert len((await conversations.load("copy")).messages) == 4
         assert len((await conversations.load("c")).messages) == 2
 
+    @pytest.mark.parametrize("rounds", [1, 2])
+    async def test_a_conversation_that_is_saved_during_a_walk_is_found(self, conversations, rounds):
+        (entry, _) = await saved(conversations, "first")
+        for number in range(60):
+            await conversations.save(Conversation(conversation_id=f"c{number}"))
+
+        async def save_the_last_ones():  # so they move to the front, which the walk has passed
+            for number in range(59, -1, -1):
+                await saved(conversations, f"c{number}")
+            await saved(conversations, "first")
+
+        walking = WalkedStore(conversations.store, *[save_the_last_ones] * rounds)
+        assert await SessionConversationStore(walking).read_entry(str(entry.id)) == entry
+
+        walking = WalkedStore(conversations.store, *[save_the_last_ones] * rounds)
+        listed = await SessionConversationStore(walking).list_conversations()
+        assert len({record.conversation_id for record in listed}) == len(listed) == 61
+
+
+class WalkedStore(PassingStore):
+    """A store in which another program acts after the first pages of sessions.
+
+    It acts once in each walk, after the page that begins it.
+    """
+
+    def __init__(self, store, *acts):
+        super().__init__(store)
+        self.acts = list(acts)
+
+    async def sessions(self, **arguments):
+        page = await super().sessions(**arguments)
+        if self.acts and arguments.get("after") is None:
+            await self.acts.pop(0)()
+        return page
+
 
 class TestForksAndErasure:
     async def test_a_fork_outlives_its_source_and_erased_text_is_not_found(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import takewhile
 from typing import Any, cast, final
 
 from pydantic_ai.agent import AgentRunResult
@@ -25,8 +26,9 @@ from pydantic_ai.conversation_store import (
 )
 
 from tower_memory._arguments import shown
-from tower_memory._capabilities.catalog import SessionCatalog
+from tower_memory._capabilities.catalog import SessionCatalog, SessionInfo
 from tower_memory._capabilities.erasure import SessionErasure
+from tower_memory._capabilities.pages import Page
 from tower_memory._errors import SessionConflict
 from tower_memory._store import SessionStore, check_store
 from tower_memory._store_wrapper import FullStore
@@ -235,12 +237,35 @@ class SessionConversationStore(ConversationStore):
                 yield session_id
 
     async def _session_ids(self) -> AsyncGenerator[str, None]:
-        """Yield the ids of all sessions, the last active first."""
+        """Yield the ids of all sessions, the last active first, each once.
+
+        A session that is saved during a walk moves to the front, which the walk may have passed.
+        So further walks follow, each up to the first session that is unchanged: all sessions behind
+        it were seen before. A walk that ends on its first page has missed none.
+        """
+        seen: dict[str, int] = {}
+        pages = 0
+        while pages != 1:
+            pages = 0
+            async with aclosing(self._pages()) as walk:
+                async for page in walk:
+                    pages += 1
+                    changed = list(
+                        takewhile(lambda info: seen.get(info.session_id) != info.revision, page)
+                    )
+                    new = [info.session_id for info in changed if info.session_id not in seen]
+                    seen |= {info.session_id: info.revision for info in changed}
+                    for session_id in new:
+                        yield session_id
+                    if len(changed) < len(page):
+                        break
+
+    async def _pages(self) -> AsyncGenerator[Page[SessionInfo], None]:
+        """Yield the pages of all sessions, the last active first."""
         after: str | None = None
         is_last = False
         while not is_last:
             page = await self.store.sessions(after=after)
-            for info in page:
-                yield info.session_id
+            yield page
             after = page.next
             is_last = after is None
