@@ -140,6 +140,9 @@ def test_the_constructor_is_that_of_the_framework():
         return [(each.name, each.kind, each.default) for each in found]
 
     assert parameters(SQLiteSession) == parameters(agents.SQLiteSession)
+    for name in parameters(agents.SQLiteSession):
+        with closing(SQLiteSession("s")) as ours, closing(agents.SQLiteSession("s")) as theirs:
+            assert getattr(ours, name[0]) == getattr(theirs, name[0])
 
 
 def test_each_method_of_the_framework_takes_its_parameters_and_the_context_of_the_run(session):

@@ -70,33 +70,39 @@ the framework's class                                          it gets the table
                                                                longer add items to it
 any other file          opened, and made, in the constructor   opened, and made, at the first use
 a file with further     opened                                 refused, and unchanged
-tables
+tables, columns or
+views
 ``sessions_table``,     any names                              only the default names; others raise
 ``messages_table``                                             `ValueError` (see below)
 a row that cannot be    skipped; ``pop_item`` deletes it       `CorruptSessionError`, and the row
 read                                                           stays; a file with such a row is not
                                                                taken over
-an item that JSON       changed (a tuple becomes a list), or   `UnencodableItemError`, a
-cannot hold             `TypeError`                            `ValueError`; nothing is saved
+an item that JSON       changed (a tuple becomes a list), kept `UnencodableItemError`, a
+cannot hold             (NaN, a lone surrogate), or            `ValueError`; nothing is saved.
+                        `TypeError`                            A row with NaN or a lone surrogate
+                                                               cannot be read
 errors of the database  `sqlite3.Error`                        `SessionError`
 a forked child          used the connection of its parent      raises, if the file was open at the
                                                                fork; fork before the first use
+a cancelled write       is done when the call ends             may be done a moment later: a read in
+                                                               between does not see it, every later
+                                                               write follows it
 a negative limit        all items                              `ValueError`
 an empty session id     a session                              `ValueError`
 ``clear_session``       removes the session                    removes its items; its metadata, set
                                                                through a store, stay
 manual compaction       two commits; killed between them, the  one commit; both overwrite what was
                         session is empty                       added since the compaction began
-``EncryptedSession``    ``pop_item`` with a wrong key removes  it removes an item, as on every
+``EncryptedSession``    ``pop_item`` with a wrong key removes  it removes all items, as on every
                         nothing                                session of another class
 ``isinstance``          ``agents.SQLiteSession``               ``agents.memory.Session``
 ======================  =====================================  =====================================
 
 Programs with several pairs of tables in one file need a file for each pair. To take over a file
 with other table names, first rename them: ``ALTER TABLE my_messages RENAME TO agent_messages``.
-Stop the programs that use the framework's class before the file is taken over; those that go on get
-an error when they add items. To keep the old file, import it into another one instead, with the
-command ``tower-memory import``.
+Stop the programs that use the framework's class before the file is taken over. Those that go on get
+an error when they add items; what they pop or clear stays in the tables of this library. To keep
+the old file, import it into another one instead, with the command ``tower-memory import``.
 """
 
 from __future__ import annotations
@@ -105,19 +111,19 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
-from threading import Lock
 from typing import Any, Final, cast, final
-from weakref import WeakSet, WeakValueDictionary
 
 from agents import SessionSettings, TResponseInputItem
 
-from tower_memory import InMemorySessionStore, SessionHandle, SessionStore, SqliteSessionStore
-from tower_memory._stores.sqlite.whole_file import take_over
-from tower_memory.bridges import ThreadedStore
+from tower_memory import SessionHandle, SessionStore
+from tower_memory.integrations._openai_agents.shared_store import (
+    IN_MEMORY,
+    SharedStore,
+    shared_store,
+)
 
 __all__ = ("SQLiteSession",)
 
-_IN_MEMORY: Final = ":memory:"
 _SESSIONS_TABLE: Final = "agent_sessions"
 _MESSAGES_TABLE: Final = "agent_messages"
 
@@ -148,6 +154,8 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
 
     Attributes:
         db_path: The path, as it was given.
+        sessions_table: The default name.
+        messages_table: The default name.
         session_settings: The settings, an object.
 
     Raises:
@@ -161,7 +169,7 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
     def __init__(
         self,
         session_id: str,
-        db_path: str | os.PathLike[str] = _IN_MEMORY,
+        db_path: str | os.PathLike[str] = IN_MEMORY,
         sessions_table: str = _SESSIONS_TABLE,
         messages_table: str = _MESSAGES_TABLE,
         session_settings: SessionSettings | dict[str, Any] | None = None,
@@ -170,13 +178,14 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
         _check_table("messages_table", messages_table, _MESSAGES_TABLE)
         settings = _settings(session_settings)
 
-        shared = _shared_store(db_path)
+        shared = shared_store(db_path)
         super().__init__(shared.threaded, session_id)
         self.session_settings: SessionSettings | None = settings
         self.db_path = db_path
-        self._shared: _SharedStore | None = shared
-        with _lock:
-            shared.sessions.add(self)
+        self.sessions_table = sessions_table
+        self.messages_table = messages_table
+        self._shared: SharedStore | None = shared
+        shared.add(self)
 
     def close(self) -> None:
         """Close the session, and its file if no other open session uses it.
@@ -187,16 +196,10 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
         Raises:
             SessionError: The file could not be closed in order.
         """
-        with _lock:
-            shared, self._shared = self._shared, None
-            if shared is None:
-                return
+        shared, self._shared = self._shared, None
+        if shared is not None:
             self._store = cast("SessionStore[TResponseInputItem]", _Closed())
-            shared.sessions.discard(self)
-            is_last = not shared.sessions
-
-        if is_last:  # if another session opens meanwhile, the store opens again
-            shared.threaded.close()
+            shared.remove(self)
 
     async def _get_compaction_snapshot(
         self,
@@ -269,51 +272,12 @@ class _Snapshot:
 
 
 @final
-class _SharedStore:
-    """The store of a file, with its open sessions. A session in memory has one of its own."""
-
-    def __init__(self, store: SessionStore[Any]) -> None:
-        self.threaded: ThreadedStore[Any] = ThreadedStore(store)
-        self.sessions: WeakSet[SQLiteSession] = WeakSet()
-
-
-@final
 class _Closed:
     """The store of a closed session."""
 
     def __getattr__(self, name: str) -> Any:
         msg = "SQLiteSession is closed: make another one"
         raise RuntimeError(msg)
-
-
-_lock = Lock()
-"""Guards the shared stores and their sessions; it is never held for long."""
-
-_shared_stores: WeakValueDictionary[SqliteSessionStore[Any], _SharedStore] = WeakValueDictionary()
-"""The shared store of each file in use; stores on one file are equal."""
-
-
-def _renew_lock() -> None:
-    """Replace the lock, which another thread may have held when this process was forked."""
-    global _lock  # noqa: PLW0603
-    _lock = Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
-
-
-def _shared_store(path: str | os.PathLike[str]) -> _SharedStore:
-    if str(path) == _IN_MEMORY:
-        return _SharedStore(InMemorySessionStore())
-    store = SqliteSessionStore(path)
-    if store not in _shared_stores and os.path.exists(path):  # noqa: PTH110 - any kind of path
-        take_over(os.fspath(path))
-
-    with _lock:
-        shared = _shared_stores.get(store)
-        if shared is None:
-            shared = _shared_stores[store] = _SharedStore(store)
-        return shared
 
 
 def _settings(value: SessionSettings | dict[str, Any] | None) -> SessionSettings:

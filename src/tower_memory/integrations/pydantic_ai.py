@@ -46,7 +46,8 @@ The UI adapters of pydantic-ai take it, too: ``conversation_store=SessionConvers
    stores instructions and system prompts with the messages.
 4. **Delete erases.** ``delete`` removes the record and all messages, those of left branches too. No
    save in progress brings them back. Afterwards ``store.scrub()`` removes the last bytes from an
-   SQLite file (`SessionErasure`). A fork has copies of its messages and stays: delete it as well.
+   SQLite file (`SessionErasure`). A fork has copies of its messages and stays, and its record names
+   the conversation that it was forked from: delete it as well.
 
 Conflicts
 =========

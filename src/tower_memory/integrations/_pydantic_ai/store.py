@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from itertools import takewhile
 from typing import Any, cast, final
@@ -250,11 +250,9 @@ class SessionConversationStore(ConversationStore):
             async with aclosing(self._pages()) as walk:
                 async for page in walk:
                     pages += 1
-                    changed = list(
-                        takewhile(lambda info: seen.get(info.session_id) != info.revision, page)
-                    )
+                    changed = _changed(page, seen)
                     new = [info.session_id for info in changed if info.session_id not in seen]
-                    seen |= {info.session_id: info.revision for info in changed}
+                    seen.update((info.session_id, info.revision) for info in changed)
                     for session_id in new:
                         yield session_id
                     if len(changed) < len(page):
@@ -269,3 +267,8 @@ class SessionConversationStore(ConversationStore):
             yield page
             after = page.next
             is_last = after is None
+
+
+def _changed(page: Page[SessionInfo], seen: Mapping[str, int]) -> list[SessionInfo]:
+    """Return the sessions of *page* before the first one that has the revision in *seen*."""
+    return list(takewhile(lambda info: seen.get(info.session_id) != info.revision, page))
