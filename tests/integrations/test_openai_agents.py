@@ -401,6 +401,23 @@ async def test_a_private_session_in_memory_is_lost_when_it_is_closed():
         assert await again.get_items() == []
 
 
+async def test_sessions_in_memory_share_one_thread_which_ends_with_the_last_one():
+    before = threading.active_count()
+    sessions = [SQLiteSession("s") for _ in range(20)]
+    for number, session in enumerate(sessions):
+        await session.add_items([user(str(number))])
+    assert threading.active_count() == before + 1
+
+    last = sessions.pop()
+    for session in sessions:
+        session.close()
+    assert await last.pop_item() == user("19")
+    assert repr(last) == "SQLiteSession(InMemorySessionStore(sessions=1), 's')"
+    await last.clear_session()
+    last.close()
+    assert threading.active_count() == before
+
+
 async def test_a_session_that_is_garbage_collected_keeps_no_file_open(path):
     one, two = (SQLiteSession("s", path) for _ in range(2))
     await one.add_items(ITEMS)

@@ -234,6 +234,13 @@ class TestIds:
         assert json.loads(json.dumps([entry.id])) == [str(entry.id)]
         assert type(str(entry.id)) is str
 
+    async def test_an_id_is_stored_elsewhere_as_a_plain_string(self, store, conversations):
+        (entry, _) = await saved(conversations)
+        with pytest.raises(UnencodableItemError, match="metadata.rated"):
+            await store.annotate("c", {"rated": entry.id})
+        info = await store.annotate("c", {"rated": str(entry.id)})
+        assert await conversations.read_entry(info.metadata["rated"]) == entry
+
     async def test_an_id_of_a_save_is_read_from_its_conversation_only(self, conversations):
         first = await saved(conversations, "c")
         await saved(conversations, "d")

@@ -45,7 +45,8 @@ I see 3 messages.
 4
 
 A session may be made for each request, and used from any thread and any event loop. The open
-sessions on a file share one store and its threads, which the last `SQLiteSession.close` ends.
+sessions on a file share one store and its threads, and those in memory share one thread. The last
+`SQLiteSession.close` ends them.
 
 **Other stores.** ``Runner.run(..., session=SessionHandle(store, "user_123"))`` does the same over
 any store: Postgres, in memory, or a `ScopedStore` with the sessions of one tenant. Such a store is
@@ -179,7 +180,7 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
         settings = _settings(session_settings)
 
         shared = shared_store(db_path)
-        super().__init__(shared.threaded, session_id)
+        super().__init__(shared.store_of_session(), session_id)
         self.session_settings: SessionSettings | None = settings
         self.db_path = db_path
         self.sessions_table = sessions_table

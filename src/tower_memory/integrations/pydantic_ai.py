@@ -100,12 +100,15 @@ Costs
 - ``load(limit=)`` reads from the end of the conversation, and reads further only past the messages
   of other branches.
 - Forking copies the messages that the fork keeps.
-- ``list_conversations`` reads a page of sessions, and one item of each, until it has *limit*
+- ``list_conversations`` reads pages of sessions, and one item of each session, until it has *limit*
   conversations of the scope.
 - ``branch`` and ``read_entry`` find an entry by its id. An id that this store returned is a string
   that knows its conversation, which is read from the end. If you stored the id yourself, it is a
   plain string: ``read_entry`` then searches all conversations, the last active first. Keep the
   conversation id beside it, and use ``load_entries``.
+
+  Some libraries refuse every type but `str` itself, such as msgspec, and so do the stores of this
+  library: give them ``str(entry.id)``.
 
 Differences by contract
 =======================
