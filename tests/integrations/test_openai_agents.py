@@ -242,6 +242,14 @@ async def test_a_file_of_the_framework_is_taken_over_and_continued(path):
 
 
 @on_asyncio
+async def test_a_file_is_taken_over_by_a_path_through_a_folder_that_does_not_exist(path):
+    roundabout = path.parent / "missing" / ".." / path.name
+    await write_with_the_framework(roundabout, "s", ITEMS)
+    with closing(SQLiteSession("s", roundabout)) as session:
+        assert await session.get_items() == ITEMS
+
+
+@on_asyncio
 async def test_the_framework_cannot_add_items_to_a_file_that_was_taken_over(path):
     """Otherwise a process that still uses its class would add items that no other process sees."""
     with closing(agents.SQLiteSession("s", path)) as theirs:

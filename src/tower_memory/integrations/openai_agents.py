@@ -70,6 +70,7 @@ the framework's class                                          it gets the table
                                                                and the framework's class can no
                                                                longer add items to it
 any other file          opened, and made, in the constructor   opened, and made, at the first use
+a ``file:`` URI         opened, by many builds of SQLite       the name of a file, with the colon
 a file with further     opened                                 refused, and unchanged
 tables, columns or
 views

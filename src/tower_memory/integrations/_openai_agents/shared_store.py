@@ -121,8 +121,9 @@ def shared_store(path: str | os.PathLike[str]) -> SharedStore:
         store = _in_memory
     else:
         store = SqliteSessionStore(path)
-        if store not in _shared_stores and os.path.exists(path):  # noqa: PTH110 - any kind of path
-            take_over(os.fspath(path))
+        real = os.path.realpath(os.fspath(path))  # as the store, which ignores missing folders
+        if store not in _shared_stores and os.path.exists(real):  # noqa: PTH110
+            take_over(real)
 
     with _lock:
         shared = _shared_stores.get(store)
