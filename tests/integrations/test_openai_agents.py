@@ -250,6 +250,17 @@ async def test_a_file_is_taken_over_by_a_path_through_a_folder_that_does_not_exi
 
 
 @on_asyncio
+async def test_a_file_that_the_framework_makes_later_is_taken_over_by_the_next_session(path):
+    with closing(SQLiteSession("s", path)) as early:
+        await write_with_the_framework(path, "s", ITEMS)
+        with pytest.raises(SessionError, match="open it with the SQLiteSession of tower_memory"):
+            await early.get_items()
+        with closing(SQLiteSession("s", path)) as session:
+            assert await session.get_items() == ITEMS
+        assert await early.get_items() == ITEMS
+
+
+@on_asyncio
 async def test_the_framework_cannot_add_items_to_a_file_that_was_taken_over(path):
     """Otherwise a process that still uses its class would add items that no other process sees."""
     with closing(agents.SQLiteSession("s", path)) as theirs:

@@ -62,9 +62,14 @@ class PrivateStore:
 
 @final
 class SharedStore:
-    """The store of a file, or the thread of the sessions in memory, with its open sessions."""
+    """The store of a file, or the thread of the sessions in memory, with its open sessions.
+
+    Attributes:
+        was_checked: True if the file existed and needs no take-over any more.
+    """
 
     def __init__(self, store: SessionStore[Any]) -> None:
+        self.was_checked = False
         self._threaded: ThreadedStore[Any] = ThreadedStore(store)
         self._is_private = isinstance(store, InMemorySessionStore)
         self._sessions: WeakSet[object] = WeakSet()
@@ -116,15 +121,18 @@ def shared_store(path: str | os.PathLike[str]) -> SharedStore:
     Raises:
         SessionError: An existing file cannot be read or taken over.
     """
-    store: SessionStore[Any]
     if str(path) == IN_MEMORY:
-        store = _in_memory
-    else:
-        store = SqliteSessionStore(path)
-        real = os.path.realpath(os.fspath(path))  # as the store, which ignores missing folders
-        if store not in _shared_stores and os.path.exists(real):  # noqa: PTH110
-            take_over(real)
+        return _shared(_in_memory)
 
+    shared = _shared(SqliteSessionStore(path))
+    real = os.path.realpath(os.fspath(path))  # as the store, which ignores missing folders
+    if not shared.was_checked and os.path.exists(real):  # noqa: PTH110 - any kind of path
+        take_over(real)
+        shared.was_checked = True
+    return shared
+
+
+def _shared(store: SessionStore[Any]) -> SharedStore:
     with _lock:
         shared = _shared_stores.get(store)
         if shared is None:
