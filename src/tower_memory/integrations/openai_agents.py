@@ -71,6 +71,7 @@ the framework's class                                          it gets the table
                                                                longer add items to it
 any other file          opened, and made, in the constructor   opened, and made, at the first use
 a ``file:`` URI         opened, by many builds of SQLite       the name of a file, with the colon
+a new file              for all users that the umask allows    for its owner only
 a file with further     opened                                 refused, and unchanged
 tables, columns or
 views
@@ -91,6 +92,7 @@ a cancelled write       is done when the call ends             may be done a mom
                                                                write follows it
 a negative limit        all items                              `ValueError`
 an empty session id     a session                              `ValueError`
+a number as session id  a session                              `TypeError`
 ``clear_session``       removes the session                    removes its items; its metadata, set
                                                                through a store, stay
 manual compaction       two commits; killed between them, the  one commit; both overwrite what was
