@@ -177,7 +177,14 @@ program lists sessions.
 
 from __future__ import annotations
 
-from tower_memory.integrations._agent_framework.history_provider import SessionHistoryProvider
-from tower_memory.integrations._agent_framework.snapshot_store import SnapshotStore
+try:
+    from tower_memory.integrations._agent_framework.history_provider import SessionHistoryProvider
+    from tower_memory.integrations._agent_framework.snapshot_store import SnapshotStore
+except ImportError as error:
+    msg = (
+        "tower_memory.integrations.agent_framework needs agent-framework 1.23 or newer: "
+        "pip install 'tower-memory[agent-framework]'"
+    )
+    raise ImportError(msg) from error
 
-__all__ = ["SessionHistoryProvider", "SnapshotStore"]
+__all__ = ("SessionHistoryProvider", "SnapshotStore")

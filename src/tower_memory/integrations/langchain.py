@@ -147,8 +147,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tower_memory.integrations._langchain.dialect import Invocation
-from tower_memory.integrations._langchain.runnable import RunnableWithMemory
+try:
+    from tower_memory.integrations._langchain.dialect import Invocation
+    from tower_memory.integrations._langchain.runnable import RunnableWithMemory
+except ImportError as error:
+    msg = (
+        "tower_memory.integrations.langchain needs langchain-core 1.2.5 or newer: "
+        "pip install 'tower-memory[langchain]'"
+    )
+    raise ImportError(msg) from error
 
 if TYPE_CHECKING:
     from tower_memory.integrations._langchain.history import SessionMessageHistory

@@ -111,6 +111,13 @@ the old file, import it into another one instead, with the command ``tower-memor
 
 from __future__ import annotations
 
-from tower_memory.integrations._openai_agents.session import SQLiteSession
+try:
+    from tower_memory.integrations._openai_agents.session import SQLiteSession
+except ImportError as error:
+    msg = (
+        "tower_memory.integrations.openai_agents needs openai-agents 0.24 or newer: "
+        "pip install 'tower-memory[openai-agents]'"
+    )
+    raise ImportError(msg) from error
 
 __all__ = ("SQLiteSession",)

@@ -153,6 +153,13 @@ branches that it has left stay behind.
 
 from __future__ import annotations
 
-from tower_memory.integrations._pydantic_ai.store import SessionConversationStore
+try:
+    from tower_memory.integrations._pydantic_ai.store import SessionConversationStore
+except ImportError as error:
+    msg = (
+        "tower_memory.integrations.pydantic_ai needs pydantic-ai 2.68 or newer: "
+        "pip install 'tower-memory[pydantic-ai]'"
+    )
+    raise ImportError(msg) from error
 
 __all__ = ("SessionConversationStore",)
