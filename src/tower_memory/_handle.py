@@ -2,12 +2,12 @@
 
 How `SessionHandle.replace_suffix` replaces the newest items in one commit:
 
-1. It loads the newest items from the start of a turn on. If they do not end with the old items,
-   nothing is written.
-2. A new turn replaces the turn in which the old items begin, and all later turns. Its items are
-   those of the first turn before the old items, then the new items.
+1. It loads the newest items, from the start of the turn in which the old items begin. If the loaded
+   items do not end with the old items, it writes nothing.
+2. A new turn replaces this turn and all later turns. It has the items of this turn that stand
+   before the old items, and then the new items.
 3. The new turn expects the loaded revision. If the session was changed meanwhile, the store refuses
-   it, and the comparison starts again.
+   the new turn, and the method starts again.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class SessionHandle(Generic[Item]):
     """One session of any store, as a handle.
 
     It satisfies openai-agents' ``Session``: ``Runner.run(agent, "Hi", session=session)`` takes it.
-    Its methods keep the promises of `SessionStore` and raise its errors. The store stays the
-    caller's: a handle is cheap, needs no closing, and may be made for each request.
+    Its methods keep the promises of `SessionStore` and raise its errors. The caller opens and
+    closes the store. A handle is cheap and needs no closing, so a program may make a handle for
+    each request.
 
     Each of the framework's four methods takes a keyword *wrapper*, the framework's context of the
     run, and ignores it.
@@ -124,11 +125,11 @@ class SessionHandle(Generic[Item]):
     async def replace_suffix(self, old_items: Iterable[Item], new_items: Iterable[Item]) -> bool:
         """Replace the newest items by *new_items* in one commit, if they still equal *old_items*.
 
-        For compaction: load items, summarise them, and replace them. What was added or removed
-        meanwhile, also by another process, is never lost: then nothing is written. If the call is
-        cancelled or the process dies, the old or the new items are there, never a mixture. Older
-        items stay, also those in the turn in which *old_items* begin; they become part of the new
-        turn, with the metadata of theirs.
+        For compaction: load items, summarise them, and replace them. If another caller, also in
+        another process, has added or removed an item meanwhile, nothing is written, so no change is
+        lost. If the call is cancelled or the process dies, the session has the old or the new
+        items, never a mixture. Older items stay. Those in the turn in which *old_items* begin
+        become part of the new turn, which keeps the metadata of that turn.
 
         >>> import anyio
         >>> from tower_memory import InMemorySessionStore, SessionHandle
@@ -142,12 +143,13 @@ class SessionHandle(Generic[Item]):
         False ['1', '5']
 
         Args:
-            old_items: The newest items of the session, oldest first: all, some or none of them.
-                None of them are always the newest, so *new_items* are then added.
-            new_items: The items in their place, oldest first; they may be empty.
+            old_items: The newest items of the session, oldest first: any number of them. If there
+                are none, *new_items* are added.
+            new_items: The items in their place, oldest first; an empty sequence removes the old.
 
         Returns:
-            True if the items were replaced; False if the newest items are others.
+            True if the items were replaced. False if the newest items of the session are not
+            *old_items*; then nothing is written.
 
         Raises:
             TypeError: *old_items* or *new_items* is no sequence of items.

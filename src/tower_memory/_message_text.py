@@ -29,7 +29,7 @@ _TEXT_FIELDS: Final = {
     "text": "text",
     "input_text": "text",
     "output_text": "text",
-    "text-plain": "text",  # LangChain's document of text
+    "text-plain": "text",  # a text document of LangChain
     "refusal": "refusal",
     "search_result": "content",
     "document": "source",
@@ -150,7 +150,7 @@ def _part(part: dict[str, Any]) -> _Found:
     if kind in _RESULT_PARTS:
         return [(_result, part.get(_RESULT_PARTS[kind]))]
     if kind is not None and kind.endswith("_tool_result"):  # of a provider's own tools
-        return [(_result, part.get("content")), (_result, part.get("output"))]  # LangChain's last
+        return [(_result, part.get("content")), (_result, part.get("output"))]  # LangChain: output
     return []
 
 

@@ -1,9 +1,9 @@
 """The stream proxy: the object that a reader gets in place of the provider's stream.
 
 1. The proxy has every attribute of the stream, and its class. It can be read like the stream.
-2. Each step of the reading goes through an `ObservedStream`, such as the stream recorder of the
-   memory layer. Methods of the stream run with the proxy as ``self``, so it sees every chunk that
-   they read.
+2. The proxy reads through an `ObservedStream`, such as the stream recorder of the memory layer.
+   Methods of the stream run with the proxy as ``self``, so the observed stream passes on every
+   chunk that they read.
 3. The proxy is an async context manager even if the stream is none: leaving it closes the stream.
 """
 
@@ -19,7 +19,7 @@ from tower_memory._stream_source import close_stream
 
 
 class ObservedStream(Protocol):
-    """A stream, each step of which has an effect beside the reading."""
+    """A stream that is observed at each step and at its close, such as by a stream recorder."""
 
     @property
     def stream(self) -> Any:
@@ -53,39 +53,39 @@ class ObservedStream(Protocol):
 
 @final
 class StreamProxy:
-    """Stands for the stream that *recorder* reads."""
+    """Stands for the stream that *observed* reads."""
 
-    __slots__ = ("__recorder", "__weakref__")
-    __recorder: ObservedStream
+    __slots__ = ("__observed", "__weakref__")
+    __observed: ObservedStream
 
-    def __init__(self, recorder: ObservedStream) -> None:
-        object.__setattr__(self, "_StreamProxy__recorder", recorder)
+    def __init__(self, observed: ObservedStream) -> None:
+        object.__setattr__(self, "_StreamProxy__observed", observed)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Any:
-        return await self.__recorder.next()
+        return await self.__observed.next()
 
     async def __aenter__(self) -> Self:
-        await self.__recorder.enter()
+        await self.__observed.enter()
         return self
 
     async def __aexit__(self, *exc_info: object) -> Any:
-        return await self.__recorder.leave(*exc_info)
+        return await self.__observed.leave(*exc_info)
 
     async def aclose(self) -> None:
         """Close the stream. A second call does nothing."""
-        await self.__recorder.close(close_stream(self.__recorder.stream))
+        await self.__observed.close(close_stream(self.__observed.stream))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith(f"_{StreamProxy.__name__}__"):  # not set yet; see __del__
             raise AttributeError(name)
 
-        stream = self.__recorder.stream
+        stream = self.__observed.stream
         value = getattr(stream, name)
         if name == "close":
-            return self.__recorder.wrap_close(value)
+            return self.__observed.wrap_close(value)
         if ismethod(value) and value.__self__ is stream:
             return MethodType(value.__func__, self)
 
@@ -95,20 +95,20 @@ class StreamProxy:
                 return method(self)
 
         if isasyncgen(stream) and callable(value):
-            msg = f"{name}: iterate a recorded generator to read it"
+            msg = f"{name}: iterate an observed generator to read it"
             raise AttributeError(msg)
         return value
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(self.__recorder.stream, name, value)
+        setattr(self.__observed.stream, name, value)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.__recorder.stream.__class__
+        return self.__observed.stream.__class__
 
     def __repr__(self) -> str:
-        return f"<recorded {self.__recorder.stream!r}>"
+        return f"<observed {self.__observed.stream!r}>"
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # the constructor did not run
-            self.__recorder.detach()
+            self.__observed.detach()

@@ -111,7 +111,7 @@ def check_turn(value: object) -> None:
 def check_items(value: object, name: str = "items") -> None:
     """Refuse a value that is no iterable of items, such as a single mapping or a string.
 
-    *name* is its parameter.
+    *name* is the name of its parameter, for the error.
     """
     if isinstance(value, (list, tuple)):  # the usual types, checked much faster
         return

@@ -1,7 +1,7 @@
-"""A report of what a memory layer does in a call, for a tracing layer around it.
+"""The report of a memory layer on the turn of a call, for a tracing layer around it.
 
-1. A tracing layer makes the report, and the memory layer fills it. Neither calls a function of the
-   user a second time, such as ``session_id``.
+1. A tracing layer makes the report, and the memory layer fills it. So the tracing layer needs no
+   second call of a user's function, such as ``session_id``.
 2. The report is a context variable, so it passes through all layers in between, and through
    bridges, which give a call the context variables of its caller.
 3. The outermost memory layer of a call fills the report. A memory layer inside the call leaves it
@@ -40,7 +40,7 @@ class TurnReport:
 current_report: Final[ContextVar[TurnReport | None]] = ContextVar(
     "tower_memory_turn_report", default=None
 )
-"""The report of the call that the running code is part of, or None."""
+"""The report of the call to which the running code belongs; None outside of such a call."""
 
 
 def report_session(saver: object, session_id: str) -> None:

@@ -70,11 +70,12 @@ class SessionErasure(Protocol):
         Sessions are erased one after another, and each is erased as a whole or not at all. If the
         call fails or is cancelled, call it again. If no session is selected, all numbers are 0.
 
-        With *expected_revision*, the session is erased only if it is at that revision, which is
-        compared in the commit that erases it. If it exists at another revision, it stays, and the
-        call raises `SessionConflict`. If it does not exist, there is no conflict, and all numbers
-        are 0. So a call whose outcome is unknown may be repeated: it neither removes a turn that
-        was saved since, nor refuses one that has begun since.
+        With *expected_revision*, the call erases the session only if it is at that revision. The
+        commit that erases the session compares the revision. If the session exists at another
+        revision, it stays, and the call raises `SessionConflict`. If the session does not exist,
+        nothing is written, and all numbers are 0. So a caller that does not know the outcome of a
+        call may repeat it: the repeated call neither removes turns that were saved after the first
+        call, nor makes a turn fail that has begun after it.
 
         The bytes of erased items may stay in files until `scrub`.
 
@@ -86,8 +87,9 @@ class SessionErasure(Protocol):
                 a time zone; None erases all. A session that is changed during the call stays.
             expected_revision: The revision that the session must have, a 64-bit integer, such as
                 `History.revision` of the history that the user saw. It needs *session_id*. None
-                erases a session at any revision. The revision tells nothing of metadata, pending
-                turns and summaries. It is not compared if *inactive_since* keeps the session.
+                erases a session at any revision. Changes of metadata, pending turns and summaries
+                do not change the revision. It is not compared if *inactive_since* keeps the
+                session.
 
         Raises:
             TypeError: A parameter has the wrong type, not exactly one of *session_id* and *prefix*
@@ -147,8 +149,9 @@ def check_erase(
 def must_erase(session_id: str, *, exists: bool, revision: int, expected: int | None) -> bool:
     """Return True if `SessionErasure.erase` must erase a session, False if it must write nothing.
 
-    Ask in the atomic step that erases the session, with its present state. A session that does not
-    exist is erased, too: it gets a revision of its own, so no turn in progress revives it.
+    Call this in the atomic step that erases the session, with its present state. Without
+    *expected*, a session that does not exist is erased, too: it gets a tombstone, so no turn in
+    progress revives it.
 
     >>> from tower_memory.store_toolkit import must_erase
     >>> must_erase("chat-1", exists=True, revision=7, expected=7)
@@ -160,7 +163,7 @@ def must_erase(session_id: str, *, exists: bool, revision: int, expected: int | 
         session_id: The session.
         exists: True if the session exists.
         revision: Its revision, as `SessionStore.load` returns it.
-        expected: The argument *expected_revision* of the call.
+        expected: The argument *expected_revision* of the call; None expects no revision.
 
     Raises:
         SessionConflict: The session exists, and is at another revision than *expected*.

@@ -118,7 +118,7 @@ async def test_a_generator_is_read_by_iterating_it(store):
         yield "a"
 
     stream = await memory_over(store)(ScriptedService(chunks()))([user("a")])
-    with pytest.raises(AttributeError, match="asend: iterate a recorded generator to read it"):
+    with pytest.raises(AttributeError, match="asend: iterate an observed generator to read it"):
         stream.asend  # noqa: B018
     assert await read_all(stream) == ["a"]
     await stream.aclose()
@@ -138,7 +138,7 @@ async def test_a_close_that_returns_an_awaitable_ends_the_turn_when_it_was_await
 
 def test_a_stream_proxy_without_init_is_garbage_collected_silently():
     stream = object.__new__(StreamProxy)
-    with pytest.raises(AttributeError, match="recorder"):
+    with pytest.raises(AttributeError, match="observed"):
         stream.left  # noqa: B018
     del stream
 

@@ -71,7 +71,7 @@ def erase(
     """Erase sessions in the open transaction, and return their numbers; each gets a tombstone.
 
     *updated_before* is a time in nanoseconds: sessions that were changed since then stay. None
-    erases all. *expected_revision* is that of a single session.
+    erases all. *expected_revision* needs a single session id.
 
     Raises:
         SessionConflict: The session is not at *expected_revision*. Nothing is written.
@@ -108,7 +108,7 @@ def erase(
 
 
 def _tables_taken_over(connection: sqlite3.Connection) -> list[str]:
-    """Return the tables of another program that the file was taken over with."""
+    """Return the tables that the file had when it was taken over from another program."""
     rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     known = {*TABLES_OF_TOWER_LLM, *TABLES_OF_OPENAI_AGENTS}
     return [name for (name,) in rows if name in known]

@@ -1,4 +1,4 @@
-"""The preparation of a connection and of its file, which is new, ours or another's that we know.
+"""The preparation of a connection and of its file: a new file, ours, or one of a known program.
 
 1. A file is ours if its ``application_id`` is ours; its ``user_version`` is the schema's version.
 2. An empty file gets the tables of schema 2. So does a file that tower-llm wrote (`take_over`), a
@@ -50,7 +50,7 @@ class Refused(Exception):
     """Raised when the file is refused; the message is the reason."""
 
 
-_WROTE_OPENAI_AGENTS: Final = (
+_FILE_OF_OPENAI_AGENTS: Final = (
     "it is a file of openai-agents: open it with the SQLiteSession of "
     "tower_memory.integrations.openai_agents, which takes it over, or copy it to another file with "
     "the command tower-memory import"
@@ -90,8 +90,8 @@ def prepare(
         keep_going: A migration stops and is rolled back if this function returns False. A migration
             may take longer than its caller would wait for a lock.
         report: Reports the progress of a migration; None writes it to the log.
-        takes_over: Take over a file that openai-agents wrote. False refuses it, since programs
-            that still use it would fail.
+        takes_over: True takes over a file that openai-agents wrote. False refuses it, since
+            programs that still use openai-agents' class would fail.
 
     Raises:
         Refused: The file is another program's, has a newer schema, or cannot have a log.
@@ -166,7 +166,7 @@ def _make_ours(
     if kind is _Kind.OURS:  # another process has just prepared it
         return
     if kind is _Kind.OF_OPENAI_AGENTS and not takes_over:
-        raise Refused(_WROTE_OPENAI_AGENTS)
+        raise Refused(_FILE_OF_OPENAI_AGENTS)
 
     for statement in TABLES:
         connection.execute(statement)

@@ -37,7 +37,7 @@ _ROWS_OF_TOWER_LLM: Final = (
     "SELECT id, session_id, CAST(item_data AS BLOB), created_at FROM sessions"
     " ORDER BY session_id, sequence_num"
 )
-# Its times are SQLite's CURRENT_TIMESTAMP, which is UTC.
+# openai-agents stores SQLite's CURRENT_TIMESTAMP, which is UTC.
 _ROWS_OF_OPENAI_AGENTS: Final = (
     "SELECT id, session_id, CAST(message_data AS BLOB), replace(created_at, ' ', 'T') || 'Z'"
     " FROM agent_messages ORDER BY session_id, id"
@@ -65,7 +65,7 @@ def take_over_tower_llm(connection: sqlite3.Connection) -> None:
 
 
 def take_over_openai_agents(connection: sqlite3.Connection) -> None:
-    """Do the same with openai-agents' tables, and let them refuse further items (rule 3).
+    """Copy the rows of openai-agents' tables, and refuse further items there (rules 1 and 3).
 
     Raises:
         CorruptSessionError: A row has a bad session id, item or time.

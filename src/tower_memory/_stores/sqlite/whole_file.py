@@ -1,7 +1,7 @@
 """Reading and writing a whole file in one transaction, on the thread of the caller.
 
-The command uses it, whose work may take long: it exports, imports and checks files. So does the
-take-over of a file of openai-agents. An interrupt ends the transaction, and then nothing is
+The command uses this module to export, import and check files, which may take long. The take-over
+of a file of openai-agents uses it, too. An interrupt ends the transaction, and then nothing is
 written.
 
 1. A reader sees the file as it was when it began. Later commits of others are kept out, so the log
@@ -84,7 +84,7 @@ def take_over(path: str) -> None:
 
 @contextmanager
 def _open(path: str, *, create: bool) -> Generator[Connection]:
-    """Open and prepare the file *path*; raise its errors as `SessionError`."""
+    """Open and prepare the file *path*."""
     with _connect(path, create=create) as (connection, keep_waiting):
         connection.run(partial(prepare, keep_waiting=keep_waiting))
         yield connection
@@ -92,7 +92,10 @@ def _open(path: str, *, create: bool) -> Generator[Connection]:
 
 @contextmanager
 def _connect(path: str, *, create: bool) -> Generator[tuple[Connection, Callable[[], bool]]]:
-    """Open the file *path*; yield its connection, and the end of the patience with locks."""
+    """Open the file *path*; raise its errors as `SessionError`.
+
+    Yield the connection, and a function that returns True while the connection may wait for a lock.
+    """
     path = os.path.realpath(path)
     deadline = Deadline(PATIENCE)
     try:
