@@ -32,8 +32,8 @@ tower_memory.call None None
 tower_memory.save user_123 2
 tower_memory.turn user_123 2
 
-The span of the turn is the parent of the other three. It covers everything: the wait for other
-turns of the session, the load, the model and the save, and of a streamed reply all chunks.
+The span of the turn is the parent of the other three. It covers the wait for other turns of the
+session, the load, the model, all chunks of a streamed reply, and the save.
 
 A library that takes a store, such as those of `tower_memory.integrations`, gets a traced one. A
 `MemoryLayer` may have one, too:
@@ -56,8 +56,8 @@ tower_memory.turn.id t1
 Spans
 =====
 
-All are of the kind INTERNAL. Attributes without a prefix in this table begin with
-``tower_memory.``, as do the names of the spans.
+All spans are of the kind INTERNAL. The names of spans and attributes begin with ``tower_memory.``;
+the table leaves this prefix out.
 
 | span | operation | attributes |
 |---|---|---|
@@ -73,7 +73,7 @@ All are of the kind INTERNAL. Attributes without a prefix in this table begin wi
 | ``store.pending`` | the same | entries of the list |
 | ``store.describe``, ``store.annotate`` | the same | items, revision |
 | ``store.fork`` | the same | new_conversation.id, items, revision |
-| ``store.erase`` | the same | sessions, turns, items: those that were removed |
+| ``store.erase`` | the same | sessions, turns, items: the removed ones |
 | ``store.pop``, ``.clear``, ``.load_summary``, ``.scrub`` | the same | none |
 
 Every span also has these:
@@ -89,13 +89,13 @@ Every span also has these:
 
 ``bytes`` is the size of the items as JSON. It is computed only for a span that is recorded.
 
-A `LoadSession` or a memory inside other layers is found through their attribute ``inner``, as its
-store is (see `MemoryLayer`).
+If other layers are around a `LoadSession`, a `SaveSession` or a service with memory, the tracing
+layer finds it through their attribute ``inner``, as a `MemoryLayer` finds its store.
 
 **Never content.** No item, no metadata, no search text, no summary, and no text of an error gets
 into a span or a metric: an error shows only its class, and its span has no description and no
-event. Session ids and turn ids do, so they must not be secrets. Metrics have no ids. Through a
-`ScopedStore` inside a traced store, spans have the tenant's own ids; around it, the stored ids.
+event. Spans have session ids and turn ids, so these must not be secrets. Metrics have no ids. A
+traced store around a `ScopedStore` shows the tenant's own ids; inside it, the stored ids.
 
 Metrics
 =======
@@ -143,9 +143,9 @@ sampler of the program raises an error, a call goes on without its span, and the
 ``tower_memory`` reports a warning.
 
 **Logging.** The logger ``tower_memory`` (see `tower_memory.products`) needs no layer and no
-dependency. It reports loads and saves of memory layers at DEBUG, and at WARNING the events that an
-operator must know, such as a slow save, which are no spans. Use spans to see where the time of one
-turn goes, metrics for alarms, and the log for the reasons of failures.
+dependency. It reports loads and saves of memory layers at DEBUG. At WARNING it reports events that
+an operator must know, such as a slow save; they are in no span. Use spans to see where the time of
+one turn goes, metrics for alarms, and the log for the reasons of failures.
 """
 
 from __future__ import annotations

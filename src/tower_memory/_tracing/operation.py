@@ -46,7 +46,7 @@ from tower_memory._turn_report import TurnReport, current_report
 T = TypeVar("T")
 
 Outcome: TypeAlias = Literal["ok", "error", "cancelled", "interrupted", "dropped"]
-"""The end of an operation; the last two are those of a stream."""
+"""The end of an operation; only that of a stream is interrupted or dropped."""
 
 _SAVES: Final = frozenset({"save", "store.append"})
 
@@ -55,14 +55,15 @@ _SAVES: Final = frozenset({"save", "store.append"})
 class Operation:
     """An operation that begins now, and ends once.
 
+    An argument of the wrong type, which the operation is going to refuse, does not become an
+    attribute.
+
     Args:
         telemetry: The tracer and the instruments.
         name: Name of the operation, such as ``"load"``.
         turn: The turn of the operation, if it has one.
         ids: Ids by the names of their attributes.
         limit: Maximum number of items or entries, if it is known.
-
-    An argument of the wrong type, which the operation is going to refuse, is no attribute.
     """
 
     def __init__(
@@ -219,8 +220,8 @@ class Operation:
 class Inside:
     """Makes a span the current one, and a report the one that memory layers fill.
 
-    A coroutine may be closed in another context than it ran in, where nothing is to be restored.
-    So after an error, only what is still in place is taken back.
+    A coroutine may be closed in another context than it ran in, where there is nothing to restore.
+    So after an error, only a span and a report that are still the current ones are taken back.
     """
 
     __slots__ = ("_context", "_previous", "_previous_report", "_report")

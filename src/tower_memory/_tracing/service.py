@@ -25,7 +25,7 @@ class Traced(Generic[Req, Res]):
 
     Attributes:
         inner: The service itself.
-        layer: The layer, to be shown.
+        layer: The tracing layer, for the text of a stack.
         telemetry: The tracer and the instruments.
         known: The first service inside that this library knows, or None.
     """
@@ -47,7 +47,7 @@ class Traced(Generic[Req, Res]):
         return cast("Res", proxy)
 
     def _start(self, request: Req) -> Operation:
-        """Start the operation; only the request of a load or a save shows in attributes."""
+        """Start the operation; only the request of a load or a save becomes attributes."""
         match self.known:
             case LoadSession(limit=limit):
                 ids = {names.CONVERSATION_ID: request}

@@ -210,8 +210,8 @@ class TracedStore(StoreWrapper[Item]):
         return await operation.run(call)
 
     def __eq__(self, other: object) -> bool:
-        """Return True if *other* is the wrapped store, or an equal one, traced or not."""
-        plain = other.store if isinstance(other, TracedStore) else other
-        return bool(self.store == plain)
+        """Return True if *other*, traced or not, equals the wrapped store."""
+        untraced = other.store if isinstance(other, TracedStore) else other
+        return bool(self.store == untraced)
 
     __hash__ = StoreWrapper.__hash__

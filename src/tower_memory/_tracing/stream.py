@@ -28,7 +28,7 @@ from tower_memory._tracing.operation import Operation
 
 @final
 class TracedStream:
-    """Reads *stream* as a part of *operation*, for a `StreamProxy`."""
+    """An observed stream for a `StreamProxy`: each step of *stream* is a part of *operation*."""
 
     def __init__(self, stream: Any, operation: Operation) -> None:
         self._source = StreamSource(stream)
