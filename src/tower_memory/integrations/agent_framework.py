@@ -59,8 +59,8 @@ whose save has failed, ask for ``get_final_response()`` again.
 
 **A request that a browser repeats** is a new run for the framework. Give it a run id, which the
 provider takes out of its state when the run starts. Set it before each ``agent.run``, also before a
-retry. If the session holds this id, `TurnExists` is raised before the model is called, and has the
-stored messages:
+retry. If the session holds this id, the run raises `TurnExists`, which has the stored messages,
+before it calls the model:
 
 >>> async def answer(agent: Agent, request_id: str, text: str) -> str:
 ...     session = AgentSession(session_id="user_123")
@@ -152,8 +152,8 @@ Snapshots
 `SnapshotStore` replaces each snapshot in one commit, in any number of processes; the last writer
 wins, as in the framework's ``SessionStore`` and ``FileSessionStore``. Differences: it refuses a
 subclass of `AgentSession` and a state that JSON cannot hold, as ``FileSessionStore`` does, but with
-`UnencodableItemError`; ids may have any length; and a snapshot that is no JSON cannot occur, so
-none is put aside.
+`UnencodableItemError`; ids may have any length; and it puts no damaged snapshot aside, because a
+snapshot is replaced whole or not at all.
 
 The framework's base class is experimental, and the constructor warns of that. To silence it:
 

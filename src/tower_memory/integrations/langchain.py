@@ -6,7 +6,7 @@ models and chains. It works with langchain-core 1.2.5 or newer, and uses no depr
 
     pip install "tower-memory[langchain]"
 
-A store, a runnable, and a session id in the config:
+Give `RunnableWithMemory` a runnable and a store, and each call a session id in its config:
 
 >>> from langchain_core.language_models import FakeListChatModel
 >>> from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
@@ -69,7 +69,7 @@ After::
 3. **A library that takes a chat history** gets a `SessionMessageHistory`. It has the same sessions.
 4. **A chain goes inside**: ``RunnableWithMemory(prompt | model | parser, store)``. LangChain reads
    each chunk of a chain around it in a task of its own. The next turn of the session then does not
-   wait for the end of the stream. Still no item is lost.
+   wait for the end of the stream. Even then, no item is lost.
 
 Options
 -------
@@ -97,9 +97,9 @@ Inputs and outputs
 
 An input is a text, a message, a list of messages, a prompt value, or a mapping with one of these.
 An output is a text, a message, a list of messages, or a mapping with one of these. If an agent
-returns the whole conversation under ``"messages"``, its new messages are saved. System messages of
-an input go in front of the history and are not stored. If a tool call of the history has no result,
-the model gets a result that says so.
+returns the whole conversation under ``"messages"``, only its new messages are saved. System
+messages of an input go in front of the history and are not stored. If a tool call of the history
+has no result, the model gets a result that says so.
 
 Messages are stored as LangChain's ``message_to_dict`` makes them, with all fields, such as ids,
 usage and artifacts. A value that JSON cannot hold, such as an artifact that is an object, is

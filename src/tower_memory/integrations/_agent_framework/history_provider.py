@@ -7,9 +7,8 @@
    call of the model. Each call is then a turn.
 3. A caller's own run id stands in the provider's state, which the runs of an `AgentSession` share.
    So the first run that starts takes it out, and no other run can have it.
-4. The rules for what is loaded and stored stay the framework's: `before_run` and `after_run` of the
-   base class apply them. Both pass the run to `get_messages` and `save_messages` in a copy of the
-   state.
+4. The framework decides which messages are loaded and stored: `before_run` and `after_run` of the
+   base class do it. Both pass the run to `get_messages` and `save_messages` in a copy of the state.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ class _Run:
         turn_id: Id of the run's turn.
         is_given: True if the caller gave the id, so another run may have it.
         since: Revision of the loaded history; None if none was loaded.
-        response: The framework's response; None before there is one.
+        response: The framework's response; None before the model has answered.
     """
 
     turn_id: str = field(default_factory=lambda: uuid4().hex)
@@ -89,12 +88,12 @@ class SessionHistoryProvider(HistoryProvider):
             of the messages that it loads. Providers of one agent need different names.
         window: The part of the history that the model gets, such as ``LastTurns(20)`` of
             `tower_memory.windows`; None gives the whole history.
-        load_messages: Whether a run starts with the history. If False, the provider only stores.
-        store_inputs: Whether to store the messages that the caller passes to the run.
-        store_context_messages: Whether to store messages that other providers add to a run.
+        load_messages: True starts a run with the history. False only stores.
+        store_inputs: True stores the messages that the caller passes to the run.
+        store_context_messages: True stores the messages that other providers add to a run.
         store_context_from: The ``source_id`` of the providers whose messages are stored; None
             stores those of all. It needs *store_context_messages*.
-        store_outputs: Whether to store the messages of the reply.
+        store_outputs: True stores the messages of the reply.
 
     Raises:
         TypeError: *store* is no store, *source_id* is no string, or *window* is no window.
@@ -210,6 +209,7 @@ class SessionHistoryProvider(HistoryProvider):
         """Add the history to the run. The framework calls this before it calls the model.
 
         Raises:
+            TypeError: The session id or the run id is no string.
             TurnExists: The session holds the turn of the caller's run id. The error has its items.
             UnencodableItemError: An input message cannot be stored.
             SessionError: The store cannot be read, or the session has other items.

@@ -13,7 +13,7 @@ from tower_memory._tool_links import ItemLinks, item_links
 
 
 def to_items(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return *messages* as items: the JSON mappings that the framework itself makes of them."""
+    """Return *messages* as items, in the framework's own JSON form."""
     return [message.to_dict() for message in messages]
 
 
@@ -43,7 +43,7 @@ def _to_message(session_id: str, item: Any) -> Message:
 def message_links(item: Any) -> ItemLinks:
     """Return the tool links of an item.
 
-    A message that only answers a request for approval starts no exchange: its exchange goes on.
+    A message that answers a request for approval starts no exchange, but goes on with one.
     """
     contents = item.get("contents") if isinstance(item, dict) else None
     parts = [part for part in contents or () if isinstance(part, dict)]

@@ -31,14 +31,14 @@ with warnings.catch_warnings():  # rule 3
     warnings.filterwarnings("ignore", r"\[SESSION_STORE\]", FutureWarning)
 
     class _ExperimentalStore(FrameworkStore):
-        """The framework's class, of which further subclasses do not warn."""
+        """The framework's class, without its warning about subclasses."""
 
 
 @final
 class SnapshotStore(_ExperimentalStore):
     """A session store of agent-framework whose snapshots are in a store.
 
-    A snapshot is an `AgentSession`: its ids and its state, but not the messages that a
+    A snapshot has the ids and the state of an `AgentSession`, but not the messages that a
     `SessionHistoryProvider` keeps. `set` replaces the snapshot in one commit, and the last
     writer wins, in any number of processes. The snapshots are in the scope
     ``"agent-framework-snapshots"`` of *store*.
@@ -47,7 +47,7 @@ class SnapshotStore(_ExperimentalStore):
     ``agent_framework.register_state_type``. A tuple comes back as a list.
 
     Args:
-        store: The store of the snapshots; its sessions can be erased (`SessionErasure`).
+        store: The store of the snapshots, which must be able to erase sessions (`SessionErasure`).
 
     Raises:
         TypeError: *store* is no store, or cannot erase sessions.

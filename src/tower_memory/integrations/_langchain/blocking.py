@@ -36,7 +36,8 @@ def threaded_store(store: object, method: str, remedy: str) -> ThreadedStore[Any
     """Return *store* or the store that it wraps, if that is a `ThreadedStore`.
 
     Raises:
-        TypeError: It is none. The error names *method*, which blocks, and *remedy*, an async call.
+        TypeError: Neither is one. The error names *method*, which blocks, and *remedy*, an async
+            call.
     """
     found: object | None = store
     while found is not None and not isinstance(found, ThreadedStore):
@@ -107,7 +108,7 @@ class BlockingCall:
         return self._asked.result() if self._asked.done() else self._task.result()
 
     async def _ask(self, request: Invocation) -> Any:
-        """Wait for the reply of the caller's thread; the inner service."""
+        """Wait for the reply of the caller's thread. This is the inner service of the layer."""
         self._asked.set_result((request, copy_context()))
         return await self._reply
 
@@ -140,8 +141,8 @@ def stream_blocking(
 ) -> Iterator[Any]:
     """Yield the chunks of *inner*, and save the turn at the end (rule 4).
 
-    The memory layer treats the stream as any other: its reader has closed it, or it has failed, or
-    it has ended.
+    The memory layer treats the stream as any other, whether it ends, fails, or is closed by its
+    reader.
     """
     recorded = _Recording()
     with BlockingCall(store, add_memory, request) as call:

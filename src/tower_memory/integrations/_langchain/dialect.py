@@ -228,7 +228,7 @@ def _new_in(said: list[BaseMessage], given: list[BaseMessage]) -> list[BaseMessa
 
 
 def _compared(message: BaseMessage) -> tuple[Any, ...]:
-    """Return the parts of *message* that an agent leaves as they are."""
+    """Return the parts of *message* that an agent does not change."""
     calls = getattr(message, "tool_calls", None)
     return message.type, message.content, calls, getattr(message, "tool_call_id", None)
 

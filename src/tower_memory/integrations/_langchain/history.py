@@ -64,13 +64,13 @@ class SessionMessageHistory(BaseChatMessageHistory):
         return [to_message(item) for item in await self.store.load(self.session_id)]
 
     def add_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Save *messages* as one turn, all or none. No messages change nothing."""
+        """Save *messages* as one turn, all or none. Without messages, nothing changes."""
         store = threaded_store(self.store, "add_messages", "aadd_messages(...)")
         if turn := self._turn(messages):
             store.run(self.store.append, turn)
 
     async def aadd_messages(self, messages: Sequence[BaseMessage]) -> None:
-        """Save *messages* as one turn, all or none. No messages change nothing."""
+        """Save *messages* as one turn, all or none. Without messages, nothing changes."""
         if turn := self._turn(messages):
             await self.store.append(turn)
 

@@ -5,7 +5,7 @@
    ``tower-memory import`` reads it. LangChain's other form (``dumpd``) names classes and secrets of
    the environment, which a reader looks up. This form names only one of six types of messages, so
    stored data chooses no class and no secret.
-2. A message is stored lossless or refused. The item has the values of all fields unchanged, so the
+2. A message is stored lossless, or refused. The item has the values of all fields unchanged, so the
    store refuses a value that JSON cannot hold, and names its place. The message that is read from
    the item must equal the message. This fails for a subclass of LangChain's messages.
 3. Three messages are stored in another form. A chunk is stored as the message that it belongs to.
@@ -94,7 +94,7 @@ def to_message(item: Any) -> BaseMessage:
     """Return the message of a stored item, or of a message of chat completions (rule 4).
 
     Raises:
-        TypeError: *item* is neither.
+        TypeError: *item* is no such item.
     """
     message = _read_chat(item) if field(item, "role") is not MISSING else _read(item)
     if message is None:

@@ -48,7 +48,7 @@ def messages_of(value: Any, where: str) -> list[BaseMessage]:
     """Return the messages that *value* stands for (rule 1); *where* is ``"input"`` or ``"output"``.
 
     Raises:
-        TypeError: *value* stands for none.
+        TypeError: *value* stands for no messages.
     """
     if isinstance(value, str):
         message: BaseMessage
@@ -183,7 +183,7 @@ def _join_pieces(pieces: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def _sum(chunks: Sequence[Any]) -> Any:
-    """Return the sum of the chunks of one message, which is much faster than one by one."""
+    """Return the sum of the chunks of one message, in one step, which is much faster than many."""
     first, *others = chunks
     return first + others if others else first
 

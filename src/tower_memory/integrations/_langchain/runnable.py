@@ -42,7 +42,7 @@ _ANY_NUMBER: Final = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def _session_id(session_id: str) -> str:
-    """Return the session id of a config; the default."""
+    """Return the value under ``"session_id"``; the default."""
     return session_id
 
 
@@ -50,8 +50,8 @@ def _session_id(session_id: str) -> str:
 class RunnableWithMemory(Runnable[Any, Any]):
     """A runnable that gets the history of a session, and whose replies are saved to it.
 
-    It keeps the promises of `tower_memory.MemoryLayer`, which is inside. The guide is the
-    docstring of `tower_memory.integrations.langchain`.
+    It has a `tower_memory.MemoryLayer` inside, and keeps its promises. The guide is the docstring
+    of `tower_memory.integrations.langchain`.
 
     Like the result of ``bind``, it has no run of its own in traces: the config goes to the inner
     runnable, with callbacks, tags, metadata and run name.
