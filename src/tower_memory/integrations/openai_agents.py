@@ -63,7 +63,7 @@ Differences
 ===========
 
 ======================  =====================================  =====================================
-what                    ``agents.SQLiteSession``               this class
+contract                ``agents.SQLiteSession``               this class
 ======================  =====================================  =====================================
 an existing file of     opened                                 taken over in the constructor, once:
 the framework's class                                          it gets the tables of this library,

@@ -1,7 +1,7 @@
 """pydantic-ai's ``ConversationStore`` over every store of this library.
 
 pydantic-ai defines how a program saves a conversation, forks it and pauses it for an approval. Its
-package brings one store, in memory, for tests. `SessionConversationStore` is the same store over a
+package has one store, in memory, for tests. `SessionConversationStore` is the same store over a
 `SqliteSessionStore`, a `PostgresSessionStore`, or any other store of this library. It needs an
 extra::
 
@@ -37,14 +37,14 @@ The UI adapters of pydantic-ai take it, too: ``conversation_store=SessionConvers
 1. **One save is one turn.** It has the new messages and the record: usage, deferred tool requests,
    branches and scope. A save is wholly stored or wholly absent, also if it is cancelled or the
    process is killed. `SessionStore` states these promises.
-2. **No save is lost.** A save is stored only if the conversation is still at the revision that was
-   loaded, in every process and thread that uses the store. Otherwise it raises
+2. **No save is lost.** A save is stored only if the conversation is still at the loaded revision,
+   in every process and thread that uses the store. Otherwise the save raises
    ``ConversationConflict`` and leaves nothing behind.
 3. **A conversation is a session**, with the same id. So the command lists and shows it, an export
    holds it, and `SessionSearch` finds its messages, also those of other branches. Each message is
    an item that `tower_memory.dialects.PydanticAI` can read. Unlike a `MemoryLayer`, pydantic-ai
    stores instructions and system prompts with the messages.
-4. **Delete erases.** ``delete`` removes the record and all messages, those of left branches too. No
+4. **Delete erases.** ``delete`` removes the record and all messages, also of abandoned branches. No
    save in progress brings them back. Afterwards ``store.scrub()`` removes the last bytes from an
    SQLite file (`SessionErasure`). A fork has copies of its messages and stays, and its record names
    the conversation that it was forked from: delete it as well.
@@ -76,8 +76,8 @@ and decide: run again, or add the messages of the paid run to the newer conversa
 >>> anyio.run(answer_both)
 ['request', 'response', 'request', 'response']
 
-A save whose outcome is not known, such as one that was cancelled, is repeated in the same way. If
-it was stored, the repeated save conflicts, and the loaded conversation has its messages.
+Repeat a save whose outcome you do not know, such as a cancelled one, in the same way. If it was
+stored, the repeated save conflicts, and the loaded conversation has its messages.
 
 Tenants
 =======
@@ -103,8 +103,8 @@ Costs
 - ``list_conversations`` reads pages of sessions, and one item of each session, until it has *limit*
   conversations of the scope.
 - ``branch`` and ``read_entry`` find an entry by its id. An id that this store returned is a string
-  that knows its conversation, which is read from the end. If you stored the id yourself, it is a
-  plain string: ``read_entry`` then searches all conversations, the last active first. Keep the
+  that knows its conversation, which is read from the end. An id that you stored yourself is a plain
+  string: ``read_entry`` then searches all conversations, the last active first. Keep the
   conversation id beside it, and use ``load_entries``.
 
   Some libraries refuse every type but `str` itself, such as msgspec, and so do the stores of this
@@ -136,19 +136,20 @@ delete            releases the messages that    erases the session (promise 4)
                   no conversation reaches
 unknown entry     ``KeyError``                  ``LookupError``
 order of listing  by ``updated_at``             the last active conversations, by ``updated_at``
-other sessions    none                          `SessionError`, which names the session: a store of
-                                                conversations has nothing else
+other sessions    none                          `SessionError`, which names the session: give
+                                                conversations a store or a scope of their own
 processes         one                           any number
 ================= ============================= ====================================================
 
-A message with such a value is not equal to its stored form. So if ``save`` compares it, because a
-program has copied or changed the conversation, it counts as rewritten and begins a branch.
+A message whose value JSON has changed does not equal its stored form. If a program has copied or
+changed the conversation, ``save`` compares the messages. Such a message then counts as rewritten,
+and begins a branch.
 
 The methods of both stores work on asyncio and trio. pydantic-ai runs its agents on asyncio.
 
 To move a conversation here from another ``ConversationStore``, load it there, set its ``revision``
-and ``new_message_index`` to None, and save it here with its scope. Its entries get new ids, and the
-branches that it has left stay behind.
+and ``new_message_index`` to None, and save it here with its scope. Its entries get new ids, and its
+abandoned branches stay behind.
 """
 
 from __future__ import annotations

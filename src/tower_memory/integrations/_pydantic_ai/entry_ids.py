@@ -10,8 +10,8 @@ class EntryId(str):
     """The id of an entry, with the id of the conversation that holds the entry.
 
     pydantic-ai asks for a history by the id of its newest entry alone. With this id, the store
-    reads one conversation and needs no index of entries. Apart from the attribute, it is the same
-    string: in comparisons, as a key and in JSON. The attribute survives `copy`, `pickle` and
+    reads one conversation and needs no index of entries. Apart from the attribute, the id is the
+    same string: in comparisons, as a key and in JSON. The attribute survives `copy`, `pickle` and
     `dataclasses.replace`.
 
     Attributes:

@@ -195,7 +195,7 @@ class HistoryReader:
 
     @property
     def is_complete(self) -> bool:
-        """True if no older entry is wanted."""
+        """True if the history needs no older entry."""
         return self._next_id is None or len(self._newest_first) == self._limit
 
     @property

@@ -55,8 +55,11 @@ class SessionConversationStore(ConversationStore):
 
     Args:
         store: The store, which must be able to list and erase sessions. All its sessions must be
-            conversations of pydantic-ai: wrap a store that has others in a `ScopedStore`. Open and
-            close it yourself. Also an attribute, such as for its search.
+            conversations of pydantic-ai: wrap a store that has others in a `ScopedStore`. The
+            caller opens and closes it.
+
+    Attributes:
+        store: The store, such as for a search.
 
     Raises:
         TypeError: *store* is no store, or cannot list or erase sessions.
@@ -91,13 +94,17 @@ class SessionConversationStore(ConversationStore):
         return [with_conversation(entry, session_id) for entry in entries]
 
     async def read_record(self, conversation_id: str) -> ConversationRecord | None:
-        """Return the record of a conversation; None if the store does not have it."""
+        """Return the record of a conversation; None if the store does not have the conversation."""
         return to_record(await self.store.load(conversation_id, limit=1))
 
     async def read_records(
         self, *, scope: str | None = None, limit: int | None = None
     ) -> Sequence[ConversationRecord]:
-        """Return the records, or those of *scope*: the newest *limit*, or all if it is None."""
+        """Return the records of the last active conversations, the last updated first.
+
+        *scope* selects the records of one scope; None selects all. *limit* is their maximum number;
+        None returns all.
+        """
         records: list[ConversationRecord] = []
         if limit == 0:
             return records
