@@ -100,7 +100,9 @@ def _parse_options() -> argparse.Namespace:
         epilog="scenarios:\n" + "\n".join(f"  {name}: {text}" for name, text in SCENARIOS.items()),
     )
     parser.add_argument("--tables", action="store_true", help="run nothing, write the tables")
-    parser.add_argument("--readme", action="store_true", help="print the small table")
+    parser.add_argument(
+        "--readme", action="store_true", help="print the table of the repository's README"
+    )
     parser.add_argument("--libraries", nargs="+", choices=modules, default=modules)
     parser.add_argument(
         "--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS), metavar="NAME"

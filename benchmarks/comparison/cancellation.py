@@ -1,7 +1,7 @@
 """The scenarios in which the caller's task is cancelled.
 
 A timed cancellation comes from a thread that sleeps: an event loop's own timers are too coarse.
-After it, a write that a thread has begun may end; the session is read 0.5 s later.
+After the cancellation, a write that a thread has begun may end, so the session is read 0.5 s later.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from benchmarks.comparison.trials import MODEL_SECONDS, SESSION, opened, run_tri
 
 _CANCEL_POINTS: Final = 100
 _SETTLE_SECONDS: Final = 0.5
-"""Seconds in which a write may end that a thread had begun before the cancellation."""
+"""Seconds for the end of a write that a thread had begun before the cancellation."""
 
 
-def cancel_model(probe: type[Probe]) -> Result:
+def cancel_model(probe_class: type[Probe]) -> Result:
     """Cancel the call while the model works on it; then run another turn."""
 
     async def trial() -> str:
-        async with opened(probe) as one:
+        async with opened(probe_class) as probe:
             began = asyncio.Event()
 
             async def endless(_: list[str]) -> str:
@@ -33,12 +33,12 @@ def cancel_model(probe: type[Probe]) -> Result:
                 await asyncio.sleep(60)
                 raise AssertionError
 
-            task = asyncio.create_task(one.turn(SESSION, "stopped", endless))
+            task = asyncio.create_task(probe.turn(SESSION, "stopped", endless))
             await began.wait()
             task.cancel()
             await asyncio.wait([task])
-            before = await stored(one)
-            return f"{turn_state(before, 'stopped')}, {await usable(one)}"
+            before = await stored(probe)
+            return f"{turn_state(before, 'stopped')}, {await usable(probe)}"
 
     counts = run_trials(trial, 10)
     if set(counts) == {"absent, usable"}:
@@ -48,11 +48,11 @@ def cancel_model(probe: type[Probe]) -> Result:
     return Result("no", shown(counts), counts)
 
 
-def cancel_save(probe: type[Probe]) -> Result:
+def cancel_save(probe_class: type[Probe]) -> Result:
     """Cancel the call at many moments after the model has answered."""
 
     async def save_time() -> float:
-        async with opened(probe) as one:
+        async with opened(probe_class) as probe:
             times = []
             for _ in range(9):
                 answered: list[float] = []
@@ -62,12 +62,12 @@ def cancel_save(probe: type[Probe]) -> Result:
                     answered.append(time.perf_counter())
                     return reply_to(texts[-1])
 
-                await one.turn(SESSION, "timed", timed)
+                await probe.turn(SESSION, "timed", timed)
                 times.append(time.perf_counter() - answered[0])
             return median(times)
 
     async def trial(delay: float) -> str:
-        async with opened(probe) as one:
+        async with opened(probe_class) as probe:
             loop = asyncio.get_running_loop()
 
             def cancel() -> None:
@@ -81,15 +81,15 @@ def cancel_save(probe: type[Probe]) -> Result:
                 thread.start()
                 return reply_to(texts[-1])
 
-            task = asyncio.create_task(one.turn(SESSION, "stopped", model))
+            task = asyncio.create_task(probe.turn(SESSION, "stopped", model))
             _, pending = await asyncio.wait([task], timeout=20)
             if pending:
                 return "hangs"
             await asyncio.to_thread(thread.join)
             await asyncio.sleep(_SETTLE_SECONDS)
-            at_once = turn_state(await stored(one), "stopped")
-            use = await usable(one)
-            later = turn_state(await stored(one), "stopped")
+            at_once = turn_state(await stored(probe), "stopped")
+            use = await usable(probe)
+            later = turn_state(await stored(probe), "stopped")
             change = "" if at_once == later else f", {later} after the next turn"
             return f"{at_once}{change}, {use}"
 

@@ -33,11 +33,11 @@ _OVERLAP_WAIT: Final = 0.5
 """Seconds that the first model call waits for an overlapping turn to end."""
 
 
-def retry(probe: type[Probe]) -> Result:
+def retry(probe_class: type[Probe]) -> Result:
     """Let the model fail once, and make the request again."""
 
     async def trial() -> str:
-        async with opened(probe) as one:
+        async with opened(probe_class) as probe:
             seen: list[list[str]] = []
 
             async def failing(texts: list[str]) -> str:
@@ -47,21 +47,21 @@ def retry(probe: type[Probe]) -> Result:
                 return reply_to(texts[-1])
 
             try:
-                await one.turn(SESSION, "again", failing)
+                await probe.turn(SESSION, "again", failing)
             except Exception:  # noqa: BLE001 - as each library reports it
-                await one.turn(SESSION, "again", failing)
-            return f"stored {users(await stored(one), 'again')}, sent {seen[-1].count('again')}"
+                await probe.turn(SESSION, "again", failing)
+            return f"stored {users(await stored(probe), 'again')}, sent {seen[-1].count('again')}"
 
     counts = run_trials(trial, 5)
     once = set(counts) == {"stored 1, sent 1"}
     return Result("yes" if once else "no", "once" if once else "stored and sent twice", counts)
 
 
-def overlap(probe: type[Probe]) -> Result:
+def overlap(probe_class: type[Probe]) -> Result:
     """Start a second turn while the model answers the first one."""
 
     async def trial() -> str:
-        async with opened(probe) as one:
+        async with opened(probe_class) as probe:
             slow_began = asyncio.Event()
             fast_ended = asyncio.Event()
 
@@ -74,14 +74,14 @@ def overlap(probe: type[Probe]) -> Result:
             async def run_fast() -> str:
                 await slow_began.wait()
                 try:
-                    return await one.turn(SESSION, "fast", answer)
+                    return await probe.turn(SESSION, "fast", answer)
                 finally:
                     fast_ended.set()
 
             ends = await asyncio.gather(
-                one.turn(SESSION, "slow", slow), run_fast(), return_exceptions=True
+                probe.turn(SESSION, "slow", slow), run_fast(), return_exceptions=True
             )
-            messages = await stored(one)
+            messages = await stored(probe)
             states = [
                 f"{text} {_end(end, turn_state(messages, text))}"
                 for text, end in zip(("slow", "fast"), ends, strict=True)
@@ -89,7 +89,7 @@ def overlap(probe: type[Probe]) -> Result:
             order = "" if _in_turns(messages) else ", interleaved"
             return ", ".join(states) + order
 
-    return _overlap_result(probe, run_trials(trial, 10))
+    return _overlap_result(probe_class, run_trials(trial, 10))
 
 
 def _end(end: object, state: str) -> str:
@@ -98,7 +98,7 @@ def _end(end: object, state: str) -> str:
     return "kept" if state == "whole" else f"returned, but {state} in the store"
 
 
-def _overlap_result(probe: type[Probe], counts: dict[str, int]) -> Result:
+def _overlap_result(probe_class: type[Probe], counts: dict[str, int]) -> Result:
     if set(counts) == {"slow kept, fast kept"}:
         return Result("yes", "all kept, in turns", counts)
     if set(counts) == {"slow kept, fast kept, interleaved"}:
@@ -108,35 +108,35 @@ def _overlap_result(probe: type[Probe], counts: dict[str, int]) -> Result:
     if any("returned, but" in outcome for outcome in counts):
         return Result("no", "a returned turn loses its question", counts)
 
-    if probe.has_reply_before_save:
+    if probe_class.has_reply_before_save:
         return Result("partly", "one save raises; the program has the reply", counts)
     stays = ", its question stays" if any("(question)" in outcome for outcome in counts) else ""
     return Result("partly", f"one turn raises, its paid reply is lost{stays}", counts)
 
 
-def full_disk(probe: type[Probe]) -> Result:
+def full_disk(probe_class: type[Probe]) -> Result:
     """Let every write to a file fail from the moment that the model has answered."""
 
     async def trial() -> str:
-        async with opened(probe) as one:
+        async with opened(probe_class) as probe:
 
             async def model(texts: list[str]) -> str:
                 await asyncio.sleep(MODEL_SECONDS)
-                if one.stores == "memory":
-                    one.fail_saves()
+                if probe.stores == "memory":
+                    probe.fail_saves()
                 else:
                     _limit_files(1)
                 return reply_to(texts[-1])
 
             try:
-                await one.turn(SESSION, "unsaved", model)
+                await probe.turn(SESSION, "unsaved", model)
             except Exception as error:  # noqa: BLE001 - as each library reports it
-                has_reply = one.has_reply_before_save or carries(error, reply_to("unsaved"))
+                has_reply = probe.has_reply_before_save or carries(error, reply_to("unsaved"))
                 told = "raises, with the reply" if has_reply else "raises, the reply is lost"
             else:
                 told = "returns as if saved"
             _limit_files(None)
-            return f"{told}; {turn_state(await stored(one), 'unsaved')}, {await usable(one)}"
+            return f"{told}; {turn_state(await stored(probe), 'unsaved')}, {await usable(probe)}"
 
     counts = run_trials(trial, 5)
     outcome = next(iter(counts))
@@ -153,11 +153,11 @@ def full_disk(probe: type[Probe]) -> Result:
     return Result("no" if told == "returns as if saved" else "partly", told + remains, counts)
 
 
-def twice(probe: type[Probe]) -> Result:
+def twice(probe_class: type[Probe]) -> Result:
     """Make one request twice, as a browser does after a lost connection."""
 
     async def trial() -> str:
-        async with opened(probe) as one:
+        async with opened(probe_class) as probe:
             calls = 0
 
             async def model(_: list[str]) -> str:
@@ -168,10 +168,10 @@ def twice(probe: type[Probe]) -> Result:
             end = ""
             for _ in range(2):
                 try:
-                    await one.turn(SESSION, "posted", model, key="request-1")
+                    await probe.turn(SESSION, "posted", model, key="request-1")
                 except Exception as error:  # noqa: BLE001 - as each library reports it
                     end = f", raised {type(error).__name__}"
-            messages = await stored(one)
+            messages = await stored(probe)
             replies = sum(said in {"reply 1", "reply 2"} for _, said in messages)
             return f"{users(messages, 'posted')} user, {replies} assistant, {calls} calls{end}"
 

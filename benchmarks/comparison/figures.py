@@ -22,18 +22,18 @@ _TEXT: Final = "The quick brown fox jumps over the lazy dog. " * 11
 _SESSIONS: Final = 50
 
 
-def on_trio(probe: type[Probe]) -> Result:
+def on_trio(probe_class: type[Probe]) -> Result:
     """Run one turn in ``trio.run``."""
 
     async def run() -> str:
         with TemporaryDirectory(ignore_cleanup_errors=True) as name:
-            one = probe(Path(name))
+            probe = probe_class(Path(name))
             try:
                 with trio.fail_after(20):
-                    await one.open()
-                    await one.turn("session-1", "first", answer)
-                    state = turn_state(await one.stored("session-1"), "first")
-                    await one.close()
+                    await probe.open()
+                    await probe.turn("session-1", "first", answer)
+                    state = turn_state(await probe.stored("session-1"), "first")
+                    await probe.close()
             except BaseException as error:  # noqa: BLE001 - also a trio.TrioInternalError
                 return f"{type(error).__name__}: {str(error)[:80]}"
             return state
@@ -48,15 +48,15 @@ def on_trio(probe: type[Probe]) -> Result:
     return Result("no", f"no ({outcome.split(':')[0]})", counts)
 
 
-def many_sessions(probe: type[Probe]) -> Result:
+def many_sessions(probe_class: type[Probe]) -> Result:
     """Run a turn in each of 50 sessions at once, and count threads and files before the close."""
 
     async def run() -> dict[str, int]:
         with TemporaryDirectory(ignore_cleanup_errors=True) as name:
-            async with opened(probe, Path(name)) as one:
-                await one.turn("session-0", "first", answer)
+            async with opened(probe_class, Path(name)) as probe:
+                await probe.turn("session-0", "first", answer)
                 turns = [
-                    one.turn(f"session-{number}", "again", answer) for number in range(_SESSIONS)
+                    probe.turn(f"session-{number}", "again", answer) for number in range(_SESSIONS)
                 ]
                 ends = await asyncio.gather(*turns, return_exceptions=True)
                 return {
@@ -72,7 +72,7 @@ def many_sessions(probe: type[Probe]) -> Result:
     return Result("figure", cell, dict(counts))
 
 
-def turn_and_file(probe: type[Probe]) -> Result:
+def turn_and_file(probe_class: type[Probe]) -> Result:
     """Measure a turn at 100 and 1,000 items of 500 bytes, and the size of the file after that."""
 
     async def run() -> dict[str, float]:
@@ -83,24 +83,24 @@ def turn_and_file(probe: type[Probe]) -> Result:
             return _TEXT
 
         with TemporaryDirectory(ignore_cleanup_errors=True) as name:
-            async with opened(probe, Path(name)) as one:
+            async with opened(probe_class, Path(name)) as probe:
                 items = 0
                 for size in _SIZES:
                     while items < size:
-                        await one.turn("session-1", f"{items} {_TEXT}", model)
+                        await probe.turn("session-1", f"{items} {_TEXT}", model)
                         items += 2
                         said += 2 * len(_TEXT) + len(str(items)) + 1
 
                     times = []
                     for _ in range(_MEASURED):
                         began = time.perf_counter()
-                        await one.turn("session-1", f"{items} {_TEXT}", model)
+                        await probe.turn("session-1", f"{items} {_TEXT}", model)
                         times.append(time.perf_counter() - began)
                         items += 2
                         said += 2 * len(_TEXT) + len(str(items)) + 1
                     found[f"ms at {size}"] = round(1000 * median(times), 2)
 
-            if one.stores != "memory":
+            if probe.stores != "memory":
                 found["bytes per byte"] = round(_size_of(Path(name)) / said, 2)
         return found
 

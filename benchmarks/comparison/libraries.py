@@ -32,4 +32,4 @@ LIBRARIES: Final = (
     Library("google_adk", "google-adk", ("google-adk", "aiosqlite")),
     Library("agent_framework", "agent-framework", ("agent-framework-core",)),
 )
-"""In the order of the columns."""
+"""The libraries, in the order of the columns."""

@@ -16,8 +16,9 @@ Verdict = Literal["yes", "partly", "no", "none", "figure"]
 class Result:
     """The result of one scenario.
 
-    ``verdict`` is ``"yes"`` if the promise held in all trials; ``"none"`` if the library has no
-    such thing; ``"figure"`` if the cell is a number. ``observed`` has the counted outcomes.
+    ``verdict`` is ``"yes"`` if the promise held in all trials; ``"partly"`` if it held in part, or
+    if an error told the caller; ``"no"`` if not; ``"none"`` if the library has no such thing;
+    ``"figure"`` if the cell is a number. ``observed`` has the counted outcomes.
     """
 
     verdict: Verdict
@@ -37,9 +38,9 @@ def users(messages: Iterable[Message], text: str) -> int:
 def turn_state(
     messages: Iterable[Message], text: str
 ) -> Literal["whole", "absent", "question", "part"]:
-    """Say how much is stored of the turn with the question *text*: all, nothing, the question.
+    """Return the stored part of the turn with the question *text*.
 
-    ``"part"`` is anything else, such as a reply without its question.
+    ``"question"`` is the question alone; ``"part"`` is any other part, such as the reply alone.
     """
     found = [(role, said) for role, said in messages if said in {text, reply_to(text)}]
     if not found:

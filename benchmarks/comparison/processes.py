@@ -24,9 +24,9 @@ _TURNS: Final = 25
 _ROUNDS: Final = 3
 
 
-def kill(probe: type[Probe]) -> Result:
+def kill(probe_class: type[Probe]) -> Result:
     """Kill a process that runs turn after turn, at a random moment; then read its session."""
-    if probe.stores == "memory":
+    if probe_class.stores == "memory":
         return Result("none", NO_FILE)
 
     chance = random.Random(18)  # noqa: S311 - moments, not secrets
@@ -35,14 +35,14 @@ def kill(probe: type[Probe]) -> Result:
     for _ in range(_KILLS):
         with TemporaryDirectory() as name:
             folder = Path(name)
-            child = _fork(lambda folder=folder: asyncio.run(_run_turns(probe, folder)))
+            child = _fork(lambda folder=folder: asyncio.run(_run_turns(probe_class, folder)))
             _wait_for(folder / "began")
             time.sleep(chance.uniform(0.03, 0.25))
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
 
             returned = (folder / "began").read_text().count("\n")
-            messages = _in_fork(lambda folder=folder: asyncio.run(_load(probe, folder)))
+            messages = _in_fork(lambda folder=folder: asyncio.run(_load(probe_class, folder)))
             if messages is None:
                 states["unreadable"] += 1
                 continue
@@ -57,24 +57,24 @@ def kill(probe: type[Probe]) -> Result:
     return Result("no", f"{', '.join(cells)} of {_KILLS} kills", observed)
 
 
-async def _run_turns(probe: type[Probe], folder: Path) -> None:
+async def _run_turns(probe_class: type[Probe], folder: Path) -> None:
     async def model(texts: list[str]) -> str:
         await asyncio.sleep(_MODEL_SECONDS)
         return reply_to(texts[-1])
 
-    async with opened(probe, folder) as one:
+    async with opened(probe_class, folder) as probe:
         number = 0
         with (folder / "began").open("w") as log:
             while True:
-                await one.turn(SESSION, f"question {number}", model)
+                await probe.turn(SESSION, f"question {number}", model)
                 log.write("\n")
                 log.flush()
                 number += 1
 
 
-def two_processes(probe: type[Probe]) -> Result:
+def two_processes(probe_class: type[Probe]) -> Result:
     """Let two processes run turns in one session; count the turns that returned and are gone."""
-    if probe.stores == "memory":
+    if probe_class.stores == "memory":
         return Result("none", NO_FILE)
 
     returned = raised = lost = 0
@@ -82,17 +82,19 @@ def two_processes(probe: type[Probe]) -> Result:
     for _ in range(_ROUNDS):
         with TemporaryDirectory() as name:
             folder = Path(name)
-            _in_fork(lambda folder=folder: asyncio.run(_begin(probe, folder)))
+            _in_fork(lambda folder=folder: asyncio.run(_begin(probe_class, folder)))
             children = [
                 _fork(
-                    lambda folder=folder, writer=writer: asyncio.run(_write(probe, folder, writer))
+                    lambda folder=folder, writer=writer: asyncio.run(
+                        _write(probe_class, folder, writer)
+                    )
                 )
                 for writer in ("a", "b")
             ]
             for child in children:
                 os.waitpid(child, 0)
 
-            messages = _in_fork(lambda folder=folder: asyncio.run(_load(probe, folder))) or []
+            messages = _in_fork(lambda folder=folder: asyncio.run(_load(probe_class, folder))) or []
             for writer in ("a", "b"):
                 ends = json.loads((folder / f"{writer}.json").read_text())
                 returned += len(ends["returned"])
@@ -114,12 +116,12 @@ def two_processes(probe: type[Probe]) -> Result:
     return Result("no" if lost else "partly", ", ".join(cells), observed)
 
 
-async def _begin(probe: type[Probe], folder: Path) -> None:
-    async with opened(probe, folder) as one:
-        await one.turn(SESSION, "first", answer)
+async def _begin(probe_class: type[Probe], folder: Path) -> None:
+    async with opened(probe_class, folder) as probe:
+        await probe.turn(SESSION, "first", answer)
 
 
-async def _write(probe: type[Probe], folder: Path, writer: str) -> None:
+async def _write(probe_class: type[Probe], folder: Path, writer: str) -> None:
     (folder / f"{writer}.ready").touch()
     while not all((folder / f"{other}.ready").exists() for other in ("a", "b")):
         time.sleep(0.001)  # noqa: ASYNC251 - nothing else runs yet
@@ -129,21 +131,21 @@ async def _write(probe: type[Probe], folder: Path, writer: str) -> None:
         return reply_to(texts[-1])
 
     ends: dict[str, list[str]] = {"returned": [], "raised": []}
-    async with opened(probe, folder) as one:
+    async with opened(probe_class, folder) as probe:
         for number in range(_TURNS):
             text = f"{writer}{number}"
             try:
-                await one.turn(SESSION, text, model)
+                await probe.turn(SESSION, text, model)
                 ends["returned"].append(text)
             except Exception as error:  # noqa: BLE001 - as each library reports it
                 ends["raised"].append(type(error).__name__)
     (folder / f"{writer}.json").write_text(json.dumps(ends))
 
 
-async def _load(probe: type[Probe], folder: Path) -> list[Message] | None:
+async def _load(probe_class: type[Probe], folder: Path) -> list[Message] | None:
     try:
-        async with opened(probe, folder) as one:
-            return await one.stored(SESSION)
+        async with opened(probe_class, folder) as probe:
+            return await probe.stored(SESSION)
     except Exception:  # noqa: BLE001 - as each library reports it
         return None
 

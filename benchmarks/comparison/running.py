@@ -1,7 +1,7 @@
 """Run the scenarios of one probe: ``python -m benchmarks.comparison.probes.ours retry``.
 
 The last line of the output is JSON: for each scenario its cell, its verdict, and the outcomes that
-were counted. Without a name, all scenarios run, one after the other.
+were counted. Without a name, all scenarios run, one after another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The small table of the repository's README, with short cells: ``--readme`` prints it."""
+"""The table of the repository's README, with short cells: ``--readme`` prints it."""
 
 from __future__ import annotations
 
@@ -55,11 +55,6 @@ _RUN: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "trio": ("runs on trio", {"yes": "yes", "no": "no"}),
 }
 
-_QUOTED: Final = {
-    "encryption": "encryption",
-    "agent loop, tools, handoffs": "agent loop",
-}
-
 _STORES: Final = {
     "ours": "SQLite, Postgres",
     "openai_agents": "SQL, Redis, MongoDB",
@@ -69,11 +64,11 @@ _STORES: Final = {
     "google_adk": "SQL, Redis, MongoDB",
     "agent_framework": "files; Redis, Cosmos",
 }
-"""The rows of the table of stores, in a few words."""
+"""The table of stores, in a few words."""
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return the table, with the versions below it."""
+    """Return the table."""
     quoted = {row["name"]: row for row in read_quoted()["row"]}
     modules = [library.module for library in LIBRARIES]
 
@@ -81,21 +76,13 @@ def table(found: dict[str, Any]) -> str:
         (title, [_short(found[module]["results"][scenario]["cell"], words) for module in modules])
         for scenario, (title, words) in _RUN.items()
     ]
-    sizes = [
-        found[module]["results"]["figures"]["observed"].get("bytes per byte") for module in modules
-    ]
-    cells = ["-" if size is None else f"{float(f'{size:.2g}'):,g}" for size in sizes]
-    rows.append(("bytes on disk per byte said", cells))
     rows.append(("stores", [_STORES[module] for module in modules]))
-    rows += [
-        (title, [re.split("[:,]", quoted[name][module][0])[0] for module in modules])
-        for name, title in _QUOTED.items()
-    ]
+    rows.append(("encryption", [quoted["encryption"][module][0] for module in modules]))
 
     lines = [f"| | {' | '.join(library.name for library in LIBRARIES)} |"]
     lines.append("|---" * (len(LIBRARIES) + 1) + "|")
     lines += [f"| {title} | {' | '.join(cells)} |" for title, cells in rows]
-    return "\n".join([*lines, "", _versions(found)])
+    return "\n".join(lines)
 
 
 def _short(cell: str, words: dict[str, str]) -> str:
@@ -103,12 +90,3 @@ def _short(cell: str, words: dict[str, str]) -> str:
         if match := re.match(pattern, cell):
             return match.expand(short)
     return cell
-
-
-def _versions(found: dict[str, Any]) -> str:
-    parts = []
-    for library in LIBRARIES[1:]:
-        versions = found[library.module]["versions"]
-        count = 2 if library.module in {"langgraph", "langchain"} else 1
-        parts += [f"{name} {version}" for name, version in list(versions.items())[:count]]
-    return f"Run with {', '.join(parts)}."

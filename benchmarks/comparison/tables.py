@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.comparison.libraries import LIBRARIES
+from benchmarks.comparison.scenarios import NO_FILE
 
 _FOLDER: Final = Path(__file__).parent
 _MARKS: Final = {"yes": "✓ ", "partly": "◐ ", "no": "✗ ", "failed": "failed: "}
@@ -31,7 +32,7 @@ _PROMISES: Final = {
 _FIGURES: Final = {
     "ms at 100": "a turn at 100 items, ms",
     "ms at 1000": "a turn at 1,000 items, ms",
-    "bytes per byte": "bytes on disk per byte said, at 1,000 items",
+    "bytes per byte": "bytes on disk per byte of text, at 1,000 items",
 }
 
 
@@ -91,7 +92,7 @@ def _figures(found: dict[str, Any]) -> str:
         return values
 
     rows: list[tuple[str, Callable[[str], str]]] = [
-        (title, lambda module, name=name: str(observed(module, "figures").get(name, "no file")))
+        (title, lambda module, name=name: str(observed(module, "figures").get(name, NO_FILE)))
         for name, title in _FIGURES.items()
     ]
     rows += [
@@ -113,7 +114,10 @@ def _quoted(quoted: dict[str, Any], name: str) -> str:
 
 
 def _table(rows: Iterable[tuple[str, Callable[[str], str]]]) -> str:
-    """Return a table with a column for each library; a row has a function that gives its cells."""
+    """Return a table with a column for each library.
+
+    A row is a title, and a function that returns the cell of a library from its module.
+    """
     names = " | ".join(library.name for library in LIBRARIES)
     lines = [f"| | {names} |", "|---" * (len(LIBRARIES) + 1) + "|"]
     for title, cell in rows:

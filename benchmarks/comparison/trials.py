@@ -1,9 +1,9 @@
 """One trial: a folder of its own, a session that already holds one turn, and a scripted model.
 
-1. What is stored is read by a second probe with a connection of its own. A store in memory is read
-   through the probe itself.
-2. If the model answers at once, writes from before the model call may still be under way. The
-   model of a timed trial therefore takes 20 ms.
+1. A second probe, with a connection of its own, reads the stored messages. A store in memory is
+   read through the probe itself.
+2. If the model answered at once, writes from before the model call could still be under way.
+   Therefore the model of a timed trial takes 20 ms.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.comparison.probe import Message, Probe
 
 SESSION: Final = "session-1"
 MODEL_SECONDS: Final = 0.02
-"""Seconds of a model call, in which writes end that began before it (rule 2)."""
+"""Seconds of a model call, for the end of the writes that began before it (rule 2)."""
 
 _LOCK_WAIT: Final = 2.0
 """Seconds after which another connection counts as locked out."""
@@ -33,28 +33,28 @@ async def answer(texts: list[str]) -> str:
 
 
 @asynccontextmanager
-async def opened(probe: type[Probe], folder: Path | None = None) -> AsyncGenerator[Probe]:
+async def opened(probe_class: type[Probe], folder: Path | None = None) -> AsyncGenerator[Probe]:
     """Open a probe in *folder*, or in a new one that holds a session with one turn."""
     if folder is not None:
-        one = probe(folder)
-        await one.open()
+        probe = probe_class(folder)
+        await probe.open()
         try:
-            yield one
+            yield probe
         finally:
-            await one.close()
+            await probe.close()
         return
 
     with TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        async with opened(probe, Path(name)) as one:
-            await one.turn(SESSION, "first", answer)
-            yield one
+        async with opened(probe_class, Path(name)) as probe:
+            await probe.turn(SESSION, "first", answer)
+            yield probe
 
 
-async def stored(one: Probe) -> list[Message]:
+async def stored(probe: Probe) -> list[Message]:
     """Load the session as another process sees it (rule 1)."""
-    if one.stores == "memory":
-        return await one.stored(SESSION)
-    async with opened(type(one), one.folder) as other:
+    if probe.stores == "memory":
+        return await probe.stored(SESSION)
+    async with opened(type(probe), probe.folder) as other:
         return await other.stored(SESSION)
 
 
@@ -63,19 +63,22 @@ def run_trials(trial: Callable[[], Coroutine[Any, Any, str]], times: int) -> dic
     return tally(asyncio.run(trial()) for _ in range(times))
 
 
-async def usable(one: Probe) -> str:
-    """Say if another connection can write, and if the same probe can run another turn."""
-    if one.stores == "sqlite":
+async def usable(probe: Probe) -> str:
+    """Return "usable" if another connection can write and the probe can run a turn.
+
+    Return a description of the fault otherwise.
+    """
+    if probe.stores == "sqlite":
         try:
-            await asyncio.to_thread(_write, one.path)
+            await asyncio.to_thread(_write, probe.path)
         except sqlite3.OperationalError as error:
             return f"other connections: {error}"
 
     try:
-        await asyncio.wait_for(one.turn(SESSION, "next", answer), 15)
+        await asyncio.wait_for(probe.turn(SESSION, "next", answer), 15)
     except Exception as error:  # noqa: BLE001 - as each library reports it
         return f"next turn raises {type(error).__name__}"
-    return "usable" if turn_state(await stored(one), "next") == "whole" else "next turn is lost"
+    return "usable" if turn_state(await stored(probe), "next") == "whole" else "next turn is lost"
 
 
 def _write(path: Path) -> None:
