@@ -19,6 +19,7 @@ from agent_framework import (
 
 from helpers.agents import agent_with, call, texts
 from helpers.cancelling import by_scope, natively
+from helpers.passing_store import PassingStore
 from helpers.processes import start_python
 from tower_memory import (
     InMemorySessionStore,
@@ -31,7 +32,6 @@ from tower_memory import (
 )
 from tower_memory.integrations.agent_framework import SessionHistoryProvider
 from tower_memory.postgres import PostgresSessionStore
-from tower_memory.store_toolkit import StoreWrapper
 from tower_memory.windows import LastItems, LastTurns, Summarised
 
 DISK_FULL = OSError("disk full")
@@ -49,7 +49,7 @@ def weather() -> str:
     return "sunny"
 
 
-class FailingStore(StoreWrapper):
+class FailingStore(PassingStore):
     """A store whose appends fail with given errors, in order; None lets one succeed.
 
     Attributes:
@@ -61,23 +61,14 @@ class FailingStore(StoreWrapper):
         self.errors = list(errors)
         self.is_late = is_late
 
-    async def load(self, session_id, *, limit=None, before=None):
-        return await self.store.load(session_id, limit=limit, before=before)
-
     async def append(self, turn):
         error = self.errors.pop(0) if self.errors else None
         if error is not None and not self.is_late:
             raise error
-        revision = await self.store.append(turn)
+        revision = await super().append(turn)
         if error is not None:
             raise error
         return revision
-
-    async def pop(self, session_id):
-        raise NotImplementedError
-
-    async def clear(self, session_id):
-        raise NotImplementedError
 
 
 def with_run_id(session, run_id, provider_id="tower_memory"):
@@ -363,7 +354,7 @@ async def test_a_run_that_is_cancelled_during_the_model_call_changes_nothing(sto
 
 
 async def test_a_run_whose_scope_is_cancelled_during_the_save_is_stored(sqlite):
-    class Cancelling(FailingStore):
+    class Cancelling(PassingStore):
         async def append(self, turn):
             scope.cancel()
             return await super().append(turn)
@@ -438,7 +429,7 @@ async def test_a_window_reads_the_store_no_further_than_it_needs():
 
     limits = []
 
-    class Recording(FailingStore):
+    class Recording(PassingStore):
         async def load(self, session_id, *, limit=None, before=None):
             limits.append(limit)
             return await super().load(session_id, limit=limit, before=before)

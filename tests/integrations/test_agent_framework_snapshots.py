@@ -9,6 +9,7 @@ import pytest
 from agent_framework import AgentSession, InMemoryHistoryProvider, Message
 
 from helpers.agents import agent_with, snapshot_store, texts
+from helpers.passing_store import Meanwhile
 from helpers.processes import run_python
 from helpers.recording_store import recording_class
 from tower_memory import (
@@ -22,7 +23,6 @@ from tower_memory import (
 from tower_memory.bridges import ThreadedStore
 from tower_memory.integrations.agent_framework import SessionHistoryProvider, SnapshotStore
 from tower_memory.postgres import PostgresSessionStore
-from tower_memory.store_toolkit import StoreWrapper
 
 SCOPE = "agent-framework-snapshots"
 
@@ -87,34 +87,14 @@ async def test_of_many_writers_at_once_the_last_one_wins(store):
 
 
 async def test_a_writer_that_another_one_overtakes_writes_again():
+    store = InMemorySessionStore()
     others = [session_with(number=1), session_with(number=2)]
 
-    class Overtaken(StoreWrapper):
-        """A store in which another writer is faster after each of the first loads."""
+    async def overtake():
+        await snapshot_store(store).set("key", others.pop())
 
-        async def load(self, session_id, *, limit=None, before=None):
-            history = await self.store.load(session_id, limit=limit, before=before)
-            if others:
-                await snapshot_store(self.store).set("key", others.pop())
-            return history
-
-        async def append(self, turn):
-            return await self.store.append(turn)
-
-        async def pop(self, session_id):
-            raise NotImplementedError
-
-        async def clear(self, session_id):
-            raise NotImplementedError
-
-        async def erase(self, *, session_id=None, prefix=None, inactive_since=None):
-            raise NotImplementedError
-
-        async def scrub(self):
-            raise NotImplementedError
-
-    store = InMemorySessionStore()
-    await snapshot_store(Overtaken(store)).set("key", session_with(number=3))
+    overtaken = Meanwhile(store, overtake, overtake)
+    await snapshot_store(overtaken).set("key", session_with(number=3))
     assert others == []
     assert (await snapshot_store(store).get("key")).state == {"number": 3}
     assert len(await ScopedStore(store, SCOPE).load("key")) == 1

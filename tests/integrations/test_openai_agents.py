@@ -26,8 +26,8 @@ from openai.types.responses import (
     ResponseOutputText,
 )
 
-from helpers.meanwhile import Meanwhile
 from helpers.messages import assistant, user
+from helpers.passing_store import Meanwhile
 from helpers.processes import KILL_CHILDREN, run_python
 from helpers.sqlite import query
 from tower_memory import (

@@ -35,8 +35,9 @@ from pydantic_ai.tools import DeferredToolRequests
 
 from helpers.cancelling import cancel_at_every_suspension, every_cancellation
 from helpers.commands import COMMAND
+from helpers.passing_store import Meanwhile, PassingStore
 from helpers.processes import environment
-from helpers.recording_store import PROTOCOL_METHODS, recording_class
+from helpers.recording_store import recording_class
 from tower_memory import (
     InMemorySessionStore,
     ScopedStore,
@@ -49,7 +50,6 @@ from tower_memory import (
 from tower_memory.bridges import ThreadedStore
 from tower_memory.dialects import PydanticAI
 from tower_memory.integrations.pydantic_ai import SessionConversationStore
-from tower_memory.store_toolkit import StoreWrapper
 
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 """Mark of a test that runs an agent: pydantic-ai runs agents on asyncio only."""
@@ -271,20 +271,6 @@ class TestIds:
         assert await conversations.read_history(entry_id, limit=-1) == []
 
 
-def passed_on(name):
-    async def call(self, *args, **kwargs):
-        return await getattr(self.store, name)(*args, **kwargs)
-
-    return call
-
-
-PassingStore = type(
-    "PassingStore",
-    (StoreWrapper,),
-    {name: passed_on(name) for names in PROTOCOL_METHODS.values() for name in names},
-)
-
-
 class ReadingStore(PassingStore):
     """A store that records its loads."""
 
@@ -452,22 +438,6 @@ class TestForksAndErasure:
         assert texts((await conversations.load("f")).messages) == ["question 0", "another"]
 
 
-class ActingStore(PassingStore):
-    """A store in which another program acts before each append and each erasure."""
-
-    def __init__(self, store, act):
-        super().__init__(store)
-        self.act = act
-
-    async def append(self, turn):
-        await self.act()
-        return await super().append(turn)
-
-    async def erase(self, **arguments):
-        await self.act()
-        return await super().erase(**arguments)
-
-
 class TestConflicts:
     async def test_a_record_of_another_revision_is_neither_written_nor_deleted(self, conversations):
         await saved(conversations)
@@ -489,41 +459,41 @@ class TestConflicts:
         assert await conversations.read_record("c") == changed
 
     async def test_a_save_conflicts_with_a_save_at_the_same_time(self, conversations):
-        async def act():
+        async def save():
             await saved(conversations)
 
-        acting = SessionConversationStore(ActingStore(conversations.store, act))
+        overtaken = SessionConversationStore(Meanwhile(conversations.store, save, save))
         with pytest.raises(ConversationConflict) as conflict:
-            await saved(acting)
+            await saved(overtaken)
         assert isinstance(conflict.value.__cause__, SessionConflict)
         assert len((await conversations.load("c")).messages) == 2
 
         with pytest.raises(ConversationConflict):
-            await saved(acting)
+            await saved(overtaken)
         assert len((await conversations.load("c")).messages) == 4
 
     async def test_a_delete_conflicts_with_a_save_at_the_same_time(self, conversations):
         await saved(conversations)
         revision = (await conversations.read_record("c")).revision
 
-        async def act():
+        async def save():
             await saved(conversations)
 
-        acting = SessionConversationStore(ActingStore(conversations.store, act))
+        overtaken = SessionConversationStore(Meanwhile(conversations.store, save))
         with pytest.raises(ConversationConflict):
-            await acting.delete_record("c", expected_revision=revision)
+            await overtaken.delete_record("c", expected_revision=revision)
         assert len((await conversations.load("c")).messages) == 4
 
-    async def test_of_two_deletes_at_the_same_time_one_conflicts(self, conversations):
+    async def test_one_of_two_deletes_at_the_same_time_conflicts(self, conversations):
         await saved(conversations)
         revision = (await conversations.read_record("c")).revision
 
-        async def act():
+        async def delete():
             await conversations.delete_record("c", expected_revision=revision)
 
-        acting = SessionConversationStore(ActingStore(conversations.store, act))
+        overtaken = SessionConversationStore(Meanwhile(conversations.store, delete))
         with pytest.raises(ConversationConflict):
-            await acting.delete_record("c", expected_revision=revision)
+            await overtaken.delete_record("c", expected_revision=revision)
         assert await conversations.load("c") is None
 
 

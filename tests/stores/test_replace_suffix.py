@@ -7,8 +7,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from helpers.cancelling import cancel_at_every_suspension, every_cancellation
-from helpers.meanwhile import Meanwhile
 from helpers.messages import user
+from helpers.passing_store import Meanwhile
 from tower_memory import ScopedStore, SessionHandle, Turn, UnencodableItemError
 
 OTHER, NEW, NEWER = user("other"), user("new"), user("newer")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.locks import count_locks
 from helpers.messages import ITEM
+from helpers.passing_store import PassingStore
 from helpers.plain_store import Plain
 from helpers.recording_store import PROTOCOL_METHODS, FullRecordingStore, recording_class
 from helpers.runtimes import on_one_runtime
@@ -427,20 +428,7 @@ async def test_scopes_of_a_store_without_a_hash_share_session_locks():
 
 
 async def test_a_wrapper_between_two_scopes_keeps_the_tenants_apart():
-    class Passing(StoreWrapper):
-        async def load(self, session_id, *, limit=None, before=None):
-            return await self.store.load(session_id, limit=limit, before=before)
-
-        async def append(self, turn):
-            return await self.store.append(turn)
-
-        async def pop(self, session_id):
-            return await self.store.pop(session_id)
-
-        async def clear(self, session_id):
-            await self.store.clear(session_id)
-
-    outer = Passing(ScopedStore(InMemorySessionStore(), "a"))
+    outer = PassingStore(ScopedStore(InMemorySessionStore(), "a"))
     b, c = ScopedStore(outer, "b"), ScopedStore(outer, "c")
     await b.append(Turn("s", [ITEM]))
     with pytest.raises(SessionConflict, match=r"^session 's': "):
