@@ -5,6 +5,7 @@ from __future__ import annotations
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable
 
+from tower_memory import InMemorySessionStore
 from tower_memory.integrations.langchain import RunnableWithMemory
 
 HERE = {"configurable": {"session_id": "here"}}
@@ -17,6 +18,18 @@ def said(messages):
         message.content if isinstance(message, BaseMessage) else message["data"]["content"]
         for message in messages
     ]
+
+
+async def stored(store, session_id="here"):
+    """Return the contents of the stored messages of a session."""
+    return said(await store.load(session_id))
+
+
+class UnwritableStore(InMemorySessionStore):
+    """A store that cannot save."""
+
+    async def append(self, turn):
+        raise OSError
 
 
 class Model(Runnable):

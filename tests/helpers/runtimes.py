@@ -12,3 +12,6 @@ on_one_runtime = pytest.mark.parametrize(
 
 Such code cannot know the runtime, and the examples of the test are the same on both.
 """
+
+on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+"""Mark of a test of a framework that runs on asyncio only."""

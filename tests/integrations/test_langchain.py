@@ -19,8 +19,9 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate, MessagesPlaceholder
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
-from helpers.langchain import HERE, Model, said, with_memory
+from helpers.langchain import HERE, Model, said, stored, with_memory
 from helpers.processes import run_python
+from helpers.runtimes import on_asyncio
 from tower_memory import (
     InMemorySessionStore,
     SaveError,
@@ -29,20 +30,10 @@ from tower_memory import (
 from tower_memory.bridges import AsyncioLayer, ThreadedStore
 from tower_memory.integrations.langchain import SessionMessageHistory
 
-INTERRUPTED = "(interrupted: this reply is not complete)"
-
 
 @pytest.fixture
 def store():
     return InMemorySessionStore()
-
-
-on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
-"""For tests of LangChain's own runnables, which start tasks of asyncio."""
-
-
-async def stored(store, session_id="here"):
-    return said(await store.load(session_id))
 
 
 # Inputs and outputs

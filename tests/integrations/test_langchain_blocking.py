@@ -17,7 +17,16 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 
-from helpers.langchain import HERE, Model, Streaming, said, with_memory, words
+from helpers.langchain import (
+    HERE,
+    Model,
+    Streaming,
+    UnwritableStore,
+    said,
+    with_memory,
+    words,
+)
+from helpers.messages import INTERRUPTED_REPLY as INTERRUPTED
 from tower_memory import (
     InMemorySessionStore,
     SaveError,
@@ -28,8 +37,6 @@ from tower_memory import (
 )
 from tower_memory.bridges import ThreadedStore
 from tower_memory.integrations.langchain import SessionMessageHistory
-
-INTERRUPTED = "(interrupted: this reply is not complete)"
 
 
 @pytest.fixture
@@ -137,15 +144,8 @@ def turn_of(*items):
     return Turn("here", items)
 
 
-class FullStore(InMemorySessionStore):
-    """A store that cannot save."""
-
-    async def append(self, turn):
-        raise OSError
-
-
 def test_a_failed_save_reaches_the_caller_with_the_reply():
-    with ThreadedStore(FullStore()).blocking as blocking:
+    with ThreadedStore(UnwritableStore()).blocking as blocking:
         memory = with_memory(Model(), blocking._threaded)
         with pytest.raises(SaveError) as failed:
             memory.invoke("Hi", HERE)

@@ -14,7 +14,18 @@ from langchain_core.messages import (
 )
 from langchain_core.runnables.utils import AddableDict
 
-from helpers.langchain import HERE, Model, Streaming, said, with_memory, words
+from helpers.langchain import (
+    HERE,
+    Model,
+    Streaming,
+    UnwritableStore,
+    said,
+    stored,
+    with_memory,
+    words,
+)
+from helpers.messages import INTERRUPTED_REPLY as INTERRUPTED
+from helpers.runtimes import on_asyncio
 from tower_memory import (
     InMemorySessionStore,
     SaveError,
@@ -23,20 +34,10 @@ from tower_memory import (
 )
 from tower_memory.integrations.langchain import Invocation, SessionMessageHistory
 
-INTERRUPTED = "(interrupted: this reply is not complete)"
-
 
 @pytest.fixture
 def store():
     return InMemorySessionStore()
-
-
-on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
-"""For tests of LangChain's own runnables, which start tasks of asyncio."""
-
-
-async def stored(store, session_id="here"):
-    return said(await store.load(session_id))
 
 
 CALL = {"name": "weather", "args": {}, "id": "call_1", "type": "tool_call"}
@@ -89,22 +90,15 @@ async def test_a_journal_keeps_the_question_of_a_failed_call(store):
     assert (said(pending.items), pending.state) == (["Hi"], "failed")
 
 
-class FullStore(InMemorySessionStore):
-    """A store that cannot save."""
-
-    async def append(self, turn):
-        raise OSError
-
-
 async def test_a_failed_save_reaches_the_caller_with_the_reply():
     with pytest.raises(SaveError) as failed:
-        await with_memory(Model(), FullStore()).ainvoke("Hi", HERE)
+        await with_memory(Model(), UnwritableStore()).ainvoke("Hi", HERE)
     assert failed.value.response.content == "re: Hi"
     assert said(failed.value.turn.items) == ["Hi", "re: Hi"]
 
 
 async def test_a_failed_save_of_a_stream_raises_after_the_last_chunk():
-    stream = with_memory(Streaming(words("a", "b")), FullStore()).astream("Hi", HERE)
+    stream = with_memory(Streaming(words("a", "b")), UnwritableStore()).astream("Hi", HERE)
     assert said([await anext(stream), await anext(stream)]) == ["a", "b"]
     with pytest.raises(SaveError):
         await anext(stream)

@@ -29,6 +29,7 @@ from openai.types.responses import (
 from helpers.messages import assistant, user
 from helpers.passing_store import Meanwhile
 from helpers.processes import KILL_CHILDREN, run_python
+from helpers.runtimes import on_asyncio
 from helpers.sqlite import query
 from tower_memory import (
     CorruptSessionError,
@@ -42,9 +43,6 @@ from tower_memory.integrations.openai_agents import SQLiteSession
 
 ITEMS = [user("a"), assistant("b"), user("c")]
 SUMMARY = {"type": "compaction", "id": "cmp", "encrypted_content": "summary"}
-
-on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
-"""Mark of a test that runs the framework."""
 
 agents.set_tracing_disabled(disabled=True)
 

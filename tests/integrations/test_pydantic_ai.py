@@ -38,6 +38,7 @@ from helpers.commands import COMMAND
 from helpers.passing_store import Meanwhile, PassingStore
 from helpers.processes import environment
 from helpers.recording_store import recording_class
+from helpers.runtimes import on_asyncio
 from tower_memory import (
     InMemorySessionStore,
     ScopedStore,
@@ -50,9 +51,6 @@ from tower_memory import (
 from tower_memory.bridges import ThreadedStore
 from tower_memory.dialects import PydanticAI
 from tower_memory.integrations.pydantic_ai import SessionConversationStore
-
-on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio"])
-"""Mark of a test that runs an agent: pydantic-ai runs agents on asyncio only."""
 
 
 @pytest.fixture
