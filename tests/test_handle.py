@@ -141,7 +141,7 @@ def test_a_bad_session_id_is_refused_by_name(bad, error):
 
 
 @pytest.mark.parametrize(("bad", "error"), [("", ValueError), (None, TypeError)])
-def test_a_handle_over_a_store_refuses_a_bad_session_id_and_what_is_no_store(bad, error):
+def test_a_handle_refuses_a_bad_session_id_and_a_value_that_is_no_store(bad, error):
     with pytest.raises(error, match="session_id must"):
         SessionHandle(InMemorySessionStore(), bad)
     with pytest.raises(TypeError, match="store must have load, append, pop and clear"):

@@ -26,8 +26,10 @@ _STATEMENTS = (
 
 
 def add_agents_tables(path, *rows):
-    """Add openai-agents' tables to the file at *path*; each of *rows* is a session id, an item as
-    JSON and a time."""
+    """Add openai-agents' tables to the file at *path*, with *rows*.
+
+    A row is a session id, an item as JSON, and a time.
+    """
     for statement in _STATEMENTS:
         query(path, statement)
     for session_id, item, created_at in rows:

@@ -33,7 +33,7 @@ class UnwritableStore(InMemorySessionStore):
 
 
 class Model(Runnable):
-    """A model that repeats the last message, or gives the next of *replies*; on every runtime.
+    """A model that gives the next of *replies*, or repeats the last message; on every runtime.
 
     Attributes:
         inputs: The input of each call.
@@ -60,7 +60,7 @@ class Model(Runnable):
 
 
 class Streaming(Model):
-    """A model whose next reply is a list of chunks, which it streams; it raises errors in it."""
+    """A model that streams its next reply, a list of chunks, and raises the errors among them."""
 
     def stream(self, given, config=None, **kwargs):
         for chunk in self.invoke(given, config, **kwargs):

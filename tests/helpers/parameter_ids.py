@@ -1,4 +1,4 @@
-"""The ids of parametrized tests, which are equal in all processes that collect them."""
+"""The ids of parametrized tests, which must be equal in all processes that collect the tests."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class RecordedTelemetry:
             provider.shutdown()
 
     def store(self, store):
-        """Return *store*, traced."""
+        """Return a traced store over *store*."""
         return TracedStore(store, **self.providers)
 
     def memory(self, store, session_id="s", **parameters):
@@ -114,6 +114,6 @@ class RecordedTelemetry:
         ]
 
     def text(self):
-        """Return all that is recorded as text."""
+        """Return all recorded spans and metrics as text."""
         spans = "".join(span.to_json() for span in self.exporter.get_finished_spans())
         return spans + "".join(metric.to_json() for metric in self._metrics())

@@ -241,7 +241,7 @@ async def test_a_run_id_serves_one_run():
     assert session.state["tower_memory"] == {}
 
 
-async def test_of_parallel_runs_on_one_session_the_first_has_the_run_id_and_all_are_stored():
+async def test_the_first_of_parallel_runs_on_one_session_has_the_run_id_and_all_are_stored():
     store, barrier = InMemorySessionStore(), asyncio.Barrier(2)
 
     async def answer():
@@ -261,7 +261,7 @@ def texts_of(items):
     return [item["contents"][0]["text"] for item in items]
 
 
-async def test_of_two_runs_with_one_id_the_second_to_be_saved_gets_the_first_and_its_own_reply():
+async def test_the_later_save_of_two_runs_with_one_id_raises_with_the_first_run_and_its_own_reply():
     """Two workers may get the same request at the same time."""
     store, barrier = InMemorySessionStore(), asyncio.Barrier(2)
     replies = ["Yes", "No"]
@@ -397,7 +397,7 @@ async def test_a_stream_that_is_cancelled_between_its_chunks_is_not_stored(store
     assert await said(store) == []
 
 
-async def test_of_a_stream_that_is_closed_early_the_framework_stores_what_has_come(store):
+async def test_the_framework_stores_the_received_part_of_a_stream_that_is_closed_early(store):
     agent = agent_with(SessionHistoryProvider(store), replies=[["Hel", "lo"]])
     session = AgentSession(session_id="chat")
     async with agent.run("Hi", session=session, stream=True) as stream:
@@ -483,7 +483,9 @@ async def test_a_summary_may_stand_before_the_newest_messages():
     assert agent.client.said() == ["summary of 2", "Two", "3 messages", "Three"]
 
 
-async def test_a_compaction_provider_shortens_what_the_model_gets_and_not_what_is_stored(store):
+async def test_a_compaction_provider_shortens_the_messages_of_the_model_and_not_those_of_the_store(
+    store,
+):
     compaction = CompactionProvider(before_strategy=SlidingWindowStrategy(keep_last_groups=2))
     agent = agent_with(SessionHistoryProvider(store), compaction)
     session = agent.create_session(session_id="chat")

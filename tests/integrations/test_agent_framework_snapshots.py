@@ -74,7 +74,7 @@ async def test_a_deleted_snapshot_is_gone_and_a_new_one_may_follow(store):
     assert (await snapshots.get("key")).state == {"number": 2}
 
 
-async def test_of_many_writers_at_once_the_last_one_wins(store):
+async def test_the_last_of_many_writers_at_once_wins(store):
     snapshots = snapshot_store(store)
     async with anyio.create_task_group() as group:
         for number in range(10):

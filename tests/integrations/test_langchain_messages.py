@@ -115,7 +115,7 @@ async def test_all_json_values_come_back(text, fields, artifact):
 
 
 async def test_calls_that_were_removed_from_a_message_stay_removed():
-    """The constructor of AIMessage would read them again from the provider's fields."""
+    """The constructor of `AIMessage` would read the calls again from the provider's fields."""
     message = MESSAGES["raw calls"].model_copy(update={"tool_calls": []})
     history = history_in_memory()
     await history.aadd_messages([message])

@@ -112,7 +112,7 @@ def store_threads():
 
 
 def assert_no_store_is_open():
-    """A thread ends soon after it has told that its store is closed."""
+    """Wait until no store is open: a thread ends soon after the close of its store returns."""
     for thread in store_threads():
         thread.join(60)
     assert store_threads() == []
@@ -354,7 +354,7 @@ def test_a_bad_session_id_or_path_is_refused_by_name(bad, error):
 
 
 def test_any_thread_and_any_event_loop_may_use_a_session_at_the_same_time(session, anyio_backend):
-    """What one call adds stays together, and nothing is lost."""
+    """The items of one call stay together, and no item is lost."""
 
     def add(number):
         import anyio
@@ -374,7 +374,7 @@ def test_any_thread_and_any_event_loop_may_use_a_session_at_the_same_time(sessio
 
 @on_asyncio
 async def test_an_agent_runs_on_many_threads_with_a_session_for_each_run(path):
-    """As in a web server. The sessions on a file share the threads of one store."""
+    """A web server does this. The sessions on a file share the threads of one store."""
 
     def serve(number):
         agent = agents.Agent(name="a", model=Scripted(said("1"), said("2")))
@@ -475,7 +475,9 @@ def compacting(session, client, *, after=lambda _: True):
 
 @on_asyncio
 @both_runs
-async def test_an_automatic_compaction_replaces_what_the_model_has_seen(session, run):
+async def test_an_automatic_compaction_replaces_the_items_that_the_model_has_summarised(
+    session, run
+):
     client = Client()
     agent = agents.Agent(name="a", model=Scripted(said("1"), said("2")))
     await session.add_items([user("old"), assistant("reply")])
@@ -544,7 +546,7 @@ async def test_a_snapshot_replaces_nothing_if_it_has_no_items_from_there_on(sess
 
 
 async def test_expired_items_in_front_are_removed_in_the_commit_of_the_compaction(session):
-    """As encrypted sessions ask for it; an expired item behind another one stays."""
+    """Encrypted sessions ask for it. An expired item behind another item stays."""
     expired = user("expired")
     older = [user("kept"), expired]
     await session.add_items([expired, expired])
@@ -585,8 +587,8 @@ async def test_a_manual_compaction_replaces_the_history_in_one_commit(path):
 
 
 @on_asyncio
-async def test_a_manual_compaction_overwrites_what_was_added_before_its_commit(path):
-    """As the framework says of manual compactions. Here it is one commit nevertheless."""
+async def test_a_manual_compaction_overwrites_items_that_were_added_before_its_commit(path):
+    """The framework documents this of manual compactions. Here it is still one commit."""
     with closing(SQLiteSession("s", path)) as session, closing(SQLiteSession("s", path)) as other:
         await session.add_items(ITEMS)
         session._store = Meanwhile(session._store, lambda: other.add_items([user("meanwhile")]))
@@ -653,7 +655,7 @@ kill_children(run, 12, 1, 8)
 
 
 def test_a_process_that_is_killed_during_compactions_leaves_a_whole_history(path):
-    """Each time there are a summary and pairs of messages: never an empty history, nor half."""
+    """After each kill, the history is a summary and pairs of messages: never empty, never half."""
     session = SQLiteSession("s", path)
     asyncio.run(session.add_items([SUMMARY]))
     session.close()

@@ -1,4 +1,4 @@
-"""Random calls of pydantic-ai's public API: our store does what pydantic-ai's own store does."""
+"""Random calls of pydantic-ai's public API have equal results with our store and its own."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class ConversationMachine(StoresMachine):
 
     @rule(number=numbers, index=numbers, forget=st.booleans())
     def rewrite(self, number, index, forget):
-        """Replace a message of a conversation, or remove it, and perhaps forget what is stored."""
+        """Replace a message of a conversation, or remove it, and perhaps forget the stored state."""
         if client := self.client(number):
             new = [self.message()] if index % 2 else []
             for conversation in client:
@@ -300,7 +300,9 @@ class ConversationMachine(StoresMachine):
     ],
     indirect=["addresses"],
 )
-def test_our_store_does_what_pydantic_ais_own_store_does(addresses, anyio_backend, is_scoped, size):
+def test_our_store_gives_the_results_of_pydantic_ais_own_store(
+    addresses, anyio_backend, is_scoped, size
+):
     run_state_machine_as_test(
         lambda: ConversationMachine(addresses, anyio_backend, is_scoped=is_scoped), settings=size
     )

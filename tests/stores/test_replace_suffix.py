@@ -78,7 +78,7 @@ async def test_any_number_of_newest_items_is_replaced_by_any_number_of_items(any
     [[user("0")], [user("1"), user("0")], [user(""), user("0"), user("1"), user("2")], [OTHER]],
     ids=["older", "swapped", "longer than the session", "unknown"],
 )
-async def test_if_the_newest_items_are_others_nothing_is_written(any_store, old):
+async def test_nothing_is_written_if_the_newest_items_are_others(any_store, old):
     await fill(any_store, "s", [2, 1])
     before = await any_store.load("s")
     assert await SessionHandle(any_store, "s").replace_suffix(old, [NEW]) is False
@@ -104,7 +104,7 @@ async def test_only_the_items_and_the_turn_in_which_they_begin_are_loaded(store)
     assert limits == [2, 3, 6]
 
 
-async def test_no_items_are_always_the_newest_so_the_new_items_are_added(any_store):
+async def test_without_old_items_the_new_items_are_added(any_store):
     session = SessionHandle(any_store, "s")
     assert await session.replace_suffix([], []) is True
     assert (await any_store.load("s")).revision == 0
@@ -125,7 +125,7 @@ async def test_an_item_that_is_added_between_the_load_and_the_commit_is_never_lo
 
 
 async def test_the_items_are_replaced_if_a_change_has_left_them_equal(any_store):
-    """The comparison is made again, as often as the session changes."""
+    """The handle compares again each time the session has changed."""
     items = await fill(any_store, "s", [2, 1])
 
     async def say_again():
@@ -137,8 +137,8 @@ async def test_the_items_are_replaced_if_a_change_has_left_them_equal(any_store)
     assert await session.get_items() == [items[0], NEW]
 
 
-async def test_of_many_attempts_at_once_each_replaces_what_it_saw(any_store):
-    """A counter that is replaced counts each attempt that returned True, and no other."""
+async def test_each_of_many_attempts_at_once_replaces_the_items_that_it_loaded(any_store):
+    """Each attempt adds 1 to a stored counter, which counts the attempts that returned True."""
     session = SessionHandle(any_store, "s")
     await session.add_items([user("first"), user("0")])
     successes = 0
@@ -161,7 +161,7 @@ async def test_of_many_attempts_at_once_each_replaces_what_it_saw(any_store):
 
 @every_cancellation
 async def test_a_replacement_that_is_cancelled_anywhere_is_whole_or_absent(cancelled, store):
-    """Made again, it is whole. Each attempt has a session of its own."""
+    """A repeated replacement is whole. Each attempt has a session of its own."""
     old, replaced = [user("0"), user("1"), user("2")], [user("0"), NEW]
     outcomes = []
 
@@ -190,7 +190,7 @@ async def test_a_new_item_that_cannot_be_stored_is_refused_and_the_old_items_sta
 
 
 @pytest.mark.parametrize("bad", [NEW, "text", None, 3])
-async def test_what_is_no_sequence_of_items_is_refused_by_name_first(any_store, bad):
+async def test_a_value_that_is_no_sequence_of_items_is_refused_by_name_first(any_store, bad):
     session = SessionHandle(any_store, "s")
     with pytest.raises(TypeError, match="old_items must be a sequence of items"):
         await session.replace_suffix(bad, [NEW])

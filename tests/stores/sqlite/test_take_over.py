@@ -192,7 +192,7 @@ async def test_a_file_of_openai_agents_is_taken_over_and_its_tables_keep_their_r
     check_schema_2(path)
 
 
-async def test_openai_agents_own_class_cannot_add_items_that_no_one_would_see(path):
+async def test_openai_agents_own_class_cannot_add_items_to_a_file_that_was_taken_over(path):
     add_agents_tables(path)
     take_over(str(path))
     with pytest.raises(sqlite3.IntegrityError, match=r"tower_memory\.integrations\.openai_agents"):
