@@ -38,6 +38,7 @@ def main() -> int:
         for library in chosen:
             _run(library, options, found)
             _save(found)
+
         if "figures" in options.scenarios:
             for _ in range(_ROUNDS):
                 for library in chosen:
@@ -46,6 +47,7 @@ def main() -> int:
 
     tables.write(found)
     print("The tables of README.md are written.")
+
     failed = [
         f"{library}: {scenario}"
         for library, outcome in found.items()

@@ -41,6 +41,7 @@ def run_probe(python: Path, library: Library, scenario: str) -> dict[str, Any]:
     """
     command = [python, "-m", f"benchmarks.comparison.probes.{library.module}", scenario]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+
     try:
         done = subprocess.run(  # noqa: S603 - our own program
             command,

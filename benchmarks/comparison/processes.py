@@ -194,6 +194,7 @@ def _in_fork(work: Callable[[], Any]) -> Any:
                 json.dump(work(), pipe)
         finally:
             os._exit(0)
+
     os.close(writing)
     with os.fdopen(reading) as pipe:
         content = pipe.read()

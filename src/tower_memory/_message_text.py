@@ -147,6 +147,7 @@ def _part(part: dict[str, Any]) -> _Found:
         return [(_part, part.get(_TEXT_FIELDS[kind])), *found]
     if kind == "tool_result":  # Anthropic
         return [(_part, part.get("content"))]
+
     if kind in _RESULT_PARTS:
         return [(_result, part.get(_RESULT_PARTS[kind]))]
     if kind is not None and kind.endswith("_tool_result"):  # of a provider's own tools

@@ -162,7 +162,7 @@ async def erase_at_other_revision(case: Case) -> None:
 
 
 async def erase_again_at_revision(case: Case) -> None:
-    """A second erase with expected_revision finds nothing, and refuses no turn begun since."""
+    """A second erase with expected_revision finds nothing, and a turn begun since is saved."""
     session = case.new_session()
     revision = await case.store.append(Turn(session, case.items))
     again = partial(_erasure(case).erase, session_id=session, expected_revision=revision)

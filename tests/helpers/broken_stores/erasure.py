@@ -119,7 +119,7 @@ class ErasesAtNoRevision(Erasing):
         return super().must_erase(session_id, chat, expected or None)
 
 
-@breaks("A second erase with expected_revision finds nothing, and refuses no turn begun since.")
+@breaks("A second erase with expected_revision finds nothing, and a turn begun since is saved.")
 class RefusesToEraseAgain(Erasing):
     def must_erase(self, session_id, chat, expected):
         if expected not in (None, chat.revision):
@@ -127,7 +127,7 @@ class RefusesToEraseAgain(Erasing):
         return super().must_erase(session_id, chat, expected)
 
 
-@breaks("A second erase with expected_revision finds nothing, and refuses no turn begun since.")
+@breaks("A second erase with expected_revision finds nothing, and a turn begun since is saved.")
 class ErasesAgain(Erasing):
     def must_erase(self, session_id, chat, expected):
         return not chat.exists or super().must_erase(session_id, chat, expected)

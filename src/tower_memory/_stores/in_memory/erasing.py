@@ -35,6 +35,7 @@ class Erasing(MemoryStore[Item]):
                 session and to_datetime(session.updated_at) < inactive_since
             ):
                 continue
+
             revision = session.revision if session else self._sessions.tombstone_number(each)
             exists = session is not None
             if not must_erase(each, exists=exists, revision=revision, expected=expected_revision):

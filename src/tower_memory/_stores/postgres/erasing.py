@@ -30,15 +30,16 @@ class Erasing(ServerStore[Item]):
         """
         check_erase(session_id, prefix, inactive_since, expected_revision)
         before = erasure.latest_change(inactive_since)
-        if session_id is not None:
-            erase = partial(
-                erasure.erase,
-                session_id=session_id,
-                updated_before=before,
-                expected_revision=expected_revision,
-            )
-            return await self._write_once(erase, session_id)
-        return await self._erase_prefix(prefix or "", before)
+        if session_id is None:
+            return await self._erase_prefix(prefix or "", before)
+
+        erase = partial(
+            erasure.erase,
+            session_id=session_id,
+            updated_before=before,
+            expected_revision=expected_revision,
+        )
+        return await self._write_once(erase, session_id)
 
     async def scrub(self) -> None:
         """Raise `SessionError`: a program cannot remove the last bytes from a Postgres server.

@@ -67,6 +67,7 @@ def erase(
     may_erase = updated_before == _LATEST if head is None else head.updated_at < updated_before
     if not may_erase:
         return Erasure(0, 0, 0)
+
     revision = found.tombstone if head is None else head.revision
     exists = head is not None
     if not must_erase(session_id, exists=exists, revision=revision, expected=expected_revision):

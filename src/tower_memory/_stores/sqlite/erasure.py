@@ -87,6 +87,7 @@ def erase(
         ).fetchone()
         if updated_before is not None and (head is None or head[2] >= updated_before):
             continue
+
         revision = head[5] if head else tombstone_number(connection, session_id)
         exists = head is not None
         if not must_erase(session_id, exists=exists, revision=revision, expected=expected_revision):

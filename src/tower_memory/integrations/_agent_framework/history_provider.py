@@ -188,6 +188,7 @@ class SessionHistoryProvider(HistoryProvider):
         run = _run_in(state or {})
         items = to_items(messages)
         turn = Turn(_checked(session_id), items, turn_id=run.turn_id, since=run.since)
+
         grace = attribute(self.store, "busy_timeout")
         save = TurnSaver(
             SaveSession(self.store),

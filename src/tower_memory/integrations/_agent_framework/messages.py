@@ -33,6 +33,7 @@ def _to_message(session_id: str, item: Any) -> Message:
         cause = None
     except (TypeError, ValueError) as error:
         cause = error
+
     msg = (
         "it has an item that is no message of agent-framework; give the history provider sessions "
         'of its own, such as those of ScopedStore(store, "agents")'

@@ -65,12 +65,14 @@ class SnapshotStore(_ExperimentalStore):
                 f"{shown(store)}"
             )
             raise TypeError(msg)
+
         warnings.warn(
             "[SESSION_STORE] SnapshotStore extends agent_framework.SessionStore, which is "
             "experimental and may change in any version of agent-framework",
             FutureWarning,
             stacklevel=2,
         )
+
         super().__init__()
         self.store = store
         self._snapshots = ScopedStore[Any](store, _SCOPE)
@@ -133,6 +135,7 @@ def _snapshot(session: AgentSession) -> dict[str, Any]:
             f"{type(session).__name__}; keep your own values in session.state"
         )
         raise TypeError(msg)
+
     snapshot = session.to_dict()
     service_session_id = snapshot["service_session_id"]
     if isinstance(service_session_id, Mapping):

@@ -109,6 +109,7 @@ class RunnableWithMemory(Runnable[Any, Any]):
         self._options = options
         self._fields = _parameters(session_id)
         self._layer: MemoryLayer | None = None
+
         if isinstance(store, SessionStore):
             self._layer = self._layer_over(store)
         elif callable(store):
