@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from helpers.services import Boom
+from helpers.waiting import until
 
 
 class TextStream:
@@ -43,6 +44,15 @@ async def fail_to_save(_turn):
 async def stream_last(messages):
     """Reply with a stream of the last message."""
     return TextStream(f"re: {messages[-1]['content']}")
+
+
+async def cancel_while_it_waits(stream, is_reading):
+    """Cancel a read of *stream* once *is_reading()* is true."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anext, stream)
+        await until(is_reading)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
 
 
 async def read_all(stream):

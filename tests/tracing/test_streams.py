@@ -18,6 +18,7 @@ from helpers.streams import (
     ClientStream,
     StreamManager,
     TextStream,
+    cancel_while_it_waits,
     fail_to_save,
     raise_boom,
     read_all,
@@ -321,11 +322,7 @@ async def test_a_traced_generator_that_a_cancelled_read_finished_is_interrupted_
         )
         stream = await service([user("a")])
         await anext(stream)
-        with anyio.CancelScope() as scope:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(anext, stream)
-                await until(lambda: waits)
-                scope.cancel()
+        await cancel_while_it_waits(stream, lambda: waits)
         interrupted = [user("a"), assistant(f"a\n\n{INTERRUPTED_REPLY}")]
         assert await store.load("s") == interrupted
     assert recorded.outcome("call") == "cancelled"

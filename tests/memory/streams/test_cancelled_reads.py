@@ -12,7 +12,7 @@ import pytest
 from helpers.layers import TwoSessions, memory_over
 from helpers.locks import count_locks, count_waiters
 from helpers.messages import INTERRUPTED_REPLY, assistant, user
-from helpers.streams import TextStream, read_all
+from helpers.streams import TextStream, cancel_while_it_waits, read_all
 from helpers.waiting import until
 from tower_memory import SessionConflict, SessionError
 from tower_memory.bridges import AsyncioLayer
@@ -247,15 +247,6 @@ async def test_a_rejecting_turn_is_refused_after_a_cancelled_read(store):
         tasks.start_soon(ask)
     assert refused == ["s"]
     await stream.aclose()
-
-
-async def cancel_while_it_waits(stream, is_reading):
-    """Cancel a read of *stream* once *is_reading()* is true."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(anext, stream)
-        await until(is_reading)
-        await anyio.wait_all_tasks_blocked()
-        tasks.cancel_scope.cancel()
 
 
 async def test_a_bridged_stream_goes_on_after_a_cancelled_read(store):
