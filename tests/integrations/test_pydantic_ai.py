@@ -569,7 +569,8 @@ class TestFaults:
     def test_a_store_that_cannot_list_or_erase_is_refused(self):
         with pytest.raises(TypeError, match="store must have load, append, pop and clear"):
             SessionConversationStore(InMemorySessionStore)
-        with pytest.raises(TypeError, match="the methods of SessionErasure, got RecordingStore"):
+        expected = "the methods of SessionErasure, as SqliteSessionStore has, got RecordingStore"
+        with pytest.raises(TypeError, match=expected):
             SessionConversationStore(recording_class("SessionCatalog")())
         with pytest.raises(TypeError, match="the methods of SessionCatalog and SessionErasure"):
             SessionConversationStore(recording_class()())

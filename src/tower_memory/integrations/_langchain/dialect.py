@@ -193,7 +193,10 @@ def _key_of(mapping: Mapping[str, Any], key: str | None, where: str) -> str:
     if key is not None:
         if key in mapping:
             return key
-        msg = f"{where} must have {where}_messages_key={key!r}, got {describe_shape(mapping)}"
+        msg = (
+            f"{where} must have the key that you passed as {where}_messages_key={key!r}, got "
+            f"{describe_shape(mapping)}"
+        )
         raise ValueError(msg)
 
     usual = [name for name in ("messages", where) if name in mapping]

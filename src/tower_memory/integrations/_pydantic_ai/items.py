@@ -155,8 +155,11 @@ def _foreign(page: History[Any], index: int) -> SessionError:
     )
 
 
-def _unreadable(session_id: str, what: str) -> SessionError:
-    reason = f"{what} cannot be read by this version of pydantic-ai; it stays stored"
+def _unreadable(session_id: str, part: str) -> SessionError:
+    reason = (
+        f"{part} cannot be read by this version of pydantic-ai, and stays stored; use the version "
+        "that wrote it, or a newer one"
+    )
     return SessionError(reason, session_id=session_id)
 
 

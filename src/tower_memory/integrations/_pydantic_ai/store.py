@@ -75,7 +75,10 @@ class SessionConversationStore(ConversationStore):
         check_store(store)
         missing = [each.__name__ for each in _CAPABILITIES if not isinstance(store, each)]
         if missing:
-            msg = f"store must have the methods of {' and '.join(missing)}, got {shown(store)}"
+            msg = (
+                f"store must have the methods of {' and '.join(missing)}, as SqliteSessionStore "
+                f"has, got {shown(store)}"
+            )
             raise TypeError(msg)
         self.store = cast("FullStore[Any]", store)
 
