@@ -83,8 +83,8 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
     def close(self) -> None:
         """Close the session, and its file if no other open session uses it.
 
-        Waits for the calls in progress on the file that it closes. Closing twice does nothing. A
-        closed session raises `RuntimeError`.
+        The close of the file waits for the calls in progress on it. Closing twice does nothing. All
+        other methods of a closed session raise `RuntimeError`.
 
         Raises:
             SessionError: The file could not be closed in order.
@@ -102,9 +102,10 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
     ) -> _Snapshot | None:
         """Return the newest *limit* items, which the framework's compaction may then replace.
 
-        The framework looks for this method. Its encrypted sessions pass *prune_prefix*, a function
-        that tells which of the oldest items have expired; they are removed in the same commit. A
-        subclass may change items on their way; so it has None here, as in the framework.
+        Return None for a subclass, as the framework's class does, since a subclass may change items
+        on their way. The framework looks for this method. Its encrypted sessions pass
+        *prune_prefix*, a function that returns True for an expired item; the commit also removes
+        the expired items in front of all others.
         """
         if type(self) is not SQLiteSession:
             return None
@@ -136,9 +137,9 @@ class SQLiteSession(SessionHandle[TResponseInputItem]):
         return await self.replace_suffix((*older, *old), (*kept, *new))
 
     async def _atomic_replace_items(self, items: Sequence[TResponseInputItem]) -> bool:
-        """Replace all items in one commit; the framework looks for this method, too.
+        """Replace all items in one commit, and return True; a subclass returns False, as above.
 
-        Its manual compaction calls it. A subclass returns False, as above.
+        The framework looks for this method, and its manual compaction calls it.
         """
         if type(self) is not SQLiteSession:
             return False

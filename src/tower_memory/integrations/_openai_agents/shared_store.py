@@ -27,7 +27,7 @@ IN_MEMORY: Final = ":memory:"
 class PrivateStore:
     """A store in memory for every thread and event loop; it uses the thread of *threaded*.
 
-    A call takes as long as in the store in memory itself, so its caller blocks meanwhile.
+    A call is as short as a call of the store in memory, so it may block its caller.
     """
 
     def __init__(self, threaded: ThreadedStore[Any]) -> None:
@@ -100,7 +100,7 @@ _lock = Lock()
 """Guards the shared stores and their sessions; it is never held for long."""
 
 _in_memory: Final = InMemorySessionStore[Any]()
-"""Stands for the sessions in memory; it stays empty."""
+"""The store whose thread the sessions in memory share; it stays empty."""
 
 _shared_stores: WeakValueDictionary[SessionStore[Any], SharedStore] = WeakValueDictionary()
 """The shared stores in use; stores on one file are equal."""
