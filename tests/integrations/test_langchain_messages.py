@@ -258,7 +258,7 @@ async def test_messages_of_other_roles_are_read_as_such(role, session_with):
     assert loaded == ChatMessage("Shorter!", role=role, name="Ann")
 
 
-async def test_a_search_finds_what_was_said_and_no_ids(store):
+async def test_a_search_finds_the_texts_of_messages_and_no_ids(store):
     messages = [
         HumanMessage([{"type": "text", "text": "teal"}, "olive"]),
         AIMessage("", tool_calls=[{"name": "paint", "args": {"hue": "crimson"}, "id": "violet"}]),

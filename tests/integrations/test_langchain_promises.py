@@ -262,7 +262,7 @@ MODES = [
     ],
     ids=["modes", "modes with values", "modes of subgraphs", "subgraphs", "parts"],
 )
-async def test_of_a_stream_of_several_modes_one_mode_is_saved(chunks, store):
+async def test_one_of_several_modes_of_a_stream_is_saved(chunks, store):
     runnable = with_memory(Streaming(chunks), store)
     async for _ in runnable.astream({"messages": "Hi"}, HERE):
         pass

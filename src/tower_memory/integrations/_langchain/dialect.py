@@ -221,7 +221,7 @@ def _new_in(said: list[BaseMessage], given: list[BaseMessage]) -> list[BaseMessa
     sought = [_compared(message) for message in given]
     newest = sought[-1:]
     if newest and newest[0] in sought[:-1]:
-        newest = []  # it may be found in the history
+        newest = []  # an older message that equals it could be found in its place
 
     for part in (sought, newest):
         for end in range(len(said), len(part) - 1, -1):

@@ -12,9 +12,9 @@
    A parsed reply (``additional_kwargs["parsed"]``) is stored as the JSON value of its model, as
    LangChain's ``dumps`` does. A message of an input may be a mapping or a pair, as chat models
    accept them.
-4. An item that is a message of chat completions is read, too. Summaries have this form, and
-   conversations that ``tower-memory import`` has read. A message with a role of its own is a
-   `ChatMessage`.
+4. An item that is a message of chat completions is read, too. Summaries have this form, and so have
+   the conversations that ``tower-memory import`` has imported. A message with any other role
+   becomes a `ChatMessage`.
 """
 
 from __future__ import annotations

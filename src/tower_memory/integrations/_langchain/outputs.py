@@ -6,7 +6,7 @@
 3. LangGraph also streams pairs of a chunk and its metadata, or the updates that each node makes.
    Their messages follow those of the input. A node may first repeat the input in other words, and
    may change or remove messages by their ids. If it removes all messages, its own are the whole
-   conversation, as in an output of the agent. A summary of older messages is none of the turn's.
+   conversation, as in an output of the agent. A summary of older messages is not part of the turn.
 4. In a stream of several modes, one mode counts, and only the chunks of the graph itself. A stream
    of messages with those of subgraphs is refused: LangGraph does not say which of these the graph
    takes over.
@@ -212,7 +212,7 @@ def interrupted(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def _cut(message: BaseMessage) -> BaseMessage | None:
-    """Return *message*, which perhaps did not come whole; None if it has no text."""
+    """Return *message*, which may be incomplete, as its text; None if it has no text."""
     if not isinstance(message, AIMessageChunk):
         return message  # it came as a whole
     text = str(message.text)
