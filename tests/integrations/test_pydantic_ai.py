@@ -361,10 +361,7 @@ class TestLists:
 
 
 class WalkedStore(PassingStore):
-    """A store in which another program acts after the first pages of sessions.
-
-    It acts once in each walk, after the page that begins it.
-    """
+    """A store that another program changes after the first page of each of the first walks."""
 
     def __init__(self, store, *acts):
         super().__init__(store)

@@ -265,6 +265,7 @@ class SessionConversationStore(ConversationStore):
                     seen.update((info.session_id, info.revision) for info in changed)
                     for session_id in new:
                         yield session_id
+
                     if len(changed) < len(page):
                         break
 
