@@ -5,7 +5,7 @@
    caller.
 3. If a waiting caller is cancelled, its call is cancelled in the same way: by a scope, which
    shielded code ignores, or natively. The caller then waits for the end of the call, so no part of
-   it runs later, except what it has already given to another thread, such as a store's commit.
+   it runs later, except work that it has already given to another thread, such as a commit.
 4. After `stop`, the thread runs the calls in progress to their ends, then the function *finish*,
    then it ends.
 """

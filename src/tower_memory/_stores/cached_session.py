@@ -3,8 +3,7 @@
 1. An immutable item, and a mapping of immutable values, is kept decoded and shared with histories;
    a history copies such mappings when its first item is read. Every other item is kept as JSON and
    decoded for each load. Therefore a reader that changes an item changes only its own copy.
-2. Sizes are measured from the objects (`sys.getsizeof`), so long ids and wide characters count. The
-   size of an object never changes, so the bytes that are added are those that are later taken off.
+2. Sizes are those of the objects (`sys.getsizeof`). They never change, so sums of them stay right.
 """
 
 from __future__ import annotations

@@ -84,9 +84,10 @@ class TracedStream:
             try:
                 with self._operation.inside():
                     result = close()
-            except BaseException as error:  # no event loop needs to be here, as `fail` expects
+            except BaseException as error:  # no event loop needs to be here, which `fail` needs
                 self._operation.end("error", type(error).__qualname__)
                 raise
+
             if isawaitable(result):
                 return self.close(result)
             self._operation.end("interrupted")

@@ -9,7 +9,7 @@
    conversation, as in an output of the agent. A summary of older messages is not part of the turn.
 4. In a stream of several modes, one mode counts, and only the chunks of the graph itself. A stream
    of messages with those of subgraphs is refused: LangGraph does not say which of these the graph
-   takes over.
+   keeps.
 5. An interrupted reply is stored as its text. Its tool calls are left out, because LangChain reads
    the arguments of half a call as those of a whole one. A reply whose calls have results is whole.
 """
@@ -60,6 +60,7 @@ def messages_of(value: Any, where: str) -> list[BaseMessage]:
         return value.to_messages()
     if isinstance(value, (list, tuple)):
         return [as_message(each, f"{where}[{index}]") for index, each in enumerate(value)]
+
     msg = (
         f"{where} must be a text, a message, a list of messages or a mapping with one of these, "
         f"got {describe_shape(value)}"
@@ -75,21 +76,23 @@ def add_chunks(chunks: Sequence[Any], given: Sequence[BaseMessage]) -> Any:
         given: The messages of the input.
 
     Raises:
-        TypeError: No mode of the stream tells the messages of the graph.
+        TypeError: No mode of the stream has the messages of the graph itself.
     """
     chunks = _of_one_mode(chunks)
     if not chunks:  # only subgraphs have streamed
         return given
+
     if all(isinstance(chunk, str) for chunk in chunks):
         return join_text(chunks)
     if all(isinstance(chunk, AIMessageChunk) for chunk in chunks):
         return _sum(chunks)
     if all(isinstance(chunk, BaseMessage) for chunk in chunks):
-        return _follow(given, _join_pieces(chunks))
+        return _conversation(given, _join_pieces(chunks))
     if all(_is_pair(chunk) for chunk in chunks):
-        return _follow(given, _join_pieces([chunk[0] for chunk in chunks]))
+        return _conversation(given, _join_pieces([chunk[0] for chunk in chunks]))
     if updates := _updates(chunks):
-        return _state_after(given, updates)
+        return _conversation_after(given, updates)
+
     try:
         return reduce(add, chunks)
     except TypeError:
@@ -100,23 +103,23 @@ def _of_one_mode(chunks: Sequence[Any]) -> Sequence[Any]:
     """Return the graph's own chunks of one mode (rule 4); *chunks* if they have no modes.
 
     Raises:
-        TypeError: No mode of the stream tells the messages of the graph.
+        TypeError: No mode of the stream has the messages of the graph itself.
     """
     parts = [part for chunk in chunks if (part := _part_of(chunk)) is not None]
     if len(parts) < len(chunks):
         return chunks
 
     modes = {mode for _, mode, _ in parts}
-    counts = next((mode for mode in ("", *_MODES) if mode in modes), None)
-    if counts is None:
+    chosen = next((mode for mode in ("", *_MODES) if mode in modes), None)
+    if chosen is None:
         msg = f"stream_mode must have one of {', '.join(_MODES)}, got {', '.join(sorted(modes))}"
         raise TypeError(msg)
 
-    counted = [(path, payload) for path, mode, payload in parts if mode == counts]
-    if any(path and _is_pair(payload) for path, payload in counted):
+    found = [(path, payload) for path, mode, payload in parts if mode == chosen]
+    if any(path and _is_pair(payload) for path, payload in found):
         msg = "stream_mode must have 'values' or 'updates' with subgraphs=True, got 'messages'"
         raise TypeError(msg)
-    return [payload for path, payload in counted if not path]
+    return [payload for path, payload in found if not path]
 
 
 def _part_of(chunk: Any) -> tuple[tuple[Any, ...], str, Any] | None:
@@ -143,7 +146,7 @@ def _is_pair(chunk: Any) -> bool:
     return isinstance(chunk, tuple) and bool(chunk) and isinstance(chunk[0], BaseMessage)
 
 
-def _follow(given: Sequence[BaseMessage], said: Sequence[BaseMessage]) -> list[BaseMessage]:
+def _conversation(given: Sequence[BaseMessage], said: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the conversation of the messages *given* and the streamed messages *said* (rule 3)."""
     new = [message for message in said if not _is_change(message)]
     is_reply = [not message_links(message).starts_exchange for message in new]
@@ -157,12 +160,15 @@ def _is_change(message: BaseMessage) -> bool:
     return isinstance(message, RemoveMessage) or source == "summarization"
 
 
-def _state_after(given: Sequence[BaseMessage], updates: Sequence[BaseMessage]) -> list[BaseMessage]:
+def _conversation_after(
+    given: Sequence[BaseMessage], updates: Sequence[BaseMessage]
+) -> list[BaseMessage]:
     """Return the conversation after *updates* of the messages that follow *given* (rule 3)."""
     state: list[BaseMessage] = []
     is_whole = False
     for message in updates:
         same = [place for place, each in enumerate(state) if each.id == message.id is not None]
+
         if isinstance(message, RemoveMessage):
             is_whole |= message.id == _ALL
             state = [] if message.id == _ALL else [each for each in state if each.id != message.id]
@@ -170,7 +176,8 @@ def _state_after(given: Sequence[BaseMessage], updates: Sequence[BaseMessage]) -
             state[same[0]] = message
         else:
             state.append(message)
-    return state if is_whole else _follow(given, state)
+
+    return state if is_whole else _conversation(given, state)
 
 
 def _join_pieces(pieces: Sequence[BaseMessage]) -> list[BaseMessage]:
