@@ -105,8 +105,9 @@ manual compaction       two commits; killed between them, the  one commit; both 
 Programs with several pairs of tables in one file need a file for each pair. To take over a file
 with other table names, first rename them: ``ALTER TABLE my_messages RENAME TO agent_messages``.
 Stop the programs that use the framework's class before the file is taken over. Those that go on get
-an error when they add items; items that they pop or clear stay in the tables of this library. To
-keep the old file, import it into another one instead, with the command ``tower-memory import``.
+an error when they add items; items that they pop or clear stay in the tables of this library. If a
+row cannot be read, the error has its number: mend or delete the row in ``agent_messages``. To keep
+the old file, import it into another one instead, with the command ``tower-memory import``.
 """
 
 from __future__ import annotations
