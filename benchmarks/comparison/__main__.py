@@ -40,6 +40,8 @@ def main() -> int:
             _save(found)
 
         if "figures" in options.scenarios:
+            for library in chosen:  # forget the figures of earlier runs
+                found[library.module]["results"].pop("figures", None)
             for _ in range(_ROUNDS):
                 for library in chosen:
                     _measure(library, options, found)

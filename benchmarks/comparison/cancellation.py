@@ -108,7 +108,7 @@ def cancel_save(probe_class: type[Probe]) -> Result:
     locked = sum(count for outcome, count in counts.items() if not outcome.endswith("usable"))
     changed = sum(count for outcome, count in counts.items() if "after the next" in outcome)
     found = {"stored in part": part, "unusable": locked, "changed by a later turn": changed}
-    cells = [f"{name} {count} times" for name, count in found.items() if count]
+    cells = [f"{name}: {count}" for name, count in found.items() if count]
     return Result("no", ", ".join(cells), observed)
 
 
