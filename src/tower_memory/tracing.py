@@ -166,7 +166,7 @@ from tower_memory._calls import check_inner
 from tower_memory._service import Req, Res, Service
 from tower_memory._tracing.service import Traced, known_service
 from tower_memory._tracing.store import TracedStore
-from tower_memory._tracing.telemetry import Telemetry, telemetry_of
+from tower_memory._tracing.telemetry import Telemetry
 from tower_memory.streams import Stream
 
 __all__ = ("TracedStore", "TracingLayer")
@@ -200,7 +200,7 @@ class TracingLayer:
     _telemetry: Telemetry = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        telemetry = telemetry_of(self.tracer_provider, self.meter_provider)
+        telemetry = Telemetry(self.tracer_provider, self.meter_provider)
         object.__setattr__(self, "_telemetry", telemetry)
 
     @overload

@@ -23,7 +23,7 @@ from tower_memory._store import SessionStore
 from tower_memory._store_wrapper import StoreWrapper
 from tower_memory._tracing import names
 from tower_memory._tracing.operation import Operation
-from tower_memory._tracing.telemetry import telemetry_of
+from tower_memory._tracing.telemetry import Telemetry
 from tower_memory._turn import Turn
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class TracedStore(StoreWrapper[Item]):
         meter_provider: MeterProvider | None = None,
     ) -> None:
         super().__init__(store)
-        self._telemetry = telemetry_of(tracer_provider, meter_provider)
+        self._telemetry = Telemetry(tracer_provider, meter_provider)
 
     async def load(
         self, session_id: str, *, limit: int | None = None, before: str | int | None = None

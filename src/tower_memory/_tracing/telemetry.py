@@ -61,13 +61,20 @@ class Instruments:
 
 @final
 class Telemetry:
-    """The tracer and the instruments of one pair of providers; None stands for the global ones."""
+    """The tracer and the instruments of one pair of providers; None stands for the global ones.
+
+    Raises:
+        TypeError: A provider is of the wrong type.
+    """
 
     __slots__ = ("_is_active", "_meter_provider", "_tracer_provider", "instruments", "tracer")
 
     def __init__(
         self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
     ) -> None:
+        _check_provider("tracer_provider", tracer_provider, TracerProvider)
+        _check_provider("meter_provider", meter_provider, MeterProvider)
+
         self._is_active = False
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
@@ -83,19 +90,6 @@ class Telemetry:
             meter_provider = self._meter_provider or get_meter_provider()
             self._is_active = not (_is_of_api(tracer_provider) and _is_of_api(meter_provider))
         return self._is_active
-
-
-def telemetry_of(
-    tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None
-) -> Telemetry:
-    """Return the tracer and the instruments of the providers; None stands for the global ones.
-
-    Raises:
-        TypeError: A provider is of the wrong type.
-    """
-    _check_provider("tracer_provider", tracer_provider, TracerProvider)
-    _check_provider("meter_provider", meter_provider, MeterProvider)
-    return Telemetry(tracer_provider, meter_provider)
 
 
 @cache
